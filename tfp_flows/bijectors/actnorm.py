@@ -1,0 +1,96 @@
+"""Activation normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.bijectors.joint_bijector import JointBijector
+
+__all__ = ["ActNorm"]
+
+
+class ActNorm(JointBijector):
+    r"""A learned shift and positive scale for each channel.
+
+    $$ y = e^{s} \odot x + b, \qquad
+       \log|\det \partial y / \partial x| = n \sum_c s_c, $$
+
+    with $n$ the number of positions (height times width of an image; 1 for a vector).
+    `initialize` sets $b$ and $e^{s}$ to the mean and the standard deviation of each
+    channel of one batch of data, so that what the density direction hands on has zero
+    mean and unit variance (Kingma & Dhariwal 2018, section 3.1, in whose notation
+    their scale is $e^{-s}$ and their bias $-b$). Until then it is the identity.
+
+    Args:
+      event_shape: `[..., C]`; the last axis is the channel.
+      epsilon: added to the variance at initialisation, in squared units of the data.
+      dtype: dtype of values, float32 by default.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        epsilon: float = 1e-6,
+        dtype: Any = tf.float32,
+        validate_args: bool = False,
+        name: str = "actnorm",
+    ):
+        parameters = dict(locals())
+        dtype = tf.as_dtype(dtype)
+        *positions, channels = map(int, event_shape)
+        self._positions = 1
+        for n in positions:
+            self._positions *= n
+        self._epsilon = epsilon
+        self._shift = self._add_variable("shift", tf.zeros([channels], dtype))
+        self._log_scale = self._add_variable("log_scale", tf.zeros([channels], dtype))
+        self._initialized = self._add_variable("initialized", False, trainable=False)
+        super().__init__(
+            forward_min_event_ndims=len(event_shape),
+            input_event_shape=event_shape,
+            is_constant_jacobian=True,
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def shift(self) -> tf.Variable:
+        """$b$, of shape `[C]`."""
+        return self._shift
+
+    @property
+    def log_scale(self) -> tf.Variable:
+        """$s$, of shape `[C]`, in nats."""
+        return self._log_scale
+
+    @property
+    def initialized(self) -> tf.Variable:
+        """Boolean variable: whether data have set shift and scale. It is saved."""
+        return self._initialized
+
+    def _forward_and_log_det(self, x):
+        log_scale = tf.convert_to_tensor(self._log_scale)
+        y = x * tf.exp(log_scale) + self._shift
+        return y, self._positions * tf.reduce_sum(log_scale)
+
+    def _inverse_and_log_det(self, y):
+        log_scale = tf.convert_to_tensor(self._log_scale)
+        x = (y - self._shift) * tf.exp(-log_scale)
+        return x, -self._positions * tf.reduce_sum(log_scale)
+
+    def _initialize(self, y):
+        if not bool(self._initialized):
+            if not y.shape.num_elements():
+                raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
+            mean, variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))
+            self._shift.assign(mean)
+            self._log_scale.assign(0.5 * tf.math.log(variance + self._epsilon))
+            self._initialized.assign(True)
+        return self._inverse_and_log_det(y)[0]

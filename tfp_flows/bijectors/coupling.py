@@ -1,0 +1,152 @@
+"""The coupling layer, generic over mask, conditioner and transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.partition import partition
+from tfp_flows.bijectors.transformers import Transformer
+
+__all__ = ["Coupling"]
+
+
+class Coupling(JointBijector):
+    r"""Transforms one part of an event by parameters computed from the other part.
+
+    With the kept part $x_a$ and the changed part $x_b$ (Dinh et al. 2017, eq. 4-8):
+
+    $$ y_a = x_a, \quad y_b = \tau(x_b;\, c(x_a, \text{context})), \quad
+       \log|\det \partial y / \partial x| =
+       \sum_i \log|\partial \tau / \partial x_{b,i}|, $$
+
+    where $c$ is the conditioner and $\tau$ the transformer. The inverse costs as much
+    as the forward, and the conditioner is never inverted.
+
+    A mask that is the same along all axes but one is a split: the conditioner gets
+    the kept part alone, and only the other part is computed. Any other mask (a
+    checkerboard) shows the conditioner the whole event with zeros for what changes.
+
+    Args:
+      mask: boolean array of the event's rank, `True` where the event is kept. A
+        dimension of size 1 broadcasts to `event_shape`.
+      conditioner: a callable `(kept[, context]) -> parameters`: a Keras layer, a
+        tf_keras layer, a `tf.Module` or a function. It gets `[batch, *kept]` and
+        returns `[batch, *changed]` with the last dimension times
+        `transformer.num_parameters`: first all of the first parameter, and so on.
+      transformer: an elementwise transformer, see `tfp_flows.bijectors.transformers`.
+      event_shape: shape of the event; the mask's shape by default.
+      context_shape: shape of one context, or `None` for no context.
+      dtype: dtype of values; `None` takes any floating dtype.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if the mask is all `True` or all `False`, does not fit
+        `event_shape`, or the conditioner returns another shape.
+      TypeError: if the mask is not boolean or the conditioner not callable.
+    """
+
+    def __init__(
+        self,
+        mask: Any,
+        conditioner: Callable,
+        transformer: Transformer,
+        event_shape: Sequence[int] | None = None,
+        context_shape: Sequence[int] | None = None,
+        dtype: Any = None,
+        validate_args: bool = False,
+        name: str = "coupling",
+        parameters: dict | None = None,
+    ):
+        parameters = dict(locals()) if parameters is None else parameters
+        mask, event_shape = _check_mask(mask, event_shape)
+        # A numpy array as an attribute would be hidden from nobody but a user.
+        self._mask = mask
+        self._partition = partition(mask, event_shape)
+        self._transformer = transformer
+        count = transformer.num_parameters
+        *leading, last = self._partition.changed_shape
+        self._conditioner = Conditioner(
+            conditioner,
+            self._partition.kept_shape,
+            (*leading, count * last),
+            context_shape,
+            tf.as_dtype(dtype or tf.float32),
+            f" ({count} parameter(s) for each of {last} transformed entries of the "
+            "last axis)",
+        )
+        super().__init__(
+            forward_min_event_ndims=len(event_shape),
+            input_event_shape=event_shape,
+            context_shape=context_shape,
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Boolean array, `True` where the event is kept."""
+        return self._mask
+
+    @property
+    def conditioner(self) -> Callable:
+        """The conditioner as it was given."""
+        return self.parameters["conditioner"]
+
+    @property
+    def transformer(self) -> Transformer:
+        """The elementwise transformer."""
+        return self._transformer
+
+    def _forward_and_log_det(self, x, context=None):
+        return self._couple(self._transformer.forward_and_log_det, x, context)
+
+    def _inverse_and_log_det(self, y, context=None):
+        return self._couple(self._transformer.inverse_and_log_det, y, context)
+
+    def _couple(self, transform, x, context):
+        kept, changed = self._partition.split(x)
+        parameters = self._conditioner(kept, context)
+        count = self._transformer.num_parameters
+        parameters = [parameters] if count == 1 else tf.split(parameters, count, -1)
+        changed, log_det = transform(changed, parameters)
+        return self._partition.merge(kept, changed), self._partition.log_det(log_det)
+
+
+def _check_mask(mask, event_shape):
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(
+            f"mask must be boolean (True is kept), got dtype {mask.dtype}."
+        )
+    event_shape = mask.shape if event_shape is None else tuple(map(int, event_shape))
+    if mask.ndim == 0 or mask.ndim != len(event_shape):
+        raise ValueError(
+            f"mask must have the rank of the event: its shape is {mask.shape}, the "
+            f"event shape {event_shape}."
+        )
+    if any(m not in (1, n) for m, n in zip(mask.shape, event_shape, strict=True)):
+        raise ValueError(
+            f"mask of shape {mask.shape} does not broadcast to the event shape "
+            f"{event_shape}."
+        )
+    if mask.all() or not mask.any():
+        size = int(np.prod(event_shape))
+        raise ValueError(
+            f"mask is all {bool(mask.all())}: a coupling needs one part to keep and "
+            "one to transform"
+            + (
+                ", so an event needs two features or more."
+                if size < 2
+                else "; give it both True and False."
+            )
+        )
+    return mask, event_shape

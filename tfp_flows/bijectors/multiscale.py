@@ -1,0 +1,220 @@
+"""The multi-scale architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.chain import (
+    common_context_shape,
+    forward_and_log_det,
+    initialize,
+    inverse_and_log_det,
+    keywords_of,
+)
+from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.bijectors.joint_bijector import JointBijector
+
+tfb = tfp.bijectors
+
+__all__ = ["MultiScale"]
+
+
+class MultiScale(JointBijector):
+    r"""A stack of levels, after each of which half the channels leave as noise.
+
+    On the way from an image to noise, level $l$ maps its input to $h$, whose channels
+    are split in two. The second half, $z$, leaves; the first half, $h'$, goes on to
+    level $l + 1$. What leaves is standardised by a mean and a scale computed from what
+    stays,
+
+    $$ \epsilon_l = (z - \mu_l(h')) \odot e^{-s_l(h')}, $$
+
+    which makes the prior of all noise the product of conditional Gaussians
+    $p(z_1 | z_2)\, p(z_3 | z_4)\, p(z_5)$ while the base distribution is one standard
+    one (Dinh et al. 2017, section 3.6, for the factoring out; Kingma & Dhariwal 2018,
+    section 3.4 and their code's `split2d`, for the learned priors). The networks end
+    in zeros, so that at the start nothing is standardised.
+
+    The noise is one vector `[D]`, `D = H * W * C`: the part that leaves first comes
+    first, each part flattened row by row. `split_noise` gives the parts back.
+
+    Args:
+      levels: one bijector for each level, each mapping images `[h, w, c]`, in the
+        order in which data meet them.
+      event_shape: `[H, W, C]` of the data.
+      priors: one conditioner for each level but the last,
+        `(h'[, context]) -> [mean, log-scale]` joined along the channel; `None` (or an
+        entry `None`) leaves that part as it is.
+      context_shape: shape of one context, or `None` for no context.
+      dtype: dtype of values; `None` takes any floating dtype.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if a level does not fit the shape that reaches it, a level leaves a
+        single channel, or the number of priors is off.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[tfb.Bijector],
+        event_shape: Sequence[int],
+        priors: Sequence[Callable | None] | None = None,
+        context_shape: Sequence[int] | None = None,
+        dtype: Any = None,
+        validate_args: bool = False,
+        name: str = "multiscale",
+    ):
+        parameters = dict(locals())
+        if len(event_shape) != 3:
+            raise ValueError(f"event_shape must be [H, W, C], got {event_shape}.")
+        self._levels = list(levels)
+        if not self._levels:
+            raise ValueError("levels must not be empty.")
+        priors = [None] * (len(levels) - 1) if priors is None else list(priors)
+        if len(priors) != len(self._levels) - 1:
+            raise ValueError(
+                "priors must have one entry for each level but the last: "
+                f"{len(self._levels) - 1}, got {len(priors)}."
+            )
+        members_shape = common_context_shape(self._levels)
+        if context_shape is None:
+            context_shape = members_shape
+        elif members_shape is not None and tuple(context_shape) != members_shape:
+            raise ValueError(
+                f"context_shape is {tuple(context_shape)}, but the levels take "
+                f"{members_shape}."
+            )
+        shape = tf.TensorShape(event_shape)
+        self._part_shapes, self._priors = [], []
+        for i, level in enumerate(self._levels):
+            shape = level.inverse_event_shape(shape)
+            height, width, channels = shape.as_list()
+            if i == len(self._levels) - 1:
+                self._part_shapes.append((height, width, channels))
+                break
+            if channels < 2:
+                raise ValueError(
+                    f"levels[{i}] leaves one channel, which cannot be split: let the "
+                    "level squeeze."
+                )
+            kept = (channels + 1) // 2
+            leaving = channels - kept
+            self._part_shapes.append((height, width, leaving))
+            self._priors.append(
+                None
+                if priors[i] is None
+                else Conditioner(
+                    priors[i],
+                    (height, width, kept),
+                    (height, width, 2 * leaving),
+                    context_shape,
+                    tf.as_dtype(dtype or tf.float32),
+                    " (a mean and a log-scale for each leaving channel)",
+                )
+            )
+            shape = tf.TensorShape([height, width, kept])
+        size = sum(map(math.prod, self._part_shapes))
+        super().__init__(
+            forward_min_event_ndims=1,
+            inverse_min_event_ndims=3,
+            input_event_shape=[size],
+            output_event_shape=event_shape,
+            context_shape=context_shape,
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def levels(self) -> list[tfb.Bijector]:
+        """The levels, in the order in which data meet them."""
+        return list(self._levels)
+
+    @property
+    def part_shapes(self) -> list[tuple[int, int, int]]:
+        """`[h, w, c]` of the noise that leaves after each level."""
+        return list(self._part_shapes)
+
+    @property
+    def keywords(self):
+        return super().keywords.union(*(keywords_of(level) for level in self._levels))
+
+    def split_noise(self, z) -> list[tf.Tensor]:
+        """Noise `[*batch, D]` as one image `[*batch, h, w, c]` for each level."""
+        sizes = [math.prod(shape) for shape in self._part_shapes]
+        return [
+            _reshape_event(part, 1, shape)
+            for part, shape in zip(
+                tf.split(z, sizes, axis=-1), self._part_shapes, strict=True
+            )
+        ]
+
+    def join_noise(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The inverse of `split_noise`."""
+        return tf.concat([_reshape_event(p, 3, (-1,)) for p in parts], axis=-1)
+
+    def _forward_and_log_det(self, x, context=None, **keywords):
+        keywords = self._with_context(keywords, context)
+        *parts, h = self.split_noise(x)
+        h, total = forward_and_log_det(self._levels[-1], h, 3, keywords)
+        for level, prior, part in zip(
+            self._levels[-2::-1], self._priors[::-1], parts[::-1], strict=True
+        ):
+            if prior is not None:
+                mean, log_scale = tf.split(prior(h, context), 2, axis=-1)
+                part = part * tf.exp(log_scale) + mean
+                total += tf.reduce_sum(log_scale, axis=[-3, -2, -1])
+            h = tf.concat([h, part], axis=-1)
+            h, log_det = forward_and_log_det(level, h, 3, keywords)
+            total += log_det
+        return h, total
+
+    def _inverse_and_log_det(self, y, context=None, **keywords):
+        keywords = self._with_context(keywords, context)
+        parts, total, h = [], tf.zeros([], y.dtype), y
+        for level, prior in zip(self._levels[:-1], self._priors, strict=True):
+            h, log_det = inverse_and_log_det(level, h, 3, keywords)
+            total += log_det
+            h, part, log_det = self._leave(h, prior, context)
+            total += log_det
+            parts.append(part)
+        h, log_det = inverse_and_log_det(self._levels[-1], h, 3, keywords)
+        return self.join_noise([*parts, h]), total + log_det
+
+    def _initialize(self, y, context=None, **keywords):
+        keywords = self._with_context(keywords, context)
+        parts, h = [], y
+        for level, prior in zip(self._levels[:-1], self._priors, strict=True):
+            h, part, _ = self._leave(initialize(level, h, keywords), prior, context)
+            parts.append(part)
+        return self.join_noise([*parts, initialize(self._levels[-1], h, keywords)])
+
+    def _leave(self, h, prior, context):
+        """Splits the channels and standardises the half that leaves."""
+        kept = (h.shape[-1] + 1) // 2
+        h, part = tf.split(h, [kept, h.shape[-1] - kept], axis=-1)
+        if prior is None:
+            return h, part, tf.zeros([], h.dtype)
+        mean, log_scale = tf.split(prior(h, context), 2, axis=-1)
+        part = (part - mean) * tf.exp(-log_scale)
+        return h, part, -tf.reduce_sum(log_scale, axis=[-3, -2, -1])
+
+    @staticmethod
+    def _with_context(keywords, context):
+        return keywords if context is None else {**keywords, "context": context}
+
+
+def _reshape_event(x, ndims, event):
+    batch = x.shape[: x.shape.rank - ndims]
+    if event == (-1,):
+        event = (math.prod(x.shape[batch.rank :]),)
+    y = tf.reshape(x, tf.concat([tf.shape(x)[: batch.rank], event], 0))
+    y.set_shape([*batch, *event])
+    return y

@@ -1,0 +1,125 @@
+"""How a coupling takes an event apart along a mask and puts it together again."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors.permutation import take
+
+__all__ = ["Partition", "partition"]
+
+
+class Partition(Protocol):
+    """Takes `[*batch, *event]` apart and puts it together again."""
+
+    kept_shape: tuple[int, ...]
+    changed_shape: tuple[int, ...]
+
+    def split(self, x) -> tuple[tf.Tensor, tf.Tensor]:
+        """The part that the conditioner sees and the part that is transformed."""
+        ...
+
+    def merge(self, kept, changed) -> tf.Tensor:
+        """The inverse of `split`."""
+        ...
+
+    def log_det(self, elementwise) -> tf.Tensor:
+        """Sums elementwise log-derivatives of the changed part over the event."""
+        ...
+
+
+def partition(mask: np.ndarray, event_shape: tuple[int, ...]) -> Partition:
+    """The cheapest partition for a mask.
+
+    A mask that is the same along all axes but one is a split along that axis: the
+    conditioner gets the kept part alone and nothing is computed to be thrown away.
+    Any other mask (a checkerboard) keeps the geometry of the event and computes
+    where the mask lets it through.
+    """
+    full = np.broadcast_to(mask, event_shape)
+    for axis in reversed(range(full.ndim)):
+        line = np.moveaxis(full, axis, 0).reshape(full.shape[axis], -1)
+        if (line == line[:, :1]).all():
+            return _AxisPartition(line[:, 0], axis - full.ndim, event_shape)
+    return _MaskedPartition(full)
+
+
+class _AxisPartition:
+    """A split along one axis."""
+
+    def __init__(self, keep: np.ndarray, axis: int, event_shape: tuple[int, ...]):
+        self._axis = axis
+        self._ndims = len(event_shape)
+        size, kept = keep.size, int(keep.sum())
+        self._sizes = (kept, size - kept)
+        self.kept_shape = _with(event_shape, axis, kept)
+        self.changed_shape = _with(event_shape, axis, size - kept)
+        order = np.concatenate([np.flatnonzero(keep), np.flatnonzero(~keep)])
+        self._order, self._restore = order, np.argsort(order)
+        # Two forms need no gather: contiguous halves, and pairs of an even vector.
+        self._flip = not keep[0]
+        runs = int((keep[1:] != keep[:-1]).sum())
+        self._contiguous = runs == 1
+        self._pairs = axis == -1 and size % 2 == 0 and runs == size - 1
+
+    def split(self, x):
+        if self._contiguous:
+            sizes = self._sizes[::-1] if self._flip else self._sizes
+            parts = tf.split(x, sizes, axis=self._axis)
+        elif self._pairs:
+            pairs = tf.reshape(
+                x, tf.concat([tf.shape(x)[:-1], [x.shape[-1] // 2, 2]], 0)
+            )
+            parts = tf.unstack(pairs, axis=-1)
+        else:
+            return tf.split(
+                take(x, self._order, self._restore, self._axis),
+                self._sizes,
+                axis=self._axis,
+            )
+        return parts[::-1] if self._flip else parts
+
+    def merge(self, kept, changed):
+        parts = [changed, kept] if self._flip else [kept, changed]
+        if self._contiguous:
+            return tf.concat(parts, axis=self._axis)
+        if self._pairs:
+            x = tf.stack(parts, axis=-1)
+            size = 2 * kept.shape[-1]
+            out = tf.reshape(x, tf.concat([tf.shape(kept)[:-1], [size]], 0))
+            out.set_shape([*kept.shape[:-1], size])
+            return out
+        x = tf.concat([kept, changed], axis=self._axis)
+        return take(x, self._restore, self._order, self._axis)
+
+    def log_det(self, elementwise):
+        return tf.reduce_sum(elementwise, axis=list(range(-self._ndims, 0)))
+
+
+class _MaskedPartition:
+    """Both parts keep the event's shape; the mask says what counts."""
+
+    def __init__(self, mask: np.ndarray):
+        self._mask = mask
+        self.kept_shape = self.changed_shape = mask.shape
+
+    def split(self, x):
+        return tf.where(self._mask, x, tf.zeros([], x.dtype)), x
+
+    def merge(self, kept, changed):
+        return tf.where(self._mask, kept, changed)
+
+    def log_det(self, elementwise):
+        elementwise = tf.where(
+            self._mask, tf.zeros([], elementwise.dtype), elementwise
+        )
+        return tf.reduce_sum(elementwise, axis=list(range(-self._mask.ndim, 0)))
+
+
+def _with(shape, axis, size):
+    shape = list(shape)
+    shape[axis] = size
+    return tuple(shape)

@@ -1,0 +1,95 @@
+"""NICE's learned diagonal scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.joint_bijector import JointBijector, sum_trailing
+
+__all__ = ["Scaling"]
+
+
+class Scaling(JointBijector):
+    r"""Multiplies each entry of an event by a learned positive number.
+
+    Dinh et al. 2014, section 3.3, scale the data on their way to noise by
+    $e^{s}$. So does this bijector, whose `forward` goes from noise to data:
+
+    $$ x = e^{s} \odot y, \qquad y = e^{-s} \odot x, \qquad
+       \log|\det \partial x / \partial y| = \sum_i s_i. $$
+
+    **As a prior variance.** Scaling followed by a standard Gaussian is the same
+    density as no scaling and a Gaussian prior of standard deviation $e^{-s_i}$ in
+    each dimension: $\mathcal N(e^{s} y; 0, 1)\, e^{s} = \mathcal N(y; 0, e^{-2s})$.
+    So a large $s_i$ says that the data hardly vary along $y_i$, and the sorted
+    spectrum of $e^{-s}$ reads like the one of a principal component analysis
+    (section 3.3 of the paper).
+
+    Args:
+      event_shape: shape of the event. Needed unless `log_scale` is given.
+      log_scale: initial $s$, a tensor or a `tf.Variable` `[..., *event_shape]`, whose
+        leading dimensions are a batch of bijectors. A new variable of zeros by
+        default.
+      dtype: dtype of values, float32 by default.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if neither `event_shape` nor `log_scale` is given.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int] | None = None,
+        log_scale: Any = None,
+        dtype: Any = None,
+        validate_args: bool = False,
+        name: str = "scaling",
+    ):
+        parameters = dict(locals())
+        if log_scale is None:
+            if event_shape is None:
+                raise ValueError("event_shape or log_scale is required.")
+            dtype = tf.as_dtype(dtype or tf.float32)
+            log_scale = self._add_variable("log_scale", tf.zeros(event_shape, dtype))
+        elif not tf.is_tensor(log_scale):
+            log_scale = tf.convert_to_tensor(log_scale, dtype, tf.float32)
+        if event_shape is None:
+            event_shape = log_scale.shape[-1:]
+        parameters.update(log_scale=log_scale, event_shape=tuple(event_shape))
+        self._log_scale = log_scale
+        self._ndims = len(event_shape)
+        super().__init__(
+            forward_min_event_ndims=self._ndims,
+            input_event_shape=event_shape,
+            is_constant_jacobian=True,
+            dtype=log_scale.dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {
+            "log_scale": tfp.util.ParameterProperties(
+                event_ndims=lambda self, x_event_ndims: x_event_ndims
+            )
+        }
+
+    @property
+    def log_scale(self):
+        r"""$s$, of shape `[*batch, *event_shape]`, in nats."""
+        return self._log_scale
+
+    def _forward_and_log_det(self, x):
+        log_scale = tf.convert_to_tensor(self._log_scale)
+        return x * tf.exp(-log_scale), -sum_trailing(log_scale, self._ndims)
+
+    def _inverse_and_log_det(self, y):
+        log_scale = tf.convert_to_tensor(self._log_scale)
+        return y * tf.exp(log_scale), sum_trailing(log_scale, self._ndims)

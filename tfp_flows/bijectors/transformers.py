@@ -1,0 +1,97 @@
+"""Elementwise transformers: what a coupling applies to the part that it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import tensorflow as tf
+
+__all__ = ["Affine", "Shift", "Transformer"]
+
+
+class Transformer(Protocol):
+    """A strictly monotonic function of one number, given its parameters.
+
+    Both methods take a tensor and a list of `num_parameters` tensors of its shape,
+    and return the result and the elementwise $\\log|dy/dx|$ ($\\log|dx/dy|$).
+    """
+
+    num_parameters: int
+
+    def forward_and_log_det(
+        self, x: tf.Tensor, parameters: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]: ...
+
+    def inverse_and_log_det(
+        self, y: tf.Tensor, parameters: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]: ...
+
+
+class Shift:
+    """$y = x + t$, with log-derivative zero (Dinh et al. 2014, equation 6)."""
+
+    num_parameters = 1
+
+    def forward_and_log_det(self, x, parameters):
+        (shift,) = parameters
+        return x + shift, tf.zeros_like(x)
+
+    def inverse_and_log_det(self, y, parameters):
+        (shift,) = parameters
+        return y - shift, tf.zeros_like(y)
+
+    def __repr__(self):
+        return "Shift()"
+
+
+class Affine:
+    r"""$y = e^{s} x + t$, with log-derivative $s$ (Dinh et al. 2017, equation 7).
+
+    The parameters are the shift $t$ and a raw number $a$, from which the log-scale is
+
+    * `"exp"`: $s = a$;
+    * `"tanh"`: $s = c \tanh(a / c)$, bounded by $c$ = `clamp` (2 unless given);
+    * `"sigmoid"`: $s = -\log\sigma(a + 2)$: data are multiplied by $\sigma(a + 2)$ on
+      their way to noise, as in the code of Kingma & Dhariwal 2018.
+
+    Args:
+      scale: `"exp"`, `"tanh"` or `"sigmoid"`.
+      clamp: bound on $|s|$, a positive number of nats; `None` leaves `"exp"` and
+        `"sigmoid"` unbounded.
+
+    Raises:
+      ValueError: on another `scale`, or a `clamp` that is not positive.
+    """
+
+    num_parameters = 2
+    scales = ("exp", "tanh", "sigmoid")
+
+    def __init__(self, scale: str = "tanh", clamp: float | None = None):
+        if scale not in self.scales:
+            raise ValueError(f"scale must be one of {self.scales}, got {scale!r}.")
+        if clamp is not None and not clamp > 0:
+            raise ValueError(f"clamp must be positive, got {clamp}.")
+        self.scale = scale
+        self.clamp = 2.0 if clamp is None and scale == "tanh" else clamp
+
+    def _log_scale(self, raw):
+        if self.scale == "tanh":
+            return self.clamp * tf.tanh(raw / self.clamp)
+        log_scale = raw if self.scale == "exp" else tf.nn.softplus(-(raw + 2.0))
+        if self.clamp is not None:
+            log_scale = tf.clip_by_value(log_scale, -self.clamp, self.clamp)
+        return log_scale
+
+    def forward_and_log_det(self, x, parameters):
+        shift, raw = parameters
+        log_scale = self._log_scale(raw)
+        return x * tf.exp(log_scale) + shift, log_scale
+
+    def inverse_and_log_det(self, y, parameters):
+        shift, raw = parameters
+        log_scale = self._log_scale(raw)
+        return (y - shift) * tf.exp(-log_scale), -log_scale
+
+    def __repr__(self):
+        return f"Affine(scale={self.scale!r}, clamp={self.clamp})"

@@ -1,0 +1,56 @@
+"""Base distributions: what the noise of a flow looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+__all__ = ["diagonal_normal", "standard_logistic", "standard_normal"]
+
+
+def standard_normal(
+    event_shape: Sequence[int], dtype: Any = tf.float32
+) -> tfd.Distribution:
+    r"""Independent standard Gaussians: $\log p(z) = -\sum_i (z_i^2 + \log 2\pi)/2$."""
+    zeros = tf.zeros(event_shape, dtype)
+    return tfd.Independent(
+        tfd.Normal(zeros, tf.ones([], dtype)), len(event_shape), name="standard_normal"
+    )
+
+
+def standard_logistic(
+    event_shape: Sequence[int], dtype: Any = tf.float32
+) -> tfd.Distribution:
+    r"""Independent standard logistics, the prior of NICE on MNIST.
+
+    $\log p(z) = -\sum_i \left(\log(1 + e^{z_i}) + \log(1 + e^{-z_i})\right)$ (Dinh et
+    al. 2014, section 3.4).
+    """
+    zeros = tf.zeros(event_shape, dtype)
+    return tfd.Independent(
+        tfd.Logistic(zeros, tf.ones([], dtype)),
+        len(event_shape),
+        name="standard_logistic",
+    )
+
+
+def diagonal_normal(
+    event_shape: Sequence[int], dtype: Any = tf.float32
+) -> tfd.Distribution:
+    """Independent Gaussians with learned means and standard deviations.
+
+    They start at 0 and 1; the standard deviation is the exponential of its variable.
+    """
+    mean = tf.Variable(tf.zeros(event_shape, dtype), name="mean")
+    scale = tfp.util.TransformedVariable(
+        tf.ones(event_shape, dtype), tfb.Exp(), name="scale"
+    )
+    return tfd.Independent(
+        tfd.Normal(mean, scale), len(event_shape), name="diagonal_normal"
+    )

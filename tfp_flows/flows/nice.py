@@ -1,0 +1,98 @@
+"""NICE (Dinh et al. 2014)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_probability as tfp
+
+from tfp_flows import masks
+from tfp_flows.bijectors import AdditiveCoupling, Permutation, Scaling
+from tfp_flows.distributions import Flow
+from tfp_flows.flows.ready import (
+    assemble,
+    into_unit,
+    layer_seeds,
+    ready,
+    resolve_context,
+)
+from tfp_flows.networks import MLP
+
+tfb = tfp.bijectors
+
+__all__ = ["nice"]
+
+
+@ready
+def nice(
+    event_shape: Sequence[int],
+    *,
+    couplings: int = 4,
+    hidden_layers: int = 5,
+    width: int = 1000,
+    partition: str = "alternating",
+    base: str = "logistic",
+    bounds: Sequence[float] | None = None,
+    alpha: float | None = None,
+    context_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    seed: int | None = None,
+    dtype: Any = "float32",
+) -> Flow:
+    """Additive couplings and one learned scaling.
+
+    The defaults are the network for MNIST of Dinh et al. 2014, "NICE: Non-linear
+    Independent Components Estimation", section 5.1: four additive couplings, each
+    with five hidden layers of 1000 rectified linear units, the even and the odd
+    dimensions taking turns, a diagonal scaling, and a standard logistic prior. Images
+    are flattened; 28x28 needs no padding.
+
+    Args:
+      event_shape: `(D,)` or `(H, W, C)`.
+      couplings: number of additive couplings.
+      hidden_layers: hidden layers of each network.
+      width: units of each hidden layer.
+      partition: `"alternating"` (even and odd dimensions take turns) or `"reverse"`
+        (the dimensions are reversed before each coupling, whose first half moves the
+        second).
+      base: `"logistic"`, `"normal"` or `"diagonal"` (learned mean and deviation).
+      bounds: `(low, high)` of the data; they are scaled to [0, 1]. For dequantised
+        8-bit pixels `(0, 256)`.
+      alpha: if given, the logit of the scaled data with this margin is modelled.
+      context_shape: shape of one context, or `None`.
+      num_classes: instead of `context_shape`: the context is an integer label.
+      seed: integer seed of the initial weights.
+      dtype: `"float32"` or `"float64"`.
+
+    Returns:
+      A `Flow` over `event_shape`; densities are those of the data as given.
+    """
+    size = math.prod(event_shape)
+    context, encoder = resolve_context(context_shape, num_classes, dtype)
+    if partition not in ("alternating", "reverse"):
+        raise ValueError(
+            f'partition must be "alternating" or "reverse", got {partition!r}.'
+        )
+    next_seed = layer_seeds(seed)
+    members = into_unit(bounds, alpha, center=0.0)
+    if len(event_shape) == 3:
+        members.append(tfb.Reshape(event_shape, [size]))
+    for i in range(couplings):
+        if partition == "reverse":
+            members.append(Permutation("reverse", size, name=f"reverse_{i}"))
+            mask = masks.half(size)
+        else:
+            mask = masks.alternating(size)
+            mask = mask if i % 2 == 0 else ~mask
+        network = MLP(
+            int((~mask).sum()), [width] * hidden_layers, seed=next_seed(), dtype=dtype
+        )
+        members.append(
+            AdditiveCoupling(
+                mask, network, context_shape=context, dtype=dtype, name=f"coupling_{i}"
+            )
+        )
+    members.append(Scaling([size], dtype=dtype))
+    return assemble(members, event_shape, base, encoder, dtype, "nice")

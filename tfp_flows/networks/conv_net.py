@@ -1,0 +1,66 @@
+"""Glow's convolutional conditioner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfp_flows.networks.network import Network
+
+__all__ = ["ConvNet"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ConvNet(Network):
+    """Hidden convolutions and a 3x3 convolution that starts at zero.
+
+    With the default kernels these are the three convolutions, 3x3, 1x1 and 3x3, of
+    Kingma & Dhariwal 2018, section 3.3 and appendix (without their activation
+    normalisation inside the network). Input `[batch, H, W, C]`, context a vector or an
+    image of the same size, output `[batch, H, W, outputs]`.
+
+    Args:
+      outputs: channels of the output.
+      width: channels of the hidden layers.
+      kernels: sizes of the hidden layers' kernels; `()` leaves the output alone, which
+        is the network of Glow's learned priors.
+      **kwargs: see `Network`.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        width: int = 512,
+        kernels: Sequence[int] = (3, 1),
+        **kwargs: Any,
+    ):
+        super().__init__(outputs, **kwargs)
+        self.width, self.kernels = width, tuple(kernels)
+
+        def conv(filters, size, name, zero=False):
+            return keras.layers.Conv2D(
+                filters, size, padding="same", name=name, **self._options(zero)
+            )
+
+        self._hidden = [
+            conv(width, size, f"hidden_{i}") for i, size in enumerate(self.kernels)
+        ]
+        self._output = conv(outputs, 3, "output", zero=True)
+
+    def build(self, x_shape, context_shape=None):
+        shape = self._input_shape(x_shape, context_shape)
+        for layer in [*self._hidden, self._output]:
+            layer.build(shape)
+            shape = (*shape[:-1], layer.filters)
+        self._build_film([self.width] * len(self.kernels), context_shape)
+
+    def call(self, x, context=None):
+        h = self._join(x, context)
+        for i, layer in enumerate(self._hidden):
+            h = self.activation(self._modulate(layer(h), context, i))
+        return self._output(h)
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "kernels": self.kernels}

@@ -1,0 +1,52 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfp_flows.networks.network import Network
+
+__all__ = ["MLP"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class MLP(Network):
+    """Dense hidden layers and a dense output that starts at zero.
+
+    Input `[batch, D]`, context `[batch, C]` or none, output `[batch, outputs]`.
+
+    Args:
+      outputs: size of the output.
+      hidden: widths of the hidden layers.
+      **kwargs: see `Network`.
+    """
+
+    def __init__(self, outputs: int, hidden: Sequence[int] = (256, 256), **kwargs: Any):
+        super().__init__(outputs, **kwargs)
+        self.hidden = tuple(hidden)
+        self._layers_hidden = [
+            keras.layers.Dense(width, name=f"hidden_{i}", **self._options())
+            for i, width in enumerate(self.hidden)
+        ]
+        self._output = keras.layers.Dense(
+            outputs, name="output", **self._options(zero=True)
+        )
+
+    def build(self, x_shape, context_shape=None):
+        shape = self._input_shape(x_shape, context_shape)
+        for layer in [*self._layers_hidden, self._output]:
+            layer.build(shape)
+            shape = (*shape[:-1], layer.units)
+        self._build_film(self.hidden, context_shape)
+
+    def call(self, x, context=None):
+        h = self._join(x, context)
+        for i, layer in enumerate(self._layers_hidden):
+            h = self.activation(self._modulate(layer(h), context, i))
+        return self._output(h)
+
+    def get_config(self):
+        return {**super().get_config(), "hidden": self.hidden}

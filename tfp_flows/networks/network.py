@@ -1,0 +1,130 @@
+"""What the conditioner networks share: context, seeds and a zero output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+__all__ = ["Network"]
+
+
+class Network(keras.layers.Layer):
+    """A conditioner `(x[, context]) -> parameters` made of Keras layers.
+
+    The output layer starts at zero, so that a new flow starts as the identity.
+
+    Context enters in one of two ways:
+
+    * `"concat"`: it is joined to the input along the last axis, after being repeated
+      over the positions of an image if it is a vector;
+    * `"film"`: every hidden activation $h$ becomes $(1 + \\gamma) h + \\beta$ with
+      $\\gamma, \\beta$ linear in the context (Perez et al. 2018, equations 1 and 2).
+      They start at zero.
+
+    Args:
+      outputs: size of the last axis of the output.
+      activation: name of a Keras activation, or a function.
+      context_mode: `"concat"` or `"film"`.
+      seed: integer seed of the initial weights.
+      kernel_regularizer: Keras regulariser of all kernels.
+
+    Raises:
+      ValueError: if `outputs` is not positive or `context_mode` unknown.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        activation: str | Callable = "relu",
+        context_mode: str = "concat",
+        seed: int | None = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if outputs < 1:
+            raise ValueError(f"outputs must be positive, got {outputs}.")
+        if context_mode not in ("concat", "film"):
+            raise ValueError(
+                f'context_mode must be "concat" or "film", got {context_mode!r}.'
+            )
+        self.outputs = outputs
+        self.activation = keras.activations.get(activation)
+        self.context_mode = context_mode
+        self.seed = seed
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self._random = np.random.default_rng(seed)
+        self._film = []
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "outputs": self.outputs,
+            "activation": keras.activations.serialize(self.activation),
+            "context_mode": self.context_mode,
+            "seed": self.seed,
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+        }
+
+    def _options(self, zero: bool = False) -> dict[str, Any]:
+        """Arguments of one inner layer, with an initialiser seeded on its own."""
+        seed = None if self.seed is None else int(self._random.integers(2**31))
+        return {
+            "kernel_initializer": (
+                "zeros" if zero else keras.initializers.HeNormal(seed)
+            ),
+            "kernel_regularizer": self.kernel_regularizer,
+            "dtype": self.dtype_policy,
+        }
+
+    def _input_shape(self, x_shape, context_shape):
+        """Shape of what the first layer gets."""
+        if context_shape is None or self.context_mode == "film":
+            return tuple(x_shape)
+        if len(context_shape) not in (2, len(x_shape)):
+            raise ValueError(
+                f"{self.name}: context must be a vector or have the rank of the input; "
+                f"got shapes {tuple(context_shape)} and {tuple(x_shape)} with the batch."
+            )
+        return (*x_shape[:-1], x_shape[-1] + context_shape[-1])
+
+    def _build_film(self, widths, context_shape):
+        """One modulation for each hidden activation."""
+        if context_shape is None or self.context_mode == "concat":
+            return
+        if len(context_shape) != 2:
+            raise ValueError(
+                f'{self.name}: context_mode="film" takes a vector as context, got shape '
+                f"{tuple(context_shape)} with the batch; use \"concat\"."
+            )
+        for i, width in enumerate(widths):
+            layer = keras.layers.Dense(
+                2 * width, name=f"film_{i}", **self._options(zero=True)
+            )
+            layer.build(context_shape)
+            self._film.append(layer)
+
+    def _join(self, x, context):
+        if context is None or self.context_mode == "film":
+            return x
+        context = ops.cast(context, x.dtype)
+        if len(context.shape) < len(x.shape):
+            for _ in range(len(x.shape) - len(context.shape)):
+                context = ops.expand_dims(context, 1)
+            shape = (*ops.shape(x)[:-1], context.shape[-1])
+            context = ops.broadcast_to(context, shape)
+        return ops.concatenate([x, context], axis=-1)
+
+    def _modulate(self, h, context, i):
+        if context is None or self.context_mode == "concat":
+            return h
+        gamma, beta = ops.split(self._film[i](context), 2, axis=-1)
+        for _ in range(len(h.shape) - 2):
+            gamma, beta = ops.expand_dims(gamma, 1), ops.expand_dims(beta, 1)
+        return h * (1 + gamma) + beta

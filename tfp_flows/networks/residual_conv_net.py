@@ -1,0 +1,61 @@
+"""RealNVP's residual convolutional conditioner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfp_flows.networks.network import Network
+
+__all__ = ["ResidualConvNet"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ResidualConvNet(Network):
+    """Pre-activation residual blocks of two 3x3 convolutions.
+
+    After Dinh et al. 2017, sections 3.3 and 4.1, without normalisation inside the
+    network. Input `[batch, H, W, C]`, context a vector or an image of the same size,
+    output `[batch, H, W, outputs]`. Each block and the output start at zero.
+
+    Args:
+      outputs: channels of the output.
+      width: channels of the hidden layers.
+      blocks: number of residual blocks.
+      **kwargs: see `Network`.
+    """
+
+    def __init__(self, outputs: int, width: int = 64, blocks: int = 4, **kwargs: Any):
+        super().__init__(outputs, **kwargs)
+        self.width, self.blocks = width, blocks
+
+        def conv(filters, size, name, zero=False):
+            return keras.layers.Conv2D(
+                filters, size, padding="same", name=name, **self._options(zero)
+            )
+
+        self._first = conv(width, 3, "input")
+        self._blocks = [
+            [conv(width, 3, f"block_{i}_0"), conv(width, 3, f"block_{i}_1", zero=True)]
+            for i in range(blocks)
+        ]
+        self._output = conv(outputs, 1, "output", zero=True)
+
+    def build(self, x_shape, context_shape=None):
+        shape = self._input_shape(x_shape, context_shape)
+        self._first.build(shape)
+        shape = (*shape[:-1], self.width)
+        for layer in [*sum(self._blocks, []), self._output]:
+            layer.build(shape)
+        self._build_film([self.width] * self.blocks, context_shape)
+
+    def call(self, x, context=None):
+        h = self._first(self._join(x, context))
+        for i, (one, two) in enumerate(self._blocks):
+            inner = self._modulate(one(self.activation(h)), context, i)
+            h = h + two(self.activation(inner))
+        return self._output(self.activation(h))
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "blocks": self.blocks}

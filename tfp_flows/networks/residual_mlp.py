@@ -1,0 +1,58 @@
+"""A multilayer perceptron with residual blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfp_flows.networks.network import Network
+
+__all__ = ["ResidualMLP"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ResidualMLP(Network):
+    """Pre-activation residual blocks of two dense layers (He et al. 2016b).
+
+    Input `[batch, D]`, context `[batch, C]` or none, output `[batch, outputs]`. Each
+    block and the output start at zero.
+
+    Args:
+      outputs: size of the output.
+      width: width of the hidden layers.
+      blocks: number of residual blocks.
+      **kwargs: see `Network`.
+    """
+
+    def __init__(self, outputs: int, width: int = 256, blocks: int = 2, **kwargs: Any):
+        super().__init__(outputs, **kwargs)
+        self.width, self.blocks = width, blocks
+
+        def dense(units, name, zero=False):
+            return keras.layers.Dense(units, name=name, **self._options(zero))
+
+        self._first = dense(width, "input")
+        self._blocks = [
+            [dense(width, f"block_{i}_0"), dense(width, f"block_{i}_1", zero=True)]
+            for i in range(blocks)
+        ]
+        self._output = dense(outputs, "output", zero=True)
+
+    def build(self, x_shape, context_shape=None):
+        shape = self._input_shape(x_shape, context_shape)
+        self._first.build(shape)
+        shape = (*shape[:-1], self.width)
+        for layer in [*sum(self._blocks, []), self._output]:
+            layer.build(shape)
+        self._build_film([self.width] * self.blocks, context_shape)
+
+    def call(self, x, context=None):
+        h = self._first(self._join(x, context))
+        for i, (one, two) in enumerate(self._blocks):
+            inner = self._modulate(one(self.activation(h)), context, i)
+            h = h + two(self.activation(inner))
+        return self._output(self.activation(h))
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "blocks": self.blocks}
