@@ -1,0 +1,22 @@
+"""Normalizing flows for TensorFlow Probability, trained with Keras.
+
+`bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
+trains them. `tfp_flows.datasets` and `tfp_flows.plots` are imported by name.
+"""
+
+from tfp_flows import bijectors, distributions, flows, masks, networks, training
+from tfp_flows.distributions import Flow
+from tfp_flows.training import FlowModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Flow",
+    "FlowModel",
+    "bijectors",
+    "distributions",
+    "flows",
+    "masks",
+    "networks",
+    "training",
+]

@@ -1,0 +1,81 @@
+"""A description of a flow's structure, kept with its weights to check them by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.coupling import Coupling
+
+__all__ = ["ArchitectureMismatch", "ArchitectureState", "check", "describe"]
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+# Arguments of a ready flow that its weights do not depend on.
+_FREE = ("seed",)
+
+
+class ArchitectureMismatch(ValueError):
+    """Weights were given to a flow of another architecture."""
+
+
+def describe(distribution: tfd.Distribution) -> list[str]:
+    """One line for each bijector, distribution and variable, in order.
+
+    Two flows with equal descriptions give a set of weights the same meaning. Names
+    are left out: they depend on what was built before.
+    """
+    lines = []
+    config = getattr(distribution, "config", None)
+    if config is not None:
+        kept = {k: v for k, v in config.items() if k not in _FREE}
+        lines.append(json.dumps(kept, sort_keys=True))
+    for module in (distribution, *distribution.submodules):
+        if not isinstance(module, (tfb.Bijector, tfd.Distribution)):
+            continue
+        line = type(module).__name__
+        if isinstance(module, tfb.Bijector):
+            line += f" {module.forward_min_event_ndims}"
+            line += f" {getattr(module, '_input_event_shape', None)}"
+        if isinstance(module, Coupling):
+            mask = hashlib.sha256(np.packbits(module.mask)).hexdigest()[:16]
+            line += f" {module.transformer!r} mask {mask}"
+        lines.append(line)
+    lines += [f"variable {v.shape} {v.dtype.name}" for v in distribution.variables]
+    return lines
+
+
+def check(found: list[str], expected: list[str], source: str) -> None:
+    """Raises `ArchitectureMismatch` naming the first difference."""
+    if found == expected:
+        return
+    n = next(
+        (i for i, (a, b) in enumerate(zip(found, expected)) if a != b),  # noqa: B905
+        min(len(found), len(expected)),
+    )
+    here = expected[n] if n < len(expected) else "nothing more"
+    there = found[n] if n < len(found) else "nothing more"
+    raise ArchitectureMismatch(
+        f"{source} holds weights of another architecture: it has {there!r} where this "
+        f"flow has {here!r}. Build the flow with the arguments it was saved with."
+    )
+
+
+class ArchitectureState(tf.train.experimental.PythonState):
+    """Puts the description into `tf.train.Checkpoint`s, and checks it on restore."""
+
+    def __init__(self, distribution: tfd.Distribution):
+        self._lines = describe(distribution)
+
+    def serialize(self) -> str:
+        return json.dumps(self._lines)
+
+    def deserialize(self, string_value) -> None:
+        if isinstance(string_value, bytes):
+            string_value = string_value.decode()
+        check(json.loads(string_value), self._lines, "the checkpoint")

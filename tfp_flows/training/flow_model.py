@@ -1,0 +1,441 @@
+"""A flow as a Keras model."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.training import architecture
+from tfp_flows.training.initialize import initialize, needs_initialization
+from tfp_flows.training.rows import rows
+
+tfd = tfp.distributions
+
+__all__ = ["FlowModel", "negative_log_likelihood"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+def negative_log_likelihood(y_true: Any, log_prob: Any) -> Any:
+    """`-log_prob`, one for each example; `y_true` is not looked at."""
+    return -log_prob
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class FlowModel(keras.Model):
+    r"""Trains a flow by maximum likelihood, with all that a Keras model can do.
+
+    Calling the model gives the log-density of data in nats; the loss is its negative
+    mean (plus regularisers of the networks). The metrics `nll` (nats per example) and
+    `bits_per_dim` ($\mathrm{nll} / (D \log 2)$) are of the data as they are given:
+    in the units in which pixels are stored if the flow scales them itself.
+
+    Data are arrays or datasets of `x`, or of `(x, context)`, each optionally with
+    sample weights: `fit(x)`, `fit(x, context)`, `fit(x, sample_weight=w)`,
+    `fit(dataset)` with elements `x`, `(x, context)` or `(x, context, weight)`.
+
+    Example:
+      >>> import numpy as np, tfp_flows
+      >>> model = tfp_flows.FlowModel(tfp_flows.flows.real_nvp((2,), width=8, seed=0))
+      >>> model.compile("adam")
+      >>> x = np.random.default_rng(0).normal(size=(64, 2))
+      >>> history = model.fit(x, epochs=1, verbose=0)
+      >>> sorted(history.history)
+      ['bits_per_dim', 'loss', 'nll']
+      >>> model.flow.sample(5, seed=0).shape
+      TensorShape([5, 2])
+
+    Args:
+      flow: a `Flow`, or any TFP distribution with a static event shape: TFP's own
+        bijectors included, with networks that no `tf.Module` attribute shows.
+      name: name of the model.
+
+    Raises:
+      TypeError: if `flow` is not a TFP distribution.
+      ValueError: if its event shape is not static, or it has nothing to train.
+    """
+
+    def __init__(self, flow: tfd.Distribution, name: str = "flow_model"):
+        if not isinstance(flow, tfd.Distribution):
+            raise TypeError(
+                f"flow must be a TFP distribution, got {type(flow).__name__}."
+            )
+        if not flow.event_shape.is_fully_defined():
+            raise ValueError(
+                f"flow must have a static event shape, got {flow.event_shape}."
+            )
+        super().__init__(name=name, dtype=tf.as_dtype(flow.dtype).name)
+        found = _find_variables(flow)
+        if not found:
+            raise ValueError(
+                "flow has no trainable variable: there is nothing for a FlowModel to "
+                "train."
+            )
+        self.flow = flow
+        self.rows = rows(flow, found)
+        self.nll = keras.metrics.Mean(name="nll")
+        self.bits_per_dim = keras.metrics.Mean(name="bits_per_dim")
+        self._nats_per_bit_dim = flow.event_shape.num_elements() * math.log(2.0)
+        self._lines = architecture.describe(flow)
+        # Tracked by tf.train.Checkpoint.
+        self.architecture = architecture.ArchitectureState(flow)
+        self.built = True
+
+    @property
+    def _takes_context(self) -> bool:
+        return getattr(self.flow, "context_shape", None) is not None
+
+    def build(self, input_shape=None):
+        """Nothing to build: a flow has its variables from construction."""
+
+    def call(self, inputs, training=None):
+        """Log-density in nats, `[batch]`.
+
+        Args:
+          inputs: `x [batch, *event_shape]`, or `(x, context)`.
+          training: whether parts with a training mode (BatchNorm) are in it.
+        """
+        x, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
+        if x.dtype != self.flow.dtype:
+            x = tf.cast(x, self.flow.dtype)
+        keywords = {}
+        if context is not None:
+            keywords["context"] = context
+        if training and "training" in getattr(self.flow.bijector, "keywords", ()):
+            keywords["training"] = True
+        return self.flow.log_prob(x, **keywords)
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = negative_log_likelihood,
+        jit_compile: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`, with the negative log-likelihood as the loss.
+
+        `jit_compile=True` compiles with XLA: a first step of seconds to minutes, then
+        faster steps for flows of many small operations.
+        """
+        super().compile(
+            optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs
+        )
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.fit`; `y` is the context of a flow that takes one.
+
+        Data are checked first: arrays as a whole, datasets by their first batch. If
+        the flow has parts that depend on data, the first batch initialises them.
+
+        Raises:
+          ValueError: on NaN or infinity (naming the features), wrong shapes, a context
+            that is missing or not expected.
+        """
+        x = self._look_at(x, y, kwargs.get("batch_size") or 32)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, (tuple, list)) and len(validation) == 1:
+            kwargs["validation_data"] = (validation[0], None)
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`; `y` is the context of a flow that takes one."""
+        if isinstance(x, np.ndarray):
+            self._check(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def train_step(self, data):
+        return super().train_step(_as_inputs(data))
+
+    def test_step(self, data):
+        return super().test_step(_as_inputs(data))
+
+    def predict_step(self, data):
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(data))
+        return self(inputs, training=False)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
+        return super().compute_loss(
+            x=x,
+            y=tf.zeros_like(y_pred),
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            **kwargs,
+        )
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.nll.update_state(-y_pred, sample_weight)
+        self.bits_per_dim.update_state(-y_pred / self._nats_per_bit_dim, sample_weight)
+        return super().compute_metrics(
+            x, tf.zeros_like(y_pred), y_pred, sample_weight=sample_weight
+        )
+
+    # Looking at data.
+
+    def _look_at(self, x, y, batch_size):
+        """Checks data and initialises the flow; returns `x`, whole."""
+        if isinstance(x, Iterator):
+            first = next(x, None)
+            if first is None:
+                raise ValueError("x must yield at least one batch; it is exhausted.")
+            x, batch = itertools.chain([first], x), first
+        elif isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+            batch = next(iter(x), None)
+            if batch is None:
+                raise ValueError("x must hold at least one batch; it is empty.")
+        elif isinstance(x, keras.utils.PyDataset):
+            batch = x[0]
+        elif x is None:
+            raise ValueError("x must be given: an array, a dataset or a generator.")
+        else:
+            if not isinstance(x, (tuple, list)):
+                x = np.asarray(x)
+            if len(x[0] if isinstance(x, (tuple, list)) else x) == 0:
+                raise ValueError("x must hold at least one example; it is empty.")
+            data, context = x if isinstance(x, (tuple, list)) else (x, y)
+            self._check(data, context)
+            batch = tuple(
+                None if part is None else part[:batch_size] for part in (data, context)
+            )
+        if isinstance(batch, tf.distribute.DistributedValues) or (
+            isinstance(batch, tuple)
+            and isinstance(batch[0], tf.distribute.DistributedValues)
+        ):
+            local = tf.distribute.get_strategy().experimental_local_results
+            batch = tf.nest.map_structure(lambda v: tf.concat(local(v), 0), batch)
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(batch))
+        first, context = (
+            inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
+        )
+        self._check(first, context)
+        if needs_initialization(self.flow):
+            initialize(self.flow, first, context)
+        return x
+
+    def _check(self, x, context):
+        """Shapes, finite values, and whether there is a context just where due."""
+        shape = tuple(x.shape)
+        event = tuple(self.flow.event_shape)
+        if len(shape) != len(event) + 1 or shape[1:] != event:
+            raise ValueError(
+                f"x must have shape [batch, {', '.join(map(str, event))}], got {shape}."
+            )
+        if self._takes_context and context is None:
+            raise ValueError(
+                "context is missing: this flow is conditional, so data must be (x, "
+                f"context) with contexts of shape {self.flow.context_shape}."
+            )
+        if context is not None:
+            if not self._takes_context:
+                raise ValueError(
+                    "context was given, but this flow takes none: build it with "
+                    "context_shape or num_classes."
+                )
+            expected = tuple(self.flow.context_shape)
+            if tuple(context.shape)[1:] != expected:
+                raise ValueError(
+                    f"context must have shape [batch{''.join(f', {n}' for n in expected)}"
+                    f"], got {tuple(context.shape)}."
+                )
+            if len(context) != len(x):
+                raise ValueError(
+                    f"x and context must be equally many, got {len(x)} and "
+                    f"{len(context)}."
+                )
+            _check_finite("context", np.asarray(context))
+        _check_finite("x", np.asarray(x))
+
+    # Saving.
+
+    def get_config(self):
+        config = getattr(self.flow, "config", None)
+        if config is None:
+            raise ValueError(
+                "only a model of a ready flow (tfp_flows.flows) can be saved as .keras: "
+                "this flow cannot be built again from a description. Use save_weights "
+                "or tf.train.Checkpoint, and build the flow in code."
+            )
+        return {"flow": config, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects=None):
+        from tfp_flows import flows
+
+        return cls(flows.from_config(config["flow"]), name=config["name"])
+
+    def save_own_variables(self, store):
+        text = "\n".join(self._lines).encode()
+        store["architecture"] = np.frombuffer(text, np.uint8)
+
+    def load_own_variables(self, store):
+        if "architecture" not in store.keys():
+            raise architecture.ArchitectureMismatch(
+                "the file holds no weights of a FlowModel."
+            )
+        lines = np.asarray(store["architecture"]).tobytes().decode().split("\n")
+        architecture.check(lines, self._lines, "the file")
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As `keras.Model.load_weights`, but all weights or none.
+
+        Raises:
+          ArchitectureMismatch: (a `ValueError`) before anything is loaded, if the file
+            holds weights of another architecture, or none of a FlowModel.
+          ValueError: if `skip_mismatch` is true, or the file cannot be read.
+        """
+        if skip_mismatch:
+            raise ValueError(
+                "skip_mismatch=True would load some weights and drop others; a flow "
+                "takes all of them or none."
+            )
+        path = Path(filepath)
+        if not path.exists():
+            raise FileNotFoundError(f"no such file: {path}")
+        if path.name.endswith(".weights.h5"):
+            try:
+                with h5py.File(path, "r") as file:
+                    own = file["vars"] if "vars" in file else {}
+                    self.load_own_variables(own)
+            except OSError as error:
+                raise OSError(f"{path} is not a readable HDF5 file: {error}") from error
+        return super().load_weights(filepath, **kwargs)
+
+    def export(self, filepath, verbose: bool = False, **kwargs):
+        """Writes a SavedModel that needs neither this package nor TFP.
+
+        Its signatures, which are methods of the loaded object as well:
+
+        * `log_prob(x)` -> `log_prob [batch]`, nats
+        * `sample(n, seed, temperature)` -> `x [n, *event_shape]`
+        * `encode(x)` -> `z`, `decode(z)` -> `x`
+
+        each with `context` as a last argument for a conditional flow (`sample` then
+        gives `[n, batch, *event_shape]`).
+
+        Args:
+          filepath: directory to write.
+          verbose: whether to print where it went.
+          **kwargs: none is known; Keras's other formats are not supported.
+        """
+        if kwargs:
+            raise TypeError(f"export: unknown argument(s) {sorted(kwargs)}.")
+        module = _Export(self.flow)
+        tf.saved_model.save(module, str(filepath), signatures=module.functions())
+        if verbose:
+            print(f"SavedModel written to {filepath}")
+
+
+class _Export(tf.Module):
+    """The functions of a SavedModel, and the variables that they read."""
+
+    def __init__(self, flow):
+        super().__init__(name="flow")
+        self.exported_variables = list(flow.variables)
+        dtype = tf.as_dtype(flow.dtype)
+        x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")
+        context_shape = getattr(flow, "context_shape", None)
+        context = []
+        if context_shape is not None:
+            labels = getattr(flow, "_context_encoder", None) is not None
+            context = [
+                tf.TensorSpec(
+                    [None, *context_shape], tf.int32 if labels else dtype, "context"
+                )
+            ]
+
+        def keywords(context):
+            return {"context": context[0]} if context else {}
+
+        def log_prob(x, *context):
+            return {"log_prob": flow.log_prob(x, **keywords(context))}
+
+        self.log_prob = _traced(log_prob, x, *context)
+        if not hasattr(flow, "encode"):
+            return
+        z = tf.TensorSpec([None, *flow.distribution.event_shape], dtype, "z")
+
+        def sample(n, seed, temperature, *context):
+            seed = tf.stack([tf.zeros([], tf.int32), seed])
+            return {
+                "x": flow.sample(
+                    n, seed=seed, temperature=temperature, **keywords(context)
+                )
+            }
+
+        def encode(x, *context):
+            return {"z": flow.encode(x, **keywords(context))}
+
+        def decode(z, *context):
+            return {"x": flow.decode(z, **keywords(context))}
+
+        self.sample = _traced(
+            sample,
+            tf.TensorSpec([], tf.int32, "n"),
+            tf.TensorSpec([], tf.int32, "seed"),
+            tf.TensorSpec([], dtype, "temperature"),
+            *context,
+        )
+        self.encode = _traced(encode, x, *context)
+        self.decode = _traced(decode, z, *context)
+
+    def functions(self):
+        names = ("log_prob", "sample", "encode", "decode")
+        return {n: getattr(self, n) for n in names if hasattr(self, n)}
+
+
+def _traced(function, *specs):
+    return tf.function(function, input_signature=specs, autograph=False)
+
+
+def _as_inputs(data):
+    """`x`, `(x, context)` or `(x, context, weight)` as Keras's `(inputs, None, weight)`."""
+    x, context, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if context is None and isinstance(x, (tuple, list)):
+        x, context = x
+    inputs = x if context is None else (x, context)
+    return inputs, None, weight
+
+
+def _find_variables(flow) -> list[tf.Variable]:
+    """Trainable variables, those that show only when `log_prob` reads them included."""
+    keywords = {}
+    context_shape = getattr(flow, "context_shape", None)
+    if context_shape is not None:
+        labels = getattr(flow, "_context_encoder", None) is not None
+        keywords["context"] = tf.zeros(
+            (1, *context_shape), tf.int32 if labels else flow.dtype
+        )
+    with tf.GradientTape() as tape:
+        # Data in the middle of (0, 1) are in the domain of a logit as well.
+        flow.log_prob(tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype)), **keywords)
+    known = {v.ref() for v in flow.trainable_variables}
+    return list(flow.trainable_variables) + [
+        v for v in tape.watched_variables() if v.ref() not in known
+    ]
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.issubdtype(values.dtype, np.floating):
+        return
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return
+    counts = bad.reshape(len(values), -1).sum(0)
+    where = np.flatnonzero(counts)
+    features = ", ".join(
+        f"{tuple(map(int, np.unravel_index(i, values.shape[1:])))}: {counts[i]}"
+        for i in where[:5]
+    )
+    raise ValueError(
+        f"{name} holds {int(bad.sum())} value(s) that are NaN or infinite, in "
+        f"{len(where)} of {counts.size} feature(s) (feature: how many): {features}"
+        + (", ..." if len(where) > 5 else "")
+        + "."
+    )

@@ -1,0 +1,48 @@
+"""Data-dependent initialisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.bijectors import ActNorm, JointBijector
+from tfp_flows.bijectors.chain import initialize as initialize_bijector
+
+__all__ = ["initialize", "needs_initialization"]
+
+
+def needs_initialization(flow: tf.Module) -> bool:
+    """Whether a flow has parts (ActNorm) that still wait for a batch of data."""
+    return any(
+        isinstance(m, ActNorm) and not bool(m.initialized) for m in flow.submodules
+    )
+
+
+def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
+    """Walks a batch of data through a flow and sets what depends on data.
+
+    Each ActNorm takes the mean and standard deviation of what reaches it (Kingma &
+    Dhariwal 2018, section 3.1). Parts that were initialised before, or restored from
+    a file, stay as they are.
+
+    Args:
+      flow: a `Flow`, or another TFP distribution with a `bijector`.
+      batch: data `[*batch, *event_shape]`.
+      context: `[*batch, *context_shape]` for a flow with a context.
+
+    Returns:
+      The noise of the batch, `[*batch, *distribution.event_shape]`.
+
+    Raises:
+      ValueError: on an empty batch, a wrong shape or a missing context.
+    """
+    keywords = {} if context is None else {"context": context}
+    batch = tf.convert_to_tensor(batch)
+    if batch.dtype != flow.dtype:
+        batch = tf.cast(batch, flow.dtype)
+    if hasattr(flow, "_keywords"):
+        keywords = flow._keywords(keywords)
+    if isinstance(flow.bijector, JointBijector):
+        return flow.bijector.initialize(batch, **keywords)
+    return initialize_bijector(flow.bijector, batch, keywords)
