@@ -108,7 +108,13 @@ class Conditioner(tf.Module):
         if isinstance(original, keras.layers.Layer):
             # Keras copies through its file format, which knows registered classes
             # only; a configuration and the weights do for all.
-            function = type(original).from_config(original.get_config())
+            try:
+                function = type(original).from_config(original.get_config())
+            except Exception as error:
+                raise TypeError(
+                    f"{type(original).__name__} cannot be deep-copied: its from_config("
+                    f"get_config()) does not build it again ({error})."
+                ) from error
             memo[id(original)] = function
         else:
             function = copy.deepcopy(original, memo)

@@ -239,6 +239,12 @@ class JointBijector(tfb.Bijector):
             raise ValueError(
                 f"{self.name}: the event shape must end in {source}, got {given}."
             )
+        if len(target) == ndims:
+            # What the target leaves open is as it was given.
+            target = [
+                n if n is not None else m
+                for n, m in zip(target, given[given.rank - ndims :], strict=True)
+            ]
         return tf.TensorShape([*given[: given.rank - ndims], *target])
 
     # Equality is identity: two bijectors built from equal arguments own different

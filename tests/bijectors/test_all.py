@@ -1,0 +1,491 @@
+"""What holds for every bijector, written once and run for each."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tests.bijectors.cases import CASES, Case, perturb
+from tfp_flows import bijectors as B
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+all_cases = pytest.mark.parametrize("case", CASES, ids=str)
+trainable_cases = pytest.mark.parametrize(
+    "case", [c for c in CASES if c.trainable], ids=str
+)
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+
+
+def new(x):
+    """The same numbers in a tensor that no cache has seen."""
+    return tf.constant(x.numpy())
+
+
+def close(a, b, tolerance=1e-9):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def event_size(shape):
+    return int(np.prod(shape))
+
+
+def base_of(case: Case, dtype="float64"):
+    shape = case.noise_shape or case.data_shape
+    return tfd.Independent(
+        tfd.Normal(tf.zeros(shape, dtype), tf.ones([], dtype)), len(shape)
+    )
+
+
+def extra_ndims(case: Case, bijector) -> int:
+    """Event dimensions beyond the minimum (a scalar bijector on vectors)."""
+    return len(case.data_shape) - bijector.inverse_min_event_ndims
+
+
+def log_dets(case, bijector, x, y, keywords):
+    """Log-determinants of both directions over the whole event."""
+    ndims = len(case.noise_shape or case.data_shape), len(case.data_shape)
+    return (
+        bijector.forward_log_det_jacobian(x, event_ndims=ndims[0], **keywords),
+        bijector.inverse_log_det_jacobian(y, event_ndims=ndims[1], **keywords),
+    )
+
+
+@all_cases
+def test_log_det_equals_autodiff(case):
+    bijector = case.make()
+    keywords = case.keywords((2,))
+    x, y = case.noise((2,)), case.data((2,))
+    fldj, ildj = log_dets(case, bijector, x, y, keywords)
+    size = event_size(case.data_shape)
+    for function, value, log_det in (
+        (bijector.forward, x, fldj),
+        (bijector.inverse, y, ildj),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(value)
+            out = function(value, **keywords)
+        jacobian = tape.batch_jacobian(out, value)
+        close(
+            np.linalg.slogdet(tf.reshape(jacobian, [2, size, size]))[1], log_det, 1e-8
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@all_cases
+def test_round_trip_before_and_after_training(case, dtype):
+    bijector = case.make(dtype, perturbed=False)
+    keywords = case.keywords(dtype=dtype)
+    x, y = case.noise(dtype=dtype), case.data(dtype=dtype)
+    tolerance = TOLERANCE[dtype]
+    for step in range(3):
+        there, fldj = bijector.forward_and_log_det(x, **keywords)
+        back, ildj = bijector.inverse_and_log_det(new(there), **keywords)
+        assert there.dtype == back.dtype == fldj.dtype == tf.as_dtype(dtype)
+        close(back, x, tolerance)
+        scale = max(1.0, float(tf.reduce_max(tf.abs(fldj))))
+        close(fldj / scale, -ildj / scale, tolerance)
+        z = bijector.inverse(y, **keywords)
+        size = max(1.0, float(tf.reduce_max(tf.abs(y))))
+        close(bijector.forward(new(z), **keywords) / size, y / size, tolerance)
+        if not case.trainable:
+            break
+        perturb(bijector, 0.05, seed=step)
+        with tf.GradientTape() as tape:
+            z, ildj = bijector.inverse_and_log_det(y, **keywords)
+            loss = tf.reduce_mean(tf.square(z)) - 0.1 * tf.reduce_mean(ildj)
+        variables = bijector.trainable_variables
+        for v, g in zip(variables, tape.gradient(loss, variables), strict=True):
+            if g is not None:
+                v.assign_sub(0.05 * g)
+
+
+@trainable_cases
+def test_every_variable_exists_and_gets_gradients(case):
+    bijector = case.make()
+    variables = bijector.trainable_variables
+    assert variables
+    before = {v.ref() for v in bijector.variables}
+    keywords = case.keywords()
+    x, y = case.noise(), case.data()
+    assert len({v.ref() for v in variables}) == len(variables)
+    reached = {"forward": set(), "inverse": set(), "fldj": set(), "ildj": set()}
+    with tf.GradientTape(persistent=True) as tape:
+        out, fldj = bijector.forward_and_log_det(x, **keywords)
+        z, ildj = bijector.inverse_and_log_det(y, **keywords)
+        weight = tf.constant(np.random.default_rng(5).standard_normal(out.shape))
+        targets = {
+            "forward": tf.reduce_sum(weight * out),
+            "inverse": tf.reduce_sum(tf.reshape(weight, z.shape) * tf.sin(z)),
+            "fldj": tf.reduce_sum(fldj * tf.range(1.0, 6.0, dtype=fldj.dtype)),
+            "ildj": tf.reduce_sum(ildj * tf.range(1.0, 6.0, dtype=ildj.dtype)),
+        }
+    for name, target in targets.items():
+        gradients = tape.gradient(target, variables)
+        for v, g in zip(variables, gradients, strict=True):
+            if g is not None and np.abs(g.numpy()).max() > 0:
+                reached[name].add(v.ref())
+    everything = {v.ref() for v in variables}
+    assert reached["forward"] == everything
+    assert reached["inverse"] == everything
+    # What one log-determinant depends on, so does the other; in a composition, where
+    # a member's depends on what the members before it do, that need not be.
+    if not any(isinstance(m, tfb.Bijector) for m in bijector.submodules):
+        assert reached["fldj"] == reached["ildj"]
+    assert {v.ref() for v in bijector.variables} == before
+
+
+@all_cases
+def test_eager_function_and_xla_agree(case):
+    bijector = case.make()
+    keywords = case.keywords()
+    x, y = case.noise(), case.data()
+
+    def both(x, y, **keywords):
+        return (
+            bijector.forward_and_log_det(x, **keywords),
+            bijector.inverse_and_log_det(y, **keywords),
+        )
+
+    eager = both(x, y, **keywords)
+    for jit in (False, True):
+        traced = tf.function(both, jit_compile=jit)(x, y, **keywords)
+        tf.nest.map_structure(lambda a, b: close(a, b, 1e-9), eager, traced)
+
+
+@all_cases
+def test_batch_shapes_static_and_dynamic(case):
+    bijector = case.make()
+    y = case.data((6,))
+    keywords = case.keywords((6,))
+    z, ildj = bijector.inverse_and_log_det(y, **keywords)
+    extra = extra_ndims(case, bijector)
+    assert ildj.shape == (6, *case.data_shape[:extra])
+
+    def specs(batch):
+        return (
+            tf.TensorSpec([*batch, *case.data_shape], tf.float64),
+            {k: tf.TensorSpec([*batch, *v.shape[1:]], v.dtype) for k, v in keywords.items()},
+        )
+
+    def inverse(y, keywords):
+        z, ildj = bijector.inverse_and_log_det(y, **keywords)
+        assert z.shape[-len(z_event) :] == z_event
+        assert ildj.shape.rank == y.shape.rank - bijector.inverse_min_event_ndims
+        return z, ildj
+
+    z_event = tf.TensorShape(case.noise_shape or case.data_shape)
+    for batch in ((), (6,), (2, 3), (0,), (2, 0)):
+        count = int(np.prod(batch))
+        if count == 0:
+            part, kept = y[:0], {k: v[:0] for k, v in keywords.items()}
+        else:
+            part, kept = y[:count], {k: v[:count] for k, v in keywords.items()}
+        part = tf.reshape(part, [*batch, *case.data_shape])
+        kept = {k: tf.reshape(v, [*batch, *v.shape[1:]]) for k, v in kept.items()}
+        eager = inverse(part, kept)
+        assert eager[0].shape == (*batch, *z_event)
+        assert eager[1].shape == (*batch, *case.data_shape[:extra])
+        close(tf.reshape(eager[0], [count, *z_event]), z[:count])
+        close(
+            tf.reshape(eager[1], [count, *case.data_shape[:extra]]), ildj[:count]
+        )
+        back = bijector.forward(new(eager[0]), **kept)
+        assert back.shape == part.shape
+    unknown = tf.function(inverse, input_signature=specs([None]))
+    for n in (6, 2, 0):
+        got = unknown(y[:n], {k: v[:n] for k, v in keywords.items()})
+        close(got[0], z[:n])
+        close(got[1], ildj[:n])
+    assert bijector.inverse_event_shape(case.data_shape) == z_event
+    assert bijector.forward_event_shape(z_event) == case.data_shape
+    np.testing.assert_array_equal(
+        bijector.inverse_event_shape_tensor(case.data_shape), z_event
+    )
+    np.testing.assert_array_equal(
+        bijector.forward_event_shape_tensor(z_event), case.data_shape
+    )
+
+
+@all_cases
+def test_inside_tfp(case):
+    bijector = case.make()
+    keywords = case.keywords()
+    y = case.data()
+    z, ildj = bijector.inverse_and_log_det(y, **keywords)
+    ndims = len(case.data_shape)
+    ildj = tf.reduce_sum(ildj, axis=list(range(-extra_ndims(case, bijector), 0)))
+    base = base_of(case)
+    expected = base.log_prob(z) + ildj
+
+    alone = tfd.TransformedDistribution(base, bijector)
+    chain = tfb.Chain([bijector])
+    chained = tfd.TransformedDistribution(base, chain)
+    for distribution, given in (
+        (alone, keywords),
+        (chained, {bijector.name: keywords} if keywords else {}),
+    ):
+        got = distribution.log_prob(new(y), bijector_kwargs=given)
+        close(got, expected)
+        sample, log_prob = distribution.experimental_sample_and_log_prob(
+            5, seed=1, bijector_kwargs=given
+        )
+        assert sample.shape == (5, *case.data_shape)
+        close(distribution.log_prob(new(sample), bijector_kwargs=given), log_prob, 1e-8)
+    inverted = tfb.Invert(bijector)
+    close(inverted.forward(y, **keywords), z)
+    close(inverted.forward_log_det_jacobian(y, ndims, **keywords), ildj)
+    if not keywords:
+        joint = tfd.JointDistributionSequential(
+            [alone, lambda x: tfd.Normal(tf.reduce_sum(x), tf.ones([], x.dtype))]
+        )
+        sample = joint.sample(seed=2)
+        close(
+            joint.log_prob(sample),
+            alone.log_prob(sample[0])
+            + tfd.Normal(tf.reduce_sum(sample[0]), tf.ones([], y.dtype)).log_prob(
+                sample[1]
+            ),
+        )
+
+
+@trainable_cases
+def test_copy_shares_and_deepcopy_does_not(case):
+    bijector = case.make()
+    keywords = case.keywords()
+    y = case.data()
+    before = bijector.inverse(y, **keywords)
+    shared = bijector.copy(name="other")
+    deep = copy.deepcopy(bijector)
+    assert shared.name == "other"
+    assert {v.ref() for v in shared.variables} == {v.ref() for v in bijector.variables}
+    assert len(deep.variables) == len(bijector.variables)
+    assert not {v.ref() for v in deep.variables} & {v.ref() for v in bijector.variables}
+    close(deep.inverse(y, **keywords), before)
+    perturb(bijector)
+    after = bijector.inverse(y, **keywords)
+    close(shared.inverse(y, **keywords), after)
+    close(deep.inverse(y, **keywords), before)
+    assert np.abs(after - before).max() > 1e-6
+
+
+@all_cases
+def test_checkpoint_and_saved_model(case, tmp_path):
+    bijector = case.make()
+    keywords = case.keywords()
+    y = case.data()
+    z = bijector.inverse(y, **keywords)
+    path = tf.train.Checkpoint(b=bijector).save(str(tmp_path / "checkpoint"))
+    other = case.make(perturbed=False)
+    tf.train.Checkpoint(b=other).restore(path).assert_consumed()
+    np.testing.assert_array_equal(other.inverse(y, **keywords), z)
+
+    module = tf.Module()
+    module.bijector = bijector
+    module.inverse = tf.function(
+        lambda y, **keywords: bijector.inverse(y, **keywords), autograph=False
+    )
+    module.inverse.get_concrete_function(
+        tf.TensorSpec([None, *case.data_shape], tf.float64),
+        **{k: tf.TensorSpec([None, *v.shape[1:]], v.dtype, k) for k, v in keywords.items()},
+    )
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    close(loaded.inverse(y, **keywords), z, 1e-12)
+
+
+@trainable_cases
+def test_nothing_is_stale_after_a_variable_changes(case):
+    bijector = case.make()
+    keywords = case.keywords()
+    y = case.data()
+    tfp_keywords = {bijector.name: keywords} if keywords else {}
+    chained = tfd.TransformedDistribution(base_of(case), tfb.Chain([bijector]))
+    alone = tfd.TransformedDistribution(base_of(case), bijector)
+    kept = (
+        bijector.inverse(y, **keywords),
+        chained.bijector.inverse(y, **tfp_keywords),
+        alone.log_prob(y, bijector_kwargs=keywords),
+        chained.log_prob(y, bijector_kwargs=tfp_keywords),
+    )
+    perturb(bijector)
+    fresh = new(y)
+    close(bijector.inverse(y, **keywords), bijector.inverse(fresh, **keywords), 0)
+    assert np.abs(bijector.inverse(y, **keywords) - kept[0]).max() > 1e-6
+    close(
+        bijector.forward(kept[0], **keywords),
+        bijector.forward(new(kept[0]), **keywords),
+        0,
+    )
+    for distribution, given in ((alone, keywords), (chained, tfp_keywords)):
+        close(
+            distribution.log_prob(y, bijector_kwargs=given),
+            distribution.log_prob(fresh, bijector_kwargs=given),
+            0,
+        )
+
+
+@trainable_cases
+@pytest.mark.parametrize("compose", [lambda b: b, lambda b: tfb.Chain([b])], ids=["own", "tfb.Chain"])
+def test_eager_loop_over_one_tensor_trains_rightly(case, compose):
+    losses = []
+    for fresh in (False, True):
+        bijector = case.make()
+        composed = compose(bijector)
+        distribution = tfd.TransformedDistribution(base_of(case), composed)
+        given = case.keywords()
+        given = given if composed is bijector else {bijector.name: given} if given else {}
+        y = case.data()
+        variables = bijector.trainable_variables
+        track = []
+        for _ in range(3):
+            with tf.GradientTape() as tape:
+                value = new(y) if fresh else y
+                log_prob = distribution.log_prob(value, bijector_kwargs=given)
+                loss = -tf.reduce_mean(log_prob)
+            track.append(float(loss))
+            for v, g in zip(variables, tape.gradient(loss, variables), strict=True):
+                v.assign_sub(0.01 * g)
+        losses.append(track)
+    assert losses[0] == losses[1]
+    assert losses[0][2] < losses[0][0]
+
+
+@all_cases
+def test_gradient_at_a_sample_just_drawn(case):
+    bijector = case.make()
+    keywords = case.keywords()
+    given = {bijector.name: keywords} if keywords else {}
+    for b, k in ((bijector, keywords), (tfb.Chain([bijector]), given)):
+        distribution = tfd.TransformedDistribution(base_of(case), b)
+        with tf.GradientTape(persistent=True) as tape:
+            y = distribution.sample(5, seed=1, bijector_kwargs=k)
+            tape.watch(y)
+            log_prob = distribution.log_prob(y, bijector_kwargs=k)
+        copied = new(y)
+        with tf.GradientTape() as other:
+            other.watch(copied)
+            expected = distribution.log_prob(copied, bijector_kwargs=k)
+        close(tape.gradient(log_prob, y), other.gradient(expected, copied), 1e-8)
+
+
+@all_cases
+def test_second_order_gradients(case):
+    bijector = case.make()
+    keywords = case.keywords((1,))
+    y = case.data((1,))
+    direction = case.data((1,), seed=9)
+
+    def slope(y):
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            z, ildj = bijector.inverse_and_log_det(y, **keywords)
+            value = tf.reduce_sum(tf.square(z)) + tf.reduce_sum(ildj)
+        return tf.reduce_sum(tape.gradient(value, y) * direction)
+
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        first = slope(y)
+    second = tf.reduce_sum(tape.gradient(first, y) * direction)
+    step = 1e-5
+    numeric = (slope(y + step * direction) - slope(y - step * direction)) / (2 * step)
+    close(second, numeric, 1e-5)
+
+
+@all_cases
+def test_vectorized_map(case):
+    bijector = case.make()
+    keywords = case.keywords()
+    y = case.data()
+
+    def one(arguments):
+        y, keywords = arguments
+        return bijector.inverse_and_log_det(y, **keywords)
+
+    got = tf.vectorized_map(one, (y, keywords))
+    tf.nest.map_structure(
+        lambda a, b: close(a, b, 1e-9), got, bijector.inverse_and_log_det(y, **keywords)
+    )
+
+
+@all_cases
+def test_threads(case):
+    bijector = case.make()
+    distribution = tfd.TransformedDistribution(base_of(case), bijector)
+    inputs = [case.data(seed=i) for i in range(8)]
+    given = case.keywords()
+
+    def run(y):
+        return distribution.log_prob(y, bijector_kwargs=given)
+
+    expected = [run(y) for y in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for got, want in zip(pool.map(run, inputs * 3), expected * 3, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+@all_cases
+def test_wrong_input_raises(case):
+    bijector = case.make()
+    keywords = case.keywords()
+    y = case.data()
+    assert isinstance(type(bijector).parameter_properties(), dict)
+    with pytest.raises(TypeError, match=r"unknown keyword.*'contxt'"):
+        bijector.inverse(y, contxt=1.0, **keywords)
+    with pytest.raises(TypeError, match="dtype"):
+        bijector.inverse(tf.cast(y, tf.int32), **keywords)
+    with pytest.raises(ValueError, match="None"):
+        bijector.forward_and_log_det(None, **keywords)
+    if bijector.inverse_min_event_ndims:
+        with pytest.raises(ValueError, match="at least"):
+            bijector.inverse(tf.zeros([], y.dtype), **keywords)
+        with pytest.raises(ValueError, match="event_ndims"):
+            bijector.inverse_log_det_jacobian(
+                y, bijector.inverse_min_event_ndims - 1, **keywords
+            )
+    if bijector._output_event_shape is not None:
+        wrong = (*case.data_shape[:-1], case.data_shape[-1] + 1)
+        if bijector._output_event_shape[-1] is None:
+            wrong = (case.data_shape[0] + 1, *case.data_shape[1:])
+        with pytest.raises(ValueError, match="must end in"):
+            bijector.inverse(tf.zeros((5, *wrong), y.dtype), **keywords)
+    if keywords:
+        with pytest.raises(ValueError, match="context is required"):
+            bijector.inverse(y)
+        with pytest.raises(ValueError, match="context must end in"):
+            bijector.inverse(y, context=tf.zeros((5, 9), y.dtype))
+        with pytest.raises(ValueError, match="batch shape"):
+            bijector.inverse(y, context=tf.zeros((4, *case.context_shape), y.dtype))
+    else:
+        with pytest.raises(TypeError, match="unknown keyword"):
+            bijector.inverse(y, context=y)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.context_shape], ids=str)
+def test_context_broadcasts_and_matters(case):
+    bijector = case.make()
+    y = case.data()
+    one = case.keywords(())
+    all_alike = {"context": tf.broadcast_to(one["context"], (5, *case.context_shape))}
+    expected = bijector.inverse_and_log_det(y, **all_alike)
+    got = bijector.inverse_and_log_det(y, **one)
+    tf.nest.map_structure(close, got, expected)
+    many = bijector.inverse(y[0], **case.keywords())
+    assert many.shape == expected[0].shape
+    assert np.abs(many[0] - many[1]).max() > 1e-6
+
+
+def test_cases_cover_every_bijector():
+    def parts(b):
+        return (b, *b.submodules)
+
+    built = {type(part) for case in CASES for part in parts(case.build("float64"))}
+    public = {getattr(B, name) for name in B.__all__}
+    bijectors = {c for c in public if isinstance(c, type) and issubclass(c, tfb.Bijector)}
+    assert bijectors - built == {B.JointBijector}
