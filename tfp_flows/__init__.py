@@ -5,10 +5,9 @@ trains them. `tfp_flows.datasets` and `tfp_flows.plots` are imported by name.
 """
 
 from tfp_flows import bijectors, distributions, flows, masks, networks, training
+from tfp_flows._version import __version__ as __version__
 from tfp_flows.distributions import Flow
 from tfp_flows.training import FlowModel
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Flow",

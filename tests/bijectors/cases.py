@@ -206,9 +206,7 @@ CASES = [
             keras.Sequential(
                 [
                     keras.layers.Flatten(dtype=d),
-                    keras.layers.Dense(
-                        8, "tanh", dtype=d, kernel_initializer=GLOROT
-                    ),
+                    keras.layers.Dense(8, "tanh", dtype=d, kernel_initializer=GLOROT),
                     keras.layers.Reshape((1, 8), dtype=d),
                 ]
             ),
@@ -282,7 +280,5 @@ CASES = [
         context_shape=(2,),
     ),
     Case("chain", chain, (4,)),
-    Case(
-        "chain_context", lambda d: chain(d, (3,)), (4,), context_shape=(3,)
-    ),
+    Case("chain_context", lambda d: chain(d, (3,)), (4,), context_shape=(3,)),
 ]

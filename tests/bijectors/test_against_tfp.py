@@ -44,9 +44,7 @@ def test_additive_coupling_is_shift_only_real_nvp():
     network = mlp(3, "float64")
     ours = B.AdditiveCoupling(masks.half(6), network, dtype="float64")
     perturb(ours)
-    theirs = tfb.RealNVP(
-        3, shift_and_log_scale_fn=lambda x, n: (network(x), None)
-    )
+    theirs = tfb.RealNVP(3, shift_and_log_scale_fn=lambda x, n: (network(x), None))
     same(ours, theirs, normal((5, 6)), 1)
 
 

@@ -171,7 +171,10 @@ def test_batch_shapes_static_and_dynamic(case):
     def specs(batch):
         return (
             tf.TensorSpec([*batch, *case.data_shape], tf.float64),
-            {k: tf.TensorSpec([*batch, *v.shape[1:]], v.dtype) for k, v in keywords.items()},
+            {
+                k: tf.TensorSpec([*batch, *v.shape[1:]], v.dtype)
+                for k, v in keywords.items()
+            },
         )
 
     def inverse(y, keywords):
@@ -193,9 +196,7 @@ def test_batch_shapes_static_and_dynamic(case):
         assert eager[0].shape == (*batch, *z_event)
         assert eager[1].shape == (*batch, *case.data_shape[:extra])
         close(tf.reshape(eager[0], [count, *z_event]), z[:count])
-        close(
-            tf.reshape(eager[1], [count, *case.data_shape[:extra]]), ildj[:count]
-        )
+        close(tf.reshape(eager[1], [count, *case.data_shape[:extra]]), ildj[:count])
         back = bijector.forward(new(eager[0]), **kept)
         assert back.shape == part.shape
     unknown = tf.function(inverse, input_signature=specs([None]))
@@ -293,7 +294,10 @@ def test_checkpoint_and_saved_model(case, tmp_path):
     )
     module.inverse.get_concrete_function(
         tf.TensorSpec([None, *case.data_shape], tf.float64),
-        **{k: tf.TensorSpec([None, *v.shape[1:]], v.dtype, k) for k, v in keywords.items()},
+        **{
+            k: tf.TensorSpec([None, *v.shape[1:]], v.dtype, k)
+            for k, v in keywords.items()
+        },
     )
     tf.saved_model.save(module, str(tmp_path / "saved"))
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
@@ -332,7 +336,9 @@ def test_nothing_is_stale_after_a_variable_changes(case):
 
 
 @trainable_cases
-@pytest.mark.parametrize("compose", [lambda b: b, lambda b: tfb.Chain([b])], ids=["own", "tfb.Chain"])
+@pytest.mark.parametrize(
+    "compose", [lambda b: b, lambda b: tfb.Chain([b])], ids=["own", "tfb.Chain"]
+)
 def test_eager_loop_over_one_tensor_trains_rightly(case, compose):
     losses = []
     for fresh in (False, True):
@@ -340,7 +346,9 @@ def test_eager_loop_over_one_tensor_trains_rightly(case, compose):
         composed = compose(bijector)
         distribution = tfd.TransformedDistribution(base_of(case), composed)
         given = case.keywords()
-        given = given if composed is bijector else {bijector.name: given} if given else {}
+        given = (
+            given if composed is bijector else {bijector.name: given} if given else {}
+        )
         y = case.data()
         variables = bijector.trainable_variables
         track = []
@@ -487,5 +495,7 @@ def test_cases_cover_every_bijector():
 
     built = {type(part) for case in CASES for part in parts(case.build("float64"))}
     public = {getattr(B, name) for name in B.__all__}
-    bijectors = {c for c in public if isinstance(c, type) and issubclass(c, tfb.Bijector)}
+    bijectors = {
+        c for c in public if isinstance(c, type) and issubclass(c, tfb.Bijector)
+    }
     assert bijectors - built == {B.JointBijector}

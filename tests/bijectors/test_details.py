@@ -100,7 +100,7 @@ def test_a_broken_answer_leaves_nothing_behind():
     counter = Counted(4)
     bijector = B.AffineCoupling(masks.half(4), counter, dtype="float64")
 
-    class Broken(tfd.MultivariateNormalDiag):
+    class Broken(tfd.Normal):
         def _log_prob(self, x):
             raise RuntimeError("broken")
 
@@ -108,10 +108,11 @@ def test_a_broken_answer_leaves_nothing_behind():
         def _parameter_properties(cls, dtype, num_classes=None):
             return super()._parameter_properties(dtype, num_classes)
 
-    zeros = tf.zeros(4, tf.float64)
+    zeros, one = tf.zeros(4, tf.float64), tf.ones([], tf.float64)
     x = normal((5, 4))
+    broken = tfd.Independent(Broken(zeros, one), 1)
     with pytest.raises(RuntimeError, match="broken"):
-        tfd.TransformedDistribution(Broken(zeros), bijector).log_prob(x)
+        tfd.TransformedDistribution(broken, bijector).log_prob(x)
     perturb(bijector)
     flow = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(zeros), bijector)
     np.testing.assert_array_equal(flow.log_prob(x), flow.log_prob(tf.identity(x)))
@@ -136,7 +137,10 @@ def weights(seed=0):
         (lambda: keras.layers.Dense(4, dtype="float64"), 2),
         (
             lambda: keras.Sequential(
-                [keras.Input((2,), dtype="float64"), keras.layers.Dense(4, dtype="float64")]
+                [
+                    keras.Input((2,), dtype="float64"),
+                    keras.layers.Dense(4, dtype="float64"),
+                ]
             ),
             2,
         ),
@@ -174,7 +178,9 @@ def test_unregistered_keras_layers_can_be_deep_copied():
     bijector = B.AffineCoupling(masks.half(4), Mine(), dtype="float64")
     perturb(bijector)
     x = normal((3, 4))
-    np.testing.assert_array_equal(copy.deepcopy(bijector).forward(x), bijector.forward(x))
+    np.testing.assert_array_equal(
+        copy.deepcopy(bijector).forward(x), bijector.forward(x)
+    )
 
 
 def test_keras_layers_without_a_configuration_cannot_be_deep_copied():
@@ -192,7 +198,9 @@ def test_keras_layers_without_a_configuration_cannot_be_deep_copied():
 
 
 def test_conditioner_errors():
-    with pytest.raises(ValueError, match=r"must return shape \[batch, 4\].*\[batch, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"must return shape \[batch, 4\].*\[batch, 3\]"
+    ):
         B.AffineCoupling(masks.half(4), keras.layers.Dense(3))
     with pytest.raises(TypeError, match="callable"):
         B.AffineCoupling(masks.half(4), 3.0)
@@ -351,9 +359,7 @@ def test_squeeze_over_drawn_shapes(factor, height, width, channels):
     y = squeeze.forward(x)
     assert y.shape == (2, height, width, factor**2 * channels)
     np.testing.assert_array_equal(squeeze.inverse(tf.identity(y)), x)
-    np.testing.assert_array_equal(
-        y[0, 0, 0], tf.reshape(x[0, :factor, :factor], [-1])
-    )
+    np.testing.assert_array_equal(y[0, 0, 0], tf.reshape(x[0, :factor, :factor], [-1]))
 
 
 # Single bijectors.
@@ -382,7 +388,10 @@ def test_squeeze_over_drawn_shapes(factor, height, width, channels):
         (lambda: B.InvertibleConv1x1([1, 1, 2], initial=np.ones((2, 2))), "invertible"),
         (lambda: B.InvertibleConv1x1([1, 1, 2], initial=np.eye(3)), "shape"),
         (lambda: B.MultiScale([], (4, 4, 1)), "levels"),
-        (lambda: B.MultiScale([B.Permutation([0]), B.Squeeze(2)], (4, 4, 1)), "one channel"),
+        (
+            lambda: B.MultiScale([B.Permutation([0]), B.Squeeze(2)], (4, 4, 1)),
+            "one channel",
+        ),
         (lambda: B.Chain([B.ActNorm([3]), B.ActNorm([4])]), "does not take"),
         (lambda: B.Chain([B.ActNorm([3]), B.ActNorm([3], dtype="float64")]), "dtype"),
         (

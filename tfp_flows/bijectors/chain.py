@@ -225,9 +225,11 @@ def _over_events(log_det, value, event_ndims, extra):
     rank = value.shape.rank
     event = value.shape[rank - event_ndims : rank - event_ndims + extra]
     # A member may hand back a log-determinant that broadcasts (a constant one).
-    if log_det.shape.rank < extra or not log_det.shape[
-        log_det.shape.rank - extra :
-    ].is_compatible_with(event) or not log_det.shape.is_fully_defined():
+    if (
+        log_det.shape.rank < extra
+        or not log_det.shape[log_det.shape.rank - extra :].is_compatible_with(event)
+        or not log_det.shape.is_fully_defined()
+    ):
         shape = tf.shape(value)[: rank - event_ndims + extra]
         log_det = tf.broadcast_to(
             log_det, tf.broadcast_dynamic_shape(shape, tf.shape(log_det))
@@ -263,7 +265,6 @@ def _common_dtype(bijectors):
     dtypes = {b.dtype for b in bijectors if b.dtype is not None}
     if len(dtypes) > 1:
         raise ValueError(
-            "bijectors must share one dtype, got "
-            f"{sorted(d.name for d in dtypes)}."
+            f"bijectors must share one dtype, got {sorted(d.name for d in dtypes)}."
         )
     return dtypes.pop() if dtypes else None

@@ -124,9 +124,7 @@ class Coupling(JointBijector):
 def _check_mask(mask, event_shape):
     mask = np.asarray(mask)
     if mask.dtype != bool:
-        raise TypeError(
-            f"mask must be boolean (True is kept), got dtype {mask.dtype}."
-        )
+        raise TypeError(f"mask must be boolean (True is kept), got dtype {mask.dtype}.")
     event_shape = mask.shape if event_shape is None else tuple(map(int, event_shape))
     if mask.ndim == 0 or mask.ndim != len(event_shape):
         raise ValueError(

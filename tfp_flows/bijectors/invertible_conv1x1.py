@@ -107,13 +107,15 @@ class InvertibleConv1x1(JointBijector):
         zero = tf.zeros([], self.dtype)
         log_diagonal = tf.convert_to_tensor(self._log_diagonal)
         size = log_diagonal.shape[0]
-        lower = tf.where(self._below, self._lower, zero) + tf.eye(size, dtype=self.dtype)
+        lower = tf.where(self._below, self._lower, zero) + tf.eye(
+            size, dtype=self.dtype
+        )
         diagonal = self._sign * tf.exp(log_diagonal)
         upper = tf.where(self._below.T, self._upper, zero) + tf.linalg.diag(diagonal)
         return lower, upper, log_diagonal
 
     def _inverse_matrix_and_log_det(self):
-        """$W^{-1}$ and $\\log|\\det W|$."""
+        r"""$W^{-1}$ and $\log|\det W|$."""
         solve = tf.linalg.triangular_solve
         if self._parametrization == "plu":
             lower, upper, log_diagonal = self._factors()

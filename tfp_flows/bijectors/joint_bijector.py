@@ -127,7 +127,7 @@ class JointBijector(tfb.Bijector):
         )
 
     def forward_and_log_det(self, x, **keywords):
-        """Maps noise to data.
+        r"""Maps noise to data.
 
         Args:
           x: tensor `[*batch, *input_event]`.
@@ -135,7 +135,7 @@ class JointBijector(tfb.Bijector):
 
         Returns:
           `(y, fldj)`: `y` of shape `[*batch, *output_event]` and
-          $\\log|\\det \\partial y/\\partial x|$ in nats, of shape `batch`.
+          $\log|\det \partial y/\partial x|$ in nats, of shape `batch`.
 
         Raises:
           ValueError: on a wrong shape or context.
@@ -145,7 +145,7 @@ class JointBijector(tfb.Bijector):
             return self._evaluate(x, True, keywords)
 
     def inverse_and_log_det(self, y, **keywords):
-        """Maps data to noise.
+        r"""Maps data to noise.
 
         Args:
           y: tensor `[*batch, *output_event]`.
@@ -153,7 +153,7 @@ class JointBijector(tfb.Bijector):
 
         Returns:
           `(x, ildj)`: `x` of shape `[*batch, *input_event]` and
-          $\\log|\\det \\partial x/\\partial y|$ in nats, of shape `batch`.
+          $\log|\det \partial x/\partial y|$ in nats, of shape `batch`.
 
         Raises:
           ValueError: on a wrong shape or context.
@@ -440,7 +440,9 @@ def _broadcast_to_batch(log_det, value, ndims):
     if log_det.shape.rank == batch.rank:
         return log_det
     shape = tf.shape(value)[: batch.rank]
-    return tf.broadcast_to(log_det, tf.broadcast_dynamic_shape(shape, tf.shape(log_det)))
+    return tf.broadcast_to(
+        log_det, tf.broadcast_dynamic_shape(shape, tf.shape(log_det))
+    )
 
 
 def _as_tuple(shape):
@@ -451,7 +453,9 @@ def _as_tuple(shape):
 
 def _shape_tensor(function, shape):
     static = tf.get_static_value(shape)
-    result = function(tf.TensorShape(static if static is not None else [None] * shape.shape[0]))
+    result = function(
+        tf.TensorShape(static if static is not None else [None] * shape.shape[0])
+    )
     if not result.is_fully_defined():
         raise ValueError(f"The event shape {result} must be static.")
     return tf.constant(result.as_list(), tf.int32)
@@ -488,9 +492,7 @@ _SHARING_CODE = frozenset(
             "experimental_local_measure",
             "_sample_and_log_prob",
         ),
-        *_code_of(
-            tfb.Chain, "_forward_log_det_jacobian", "_inverse_log_det_jacobian"
-        ),
+        *_code_of(tfb.Chain, "_forward_log_det_jacobian", "_inverse_log_det_jacobian"),
     ]
 )
 _LIBRARY = (

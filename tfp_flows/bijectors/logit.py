@@ -49,9 +49,7 @@ class Logit(JointBijector):
             raise ValueError(f"low must be below high, got {low} and {high}.")
         self._alpha, self._low, self._high = alpha, low, high
         self._log_slope = math.log((1 - 2 * alpha) / (high - low))
-        super().__init__(
-            forward_min_event_ndims=0, parameters=parameters, name=name
-        )
+        super().__init__(forward_min_event_ndims=0, parameters=parameters, name=name)
 
     def _forward_and_log_det(self, x):
         u = (tf.sigmoid(x) - self._alpha) / (1 - 2 * self._alpha)

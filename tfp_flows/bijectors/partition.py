@@ -113,9 +113,7 @@ class _MaskedPartition:
         return tf.where(self._mask, kept, changed)
 
     def log_det(self, elementwise):
-        elementwise = tf.where(
-            self._mask, tf.zeros([], elementwise.dtype), elementwise
-        )
+        elementwise = tf.where(self._mask, tf.zeros([], elementwise.dtype), elementwise)
         return tf.reduce_sum(elementwise, axis=list(range(-self._mask.ndim, 0)))
 
 

@@ -11,10 +11,10 @@ __all__ = ["Affine", "Shift", "Transformer"]
 
 
 class Transformer(Protocol):
-    """A strictly monotonic function of one number, given its parameters.
+    r"""A strictly monotonic function of one number, given its parameters.
 
     Both methods take a tensor and a list of `num_parameters` tensors of its shape,
-    and return the result and the elementwise $\\log|dy/dx|$ ($\\log|dx/dy|$).
+    and return the result and the elementwise $\log|dy/dx|$ ($\log|dx/dy|$).
     """
 
     num_parameters: int

@@ -78,9 +78,7 @@ class Flow(tfd.TransformedDistribution):
         )
         self._context_encoder = context_encoder
         self._config = self._no_dependency(None if config is None else dict(config))
-        super().__init__(
-            distribution, bijector, validate_args=validate_args, name=name
-        )
+        super().__init__(distribution, bijector, validate_args=validate_args, name=name)
         self._parameters = self._no_dependency(
             {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
         )
@@ -231,13 +229,16 @@ class Flow(tfd.TransformedDistribution):
         """Keywords as the bijector takes them; a clear error for any other."""
         known = sorted({*self.bijector.keywords, *others})
         if self._context_shape is None and keywords.get("context") is not None:
-            raise ValueError(f"{self.name}: context was given, but this flow takes none.")
-        keywords = {k: v for k, v in keywords.items() if k != "context" or v is not None}
+            raise ValueError(
+                f"{self.name}: context was given, but this flow takes none."
+            )
+        keywords = {
+            k: v for k, v in keywords.items() if k != "context" or v is not None
+        }
         unknown = sorted(set(keywords) - set(known))
         if unknown:
             raise TypeError(
-                f"{self.name}: unknown keyword(s) {unknown}; known: "
-                f"{known or 'none'}."
+                f"{self.name}: unknown keyword(s) {unknown}; known: {known or 'none'}."
             )
         if self._context_shape is None:
             return keywords

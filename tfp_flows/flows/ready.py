@@ -37,7 +37,10 @@ def ready(build: Callable) -> Callable:
         if arguments["seed"] is None:
             arguments["seed"] = random.randrange(2**31)
         arguments["dtype"] = tf.as_dtype(arguments["dtype"]).name
-        config = {"flow": build.__name__, **{k: _plain(v) for k, v in arguments.items()}}
+        config = {
+            "flow": build.__name__,
+            **{k: _plain(v) for k, v in arguments.items()},
+        }
         return build(**arguments).copy(config=config)
 
     return wrapper
@@ -90,9 +93,11 @@ def into_unit(
 class OneHot:
     """Integer labels `[...]` as one-hot vectors `[..., num_classes]`.
 
+    A label outside `[0, num_classes)` is an error where its value is known, and gives
+    NaN inside a compiled function, which no loss overlooks.
+
     Raises:
-      ValueError: if labels are not integers, or (where their values are known) not in
-        `[0, num_classes)`.
+      ValueError: if labels are not integers, or not in `[0, num_classes)`.
     """
 
     def __init__(self, num_classes: int, dtype: Any):
@@ -101,8 +106,8 @@ class OneHot:
     def __call__(self, labels):
         if not labels.dtype.is_integer:
             raise ValueError(
-                f"context must hold integer labels in [0, {self.num_classes}), got dtype "
-                f"{labels.dtype.name}."
+                f"context must hold integer labels in [0, {self.num_classes}), got "
+                f"dtype {labels.dtype.name}."
             )
         known = tf.get_static_value(labels)
         if known is not None and known.size:
@@ -112,7 +117,9 @@ class OneHot:
                     f"context must hold labels in [0, {self.num_classes}), got "
                     f"{worst.flat[0]}."
                 )
-        return tf.one_hot(labels, self.num_classes, dtype=self.dtype)
+        valid = (labels >= 0) & (labels < self.num_classes)
+        on = tf.where(valid, tf.ones([], self.dtype), np.nan)
+        return tf.one_hot(labels, self.num_classes, dtype=self.dtype) * on[..., None]
 
 
 def resolve_context(

@@ -130,7 +130,10 @@ def real_nvp(
                 3 if couplings is None else couplings,
                 batch_norm is not False,
                 lambda n: ResidualConvNet(
-                    n, width or 64, 8 if depth is None else depth, seed=next_seed(),
+                    n,
+                    width or 64,
+                    8 if depth is None else depth,
+                    seed=next_seed(),
                     **options,
                 ),
                 coupling,
@@ -139,7 +142,9 @@ def real_nvp(
     return assemble(members, event_shape, base, encoder, dtype, "real_nvp")
 
 
-def _vector_layers(size, couplings, permutation, batch_norm, network, options, next_seed):
+def _vector_layers(
+    size, couplings, permutation, batch_norm, network, options, next_seed
+):
     layers = []
     for i in range(couplings):
         if permutation == "random":

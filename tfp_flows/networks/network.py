@@ -13,7 +13,7 @@ __all__ = ["Network"]
 
 
 class Network(keras.layers.Layer):
-    """A conditioner `(x[, context]) -> parameters` made of Keras layers.
+    r"""A conditioner `(x[, context]) -> parameters` made of Keras layers.
 
     The output layer starts at zero, so that a new flow starts as the identity.
 
@@ -21,8 +21,8 @@ class Network(keras.layers.Layer):
 
     * `"concat"`: it is joined to the input along the last axis, after being repeated
       over the positions of an image if it is a vector;
-    * `"film"`: every hidden activation $h$ becomes $(1 + \\gamma) h + \\beta$ with
-      $\\gamma, \\beta$ linear in the context (Perez et al. 2018, equations 1 and 2).
+    * `"film"`: every hidden activation $h$ becomes $(1 + \gamma) h + \beta$ with
+      $\gamma, \beta$ linear in the context (Perez et al. 2018, equations 1 and 2).
       They start at zero.
 
     Args:
@@ -67,9 +67,7 @@ class Network(keras.layers.Layer):
             "activation": keras.activations.serialize(self.activation),
             "context_mode": self.context_mode,
             "seed": self.seed,
-            "kernel_regularizer": keras.regularizers.serialize(
-                self.kernel_regularizer
-            ),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
     def _options(self, zero: bool = False) -> dict[str, Any]:
@@ -90,7 +88,7 @@ class Network(keras.layers.Layer):
         if len(context_shape) not in (2, len(x_shape)):
             raise ValueError(
                 f"{self.name}: context must be a vector or have the rank of the input; "
-                f"got shapes {tuple(context_shape)} and {tuple(x_shape)} with the batch."
+                f"got shapes {tuple(context_shape)} and {tuple(x_shape)} (with batch)."
             )
         return (*x_shape[:-1], x_shape[-1] + context_shape[-1])
 
@@ -100,8 +98,8 @@ class Network(keras.layers.Layer):
             return
         if len(context_shape) != 2:
             raise ValueError(
-                f'{self.name}: context_mode="film" takes a vector as context, got shape '
-                f"{tuple(context_shape)} with the batch; use \"concat\"."
+                f'{self.name}: context_mode="film" takes vectors as context, got shape '
+                f'{tuple(context_shape)} (with batch); use "concat".'
             )
         for i, width in enumerate(widths):
             layer = keras.layers.Dense(

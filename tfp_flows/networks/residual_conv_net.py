@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -46,7 +47,7 @@ class ResidualConvNet(Network):
         shape = self._input_shape(x_shape, context_shape)
         self._first.build(shape)
         shape = (*shape[:-1], self.width)
-        for layer in [*sum(self._blocks, []), self._output]:
+        for layer in [*itertools.chain(*self._blocks), self._output]:
             layer.build(shape)
         self._build_film([self.width] * self.blocks, context_shape)
 

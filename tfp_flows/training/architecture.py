@@ -55,14 +55,20 @@ def check(found: list[str], expected: list[str], source: str) -> None:
     if found == expected:
         return
     n = next(
-        (i for i, (a, b) in enumerate(zip(found, expected)) if a != b),  # noqa: B905
+        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b),
         min(len(found), len(expected)),
     )
     here = expected[n] if n < len(expected) else "nothing more"
     there = found[n] if n < len(found) else "nothing more"
+    if here.startswith("{") and there.startswith("{"):
+        ours, theirs = json.loads(here), json.loads(there)
+        keys = sorted(ours.keys() | theirs.keys())
+        keys = [k for k in keys if ours.get(k) != theirs.get(k)]
+        here = ", ".join(f"{k}={ours.get(k)!r}" for k in keys)
+        there = ", ".join(f"{k}={theirs.get(k)!r}" for k in keys)
     raise ArchitectureMismatch(
-        f"{source} holds weights of another architecture: it has {there!r} where this "
-        f"flow has {here!r}. Build the flow with the arguments it was saved with."
+        f"{source} holds weights of another architecture: it has {there} where this "
+        f"flow has {here}. Build the flow with the arguments it was saved with."
     )
 
 

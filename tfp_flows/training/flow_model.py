@@ -211,9 +211,7 @@ class FlowModel(keras.Model):
             local = tf.distribute.get_strategy().experimental_local_results
             batch = tf.nest.map_structure(lambda v: tf.concat(local(v), 0), batch)
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(batch))
-        first, context = (
-            inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
-        )
+        first, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
         self._check(first, context)
         if needs_initialization(self.flow):
             initialize(self.flow, first, context)
@@ -275,7 +273,7 @@ class FlowModel(keras.Model):
         store["architecture"] = np.frombuffer(text, np.uint8)
 
     def load_own_variables(self, store):
-        if "architecture" not in store.keys():
+        if "architecture" not in store:
             raise architecture.ArchitectureMismatch(
                 "the file holds no weights of a FlowModel."
             )
@@ -301,8 +299,7 @@ class FlowModel(keras.Model):
         if path.name.endswith(".weights.h5"):
             try:
                 with h5py.File(path, "r") as file:
-                    own = file["vars"] if "vars" in file else {}
-                    self.load_own_variables(own)
+                    self.load_own_variables(file.get("vars", {}))
             except OSError as error:
                 raise OSError(f"{path} is not a readable HDF5 file: {error}") from error
         return super().load_weights(filepath, **kwargs)
@@ -414,7 +411,9 @@ def _find_variables(flow) -> list[tf.Variable]:
         )
     with tf.GradientTape() as tape:
         # Data in the middle of (0, 1) are in the domain of a logit as well.
-        flow.log_prob(tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype)), **keywords)
+        flow.log_prob(
+            tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype)), **keywords
+        )
     known = {v.ref() for v in flow.trainable_variables}
     return list(flow.trainable_variables) + [
         v for v in tape.watched_variables() if v.ref() not in known

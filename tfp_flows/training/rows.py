@@ -68,11 +68,16 @@ def rows(distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()):
         for m in (distribution, *distribution.submodules)
         if isinstance(m, (tfb.Bijector, tfd.Distribution))
     ]
-    inside = {id(m): [c for c in m.submodules if any(c is o for o in modules)] for m in modules}
+    inside = {
+        id(m): [c for c in m.submodules if any(c is o for o in modules)]
+        for m in modules
+    }
     result, names, seen = [], set(), set()
     for module in modules:
         below = {v.ref() for child in inside[id(module)] for v in child.variables}
-        own = [v for v in module.variables if v.ref() not in below and v.ref() not in seen]
+        own = [
+            v for v in module.variables if v.ref() not in below and v.ref() not in seen
+        ]
         if not own:
             continue
         seen.update(v.ref() for v in own)
@@ -86,7 +91,9 @@ def rows(distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()):
         in_layers = {v.value.ref() for layer in layers for v in layer.variables}
         own = [v for v in own if v.ref() not in in_layers]
         result.append(
-            _row_class(module)(own, layers, _shapes(module), _unique(module.name, names))
+            _row_class(module)(
+                own, layers, _shapes(module), _unique(module.name, names)
+            )
         )
     hidden = [v for v in extra if v.ref() not in seen]
     if hidden:
