@@ -81,8 +81,8 @@ class Squeeze(JointBijector):
             return None
         if size % by:
             raise ValueError(
-                f"{self.name}: the {what} must be divisible by {by}, got {size}. Pad or "
-                "crop the images, or use fewer levels."
+                f"{self.name}: the {what} must be divisible by {by}, got {size}. Pad "
+                "or crop the images, or use fewer levels."
             )
         return size // by
 

@@ -239,8 +239,8 @@ class FlowModel(keras.Model):
             expected = tuple(self.flow.context_shape)
             if tuple(context.shape)[1:] != expected:
                 raise ValueError(
-                    f"context must have shape [batch{''.join(f', {n}' for n in expected)}"
-                    f"], got {tuple(context.shape)}."
+                    f"context must have shape {('batch', *expected)}, got "
+                    f"{tuple(context.shape)}."
                 )
             if len(context) != len(x):
                 raise ValueError(
@@ -248,6 +248,9 @@ class FlowModel(keras.Model):
                     f"{len(context)}."
                 )
             _check_finite("context", np.asarray(context))
+            encoder = getattr(self.flow, "_context_encoder", None)
+            if encoder is not None:
+                encoder(tf.convert_to_tensor(context))
         _check_finite("x", np.asarray(x))
 
     # Saving.
@@ -256,9 +259,9 @@ class FlowModel(keras.Model):
         config = getattr(self.flow, "config", None)
         if config is None:
             raise ValueError(
-                "only a model of a ready flow (tfp_flows.flows) can be saved as .keras: "
-                "this flow cannot be built again from a description. Use save_weights "
-                "or tf.train.Checkpoint, and build the flow in code."
+                "only a model of a ready flow (tfp_flows.flows) can be saved as "
+                ".keras: this flow cannot be built again from a description. Use "
+                "save_weights or tf.train.Checkpoint, and build the flow in code."
             )
         return {"flow": config, "name": self.name}
 
@@ -392,7 +395,7 @@ def _traced(function, *specs):
 
 
 def _as_inputs(data):
-    """`x`, `(x, context)` or `(x, context, weight)` as Keras's `(inputs, None, weight)`."""
+    """`x`, `(x, context)` or `(x, context, weight)` as `(inputs, None, weight)`."""
     x, context, weight = keras.utils.unpack_x_y_sample_weight(data)
     if context is None and isinstance(x, (tuple, list)):
         x, context = x
@@ -409,11 +412,10 @@ def _find_variables(flow) -> list[tf.Variable]:
         keywords["context"] = tf.zeros(
             (1, *context_shape), tf.int32 if labels else flow.dtype
         )
+    # Data in the middle of (0, 1) are in the domain of a logit as well.
+    x = tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype))
     with tf.GradientTape() as tape:
-        # Data in the middle of (0, 1) are in the domain of a logit as well.
-        flow.log_prob(
-            tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype)), **keywords
-        )
+        flow.log_prob(x, **keywords)
     known = {v.ref() for v in flow.trainable_variables}
     return list(flow.trainable_variables) + [
         v for v in tape.watched_variables() if v.ref() not in known
