@@ -453,6 +453,18 @@ def test_actnorm_is_initialised_once():
     np.testing.assert_array_equal(actnorm.shift, before)
 
 
+def test_scaling_from_data_is_initialised_once():
+    scaling = B.Scaling([3], from_data=True)
+    assert scaling.needs_initialization and not B.Scaling([3]).needs_initialization
+    batch = tf.constant([0.1, 1.0, 20.0]) * normal((500, 3), dtype="float32")
+    z = scaling.initialize(batch)
+    np.testing.assert_allclose(np.std(z, 0), 1, atol=1e-3)
+    assert not scaling.needs_initialization
+    before = scaling.log_scale.numpy()
+    scaling.initialize(2 * batch)
+    np.testing.assert_array_equal(scaling.log_scale, before)
+
+
 def test_initialisation_walks_through_chains_and_levels():
     bijector = multiscale("float64")
     y = 4 + 2 * normal((200, 4, 4, 2))

@@ -75,6 +75,11 @@ class ActNorm(JointBijector):
         """Boolean variable: whether data have set shift and scale. It is saved."""
         return self._initialized
 
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether data have yet to set shift and scale."""
+        return not bool(self._initialized)
+
     def _forward_and_log_det(self, x):
         log_scale = tf.convert_to_tensor(self._log_scale)
         y = x * tf.exp(log_scale) + self._shift
@@ -86,7 +91,7 @@ class ActNorm(JointBijector):
         return x, -self._positions * tf.reduce_sum(log_scale)
 
     def _initialize(self, y):
-        if not bool(self._initialized):
+        if self.needs_initialization:
             if not y.shape.num_elements():
                 raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
             mean, variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))

@@ -162,6 +162,11 @@ class JointBijector(tfb.Bijector):
         with self._name_and_control_scope("inverse_and_log_det"):
             return self._evaluate(y, False, keywords)
 
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether this bijector still waits for a batch of data, see `initialize`."""
+        return False
+
     def initialize(self, y, **keywords):
         """Sets parameters that depend on data (ActNorm's) from a batch.
 

@@ -31,6 +31,9 @@ class Scaling(JointBijector):
 
     Args:
       event_shape: shape of the event. Needed unless `log_scale` is given.
+      from_data: whether `initialize` sets $s_i$ to minus the log of the standard
+        deviation of what reaches entry $i$, so that training need not start by moving
+        $s$ over several nats (by 7 where pixels never change).
       log_scale: initial $s$, a tensor or a `tf.Variable` `[..., *event_shape]`, whose
         leading dimensions are a batch of bijectors. A new variable of zeros by
         default.
@@ -39,13 +42,15 @@ class Scaling(JointBijector):
       name: name of the bijector.
 
     Raises:
-      ValueError: if neither `event_shape` nor `log_scale` is given.
+      ValueError: if neither `event_shape` nor `log_scale` is given, or `from_data`
+        with a `log_scale` that is no variable.
     """
 
     def __init__(
         self,
         event_shape: Sequence[int] | None = None,
         log_scale: Any = None,
+        from_data: bool = False,
         dtype: Any = None,
         validate_args: bool = False,
         name: str = "scaling",
@@ -61,7 +66,14 @@ class Scaling(JointBijector):
         if event_shape is None:
             event_shape = log_scale.shape[-1:]
         parameters.update(log_scale=log_scale, event_shape=tuple(event_shape))
+        if from_data and not isinstance(log_scale, tf.Variable):
+            raise ValueError("from_data=True needs log_scale to be a variable.")
         self._log_scale = log_scale
+        self._initialized = (
+            self._add_variable("initialized", False, trainable=False)
+            if from_data
+            else None
+        )
         self._ndims = len(event_shape)
         super().__init__(
             forward_min_event_ndims=self._ndims,
@@ -86,6 +98,11 @@ class Scaling(JointBijector):
         r"""$s$, of shape `[*batch, *event_shape]`, in nats."""
         return self._log_scale
 
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether data have yet to set $s$."""
+        return self._initialized is not None and not bool(self._initialized)
+
     def _forward_and_log_det(self, x):
         log_scale = tf.convert_to_tensor(self._log_scale)
         return x * tf.exp(-log_scale), -sum_trailing(log_scale, self._ndims)
@@ -93,3 +110,17 @@ class Scaling(JointBijector):
     def _inverse_and_log_det(self, y):
         log_scale = tf.convert_to_tensor(self._log_scale)
         return y * tf.exp(log_scale), sum_trailing(log_scale, self._ndims)
+
+    def _initialize(self, y):
+        if self.needs_initialization:
+            if not y.shape.num_elements():
+                raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
+            axes = list(range(y.shape.rank - self._ndims))
+            variance = tf.math.reduce_variance(y, axes)
+            self._log_scale.assign(
+                tf.broadcast_to(
+                    -0.5 * tf.math.log(variance + 1e-6), self._log_scale.shape
+                )
+            )
+            self._initialized.assign(True)
+        return self._inverse_and_log_det(y)[0]

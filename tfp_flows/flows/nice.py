@@ -47,7 +47,8 @@ def nice(
     Independent Components Estimation", section 5.1: four additive couplings, each
     with five hidden layers of 1000 rectified linear units, the even and the odd
     dimensions taking turns, a diagonal scaling, and a standard logistic prior. Images
-    are flattened; 28x28 needs no padding.
+    are flattened; 28x28 needs no padding. The scaling is set from the first batch, by
+    `FlowModel.fit` or `tfp_flows.training.initialize`.
 
     Args:
       event_shape: `(D,)` or `(H, W, C)`.
@@ -94,5 +95,5 @@ def nice(
                 mask, network, context_shape=context, dtype=dtype, name=f"coupling_{i}"
             )
         )
-    members.append(Scaling([size], dtype=dtype))
+    members.append(Scaling([size], from_data=True, dtype=dtype))
     return assemble(members, event_shape, base, encoder, dtype, "nice")

@@ -6,16 +6,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors import ActNorm, JointBijector
+from tfp_flows.bijectors import JointBijector
 from tfp_flows.bijectors.chain import initialize as initialize_bijector
 
 __all__ = ["initialize", "needs_initialization"]
 
 
 def needs_initialization(flow: tf.Module) -> bool:
-    """Whether a flow has parts (ActNorm) that still wait for a batch of data."""
+    """Whether a flow has parts that still wait for a batch of data."""
     return any(
-        isinstance(m, ActNorm) and not bool(m.initialized) for m in flow.submodules
+        isinstance(m, JointBijector) and m.needs_initialization for m in flow.submodules
     )
 
 
@@ -23,7 +23,7 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
     """Walks a batch of data through a flow and sets what depends on data.
 
     Each ActNorm takes the mean and standard deviation of what reaches it (Kingma &
-    Dhariwal 2018, section 3.1). Parts that were initialised before, or restored from
+    Dhariwal 2018, section 3.1), a `Scaling` that asks for it the deviations. Parts that were initialised before, or restored from
     a file, stay as they are.
 
     Args:
