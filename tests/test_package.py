@@ -42,7 +42,9 @@ def test_public_names_exist():
 
 
 @pytest.mark.parametrize(
-    "block", re.findall(r"```python\n(.*?)```", README, flags=re.S), ids=["drop-in", "fit"]
+    "block",
+    re.findall(r"```python\n(.*?)```", README, flags=re.S),
+    ids=["drop-in", "fit"],
 )
 def test_readme_examples_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

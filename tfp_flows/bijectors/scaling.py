@@ -34,16 +34,18 @@ class Scaling(JointBijector):
       from_data: whether `initialize` sets $s_i$ to minus the log of the standard
         deviation of what reaches entry $i$, so that training need not start by moving
         $s$ over several nats (by 7 where pixels never change).
-      log_scale: initial $s$, a tensor or a `tf.Variable` `[..., *event_shape]`, whose
-        leading dimensions are a batch of bijectors. A new variable of zeros by
-        default.
+      log_scale: $s$ divided by `factor`, a tensor or a `tf.Variable`
+        `[..., *event_shape]`, whose leading dimensions are a batch of bijectors. A new
+        variable of zeros by default.
+      factor: Adam moves a variable by about the learning rate in a step, whatever its
+        gradient; with a factor, $s$ keeps up with networks that need a small one.
       dtype: dtype of values, float32 by default.
       validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
-      ValueError: if neither `event_shape` nor `log_scale` is given, or `from_data`
-        with a `log_scale` that is no variable.
+      ValueError: if neither `event_shape` nor `log_scale` is given, `from_data` with a
+        `log_scale` that is no variable, or `factor` is not positive.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Scaling(JointBijector):
         event_shape: Sequence[int] | None = None,
         log_scale: Any = None,
         from_data: bool = False,
+        factor: float = 1.0,
         dtype: Any = None,
         validate_args: bool = False,
         name: str = "scaling",
@@ -68,7 +71,9 @@ class Scaling(JointBijector):
         parameters.update(log_scale=log_scale, event_shape=tuple(event_shape))
         if from_data and not isinstance(log_scale, tf.Variable):
             raise ValueError("from_data=True needs log_scale to be a variable.")
-        self._log_scale = log_scale
+        if not factor > 0:
+            raise ValueError(f"factor must be positive, got {factor}.")
+        self._variable, self._factor = log_scale, float(factor)
         self._initialized = (
             self._add_variable("initialized", False, trainable=False)
             if from_data
@@ -96,7 +101,7 @@ class Scaling(JointBijector):
     @property
     def log_scale(self):
         r"""$s$, of shape `[*batch, *event_shape]`, in nats."""
-        return self._log_scale
+        return self._variable if self._factor == 1.0 else self._factor * self._variable
 
     @property
     def needs_initialization(self) -> bool:
@@ -104,11 +109,11 @@ class Scaling(JointBijector):
         return self._initialized is not None and not bool(self._initialized)
 
     def _forward_and_log_det(self, x):
-        log_scale = tf.convert_to_tensor(self._log_scale)
+        log_scale = tf.convert_to_tensor(self.log_scale)
         return x * tf.exp(-log_scale), -sum_trailing(log_scale, self._ndims)
 
     def _inverse_and_log_det(self, y):
-        log_scale = tf.convert_to_tensor(self._log_scale)
+        log_scale = tf.convert_to_tensor(self.log_scale)
         return y * tf.exp(log_scale), sum_trailing(log_scale, self._ndims)
 
     def _initialize(self, y):
@@ -117,10 +122,10 @@ class Scaling(JointBijector):
                 raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
             axes = list(range(y.shape.rank - self._ndims))
             variance = tf.math.reduce_variance(y, axes)
-            self._log_scale.assign(
-                tf.broadcast_to(
-                    -0.5 * tf.math.log(variance + 1e-6), self._log_scale.shape
-                )
+            # A floor far below the noise of dequantised 16-bit data in [0, 1].
+            log_scale = -0.5 * tf.math.log(tf.maximum(variance, 1e-12))
+            self._variable.assign(
+                tf.broadcast_to(log_scale / self._factor, self._variable.shape)
             )
             self._initialized.assign(True)
         return self._inverse_and_log_det(y)[0]

@@ -19,8 +19,8 @@ from tfp_flows.bijectors import (
 from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
-    into_unit,
     layer_seeds,
+    preprocess,
     ready,
     resolve_context,
 )
@@ -45,6 +45,7 @@ def glow(
     base: str = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
+    normalize: bool = False,
     context_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     context_mode: str = "concat",
@@ -74,6 +75,8 @@ def glow(
       bounds: `(low, high)` of the data, scaled to [-0.5, 0.5]; for dequantised 8-bit
         pixels `(0, 256)`.
       alpha: if given, the logit of the scaled data with this margin is modelled.
+      normalize: whether an `ActNorm` meets the data first: each feature (of images,
+        each channel) is standardised by the first batch. Not with `bounds`.
       context_shape: shape of one context, or `None`.
       num_classes: instead of `context_shape`: the context is an integer label.
       context_mode: how networks take the context, `"concat"` or `"film"`.
@@ -136,5 +139,8 @@ def glow(
     multiscale = MultiScale(
         stages, event_shape, priors, context_shape=context, dtype=dtype
     )
-    members = [*into_unit(bounds, alpha, center=0.5), multiscale]
+    members = [
+        *preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype),
+        multiscale,
+    ]
     return assemble(members, event_shape, base, encoder, dtype, "glow")

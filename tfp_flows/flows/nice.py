@@ -13,8 +13,8 @@ from tfp_flows.bijectors import AdditiveCoupling, Permutation, Scaling
 from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
-    into_unit,
     layer_seeds,
+    preprocess,
     ready,
     resolve_context,
 )
@@ -36,6 +36,7 @@ def nice(
     base: str = "logistic",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
+    normalize: bool = False,
     context_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     seed: int | None = None,
@@ -48,7 +49,8 @@ def nice(
     with five hidden layers of 1000 rectified linear units, the even and the odd
     dimensions taking turns, a diagonal scaling, and a standard logistic prior. Images
     are flattened; 28x28 needs no padding. The scaling is set from the first batch, by
-    `FlowModel.fit` or `tfp_flows.training.initialize`.
+    `FlowModel.fit` or `tfp_flows.training.initialize`; its factor lets it move 30 times
+    as fast as the networks, which makes a difference of thousands of steps.
 
     Args:
       event_shape: `(D,)` or `(H, W, C)`.
@@ -62,6 +64,8 @@ def nice(
       bounds: `(low, high)` of the data; they are scaled to [0, 1]. For dequantised
         8-bit pixels `(0, 256)`.
       alpha: if given, the logit of the scaled data with this margin is modelled.
+      normalize: whether an `ActNorm` meets the data first: each feature (of images,
+        each channel) is standardised by the first batch. Not with `bounds`.
       context_shape: shape of one context, or `None`.
       num_classes: instead of `context_shape`: the context is an integer label.
       seed: integer seed of the initial weights.
@@ -77,7 +81,7 @@ def nice(
             f'partition must be "alternating" or "reverse", got {partition!r}.'
         )
     next_seed = layer_seeds(seed)
-    members = into_unit(bounds, alpha, center=0.0)
+    members = preprocess(event_shape, bounds, alpha, normalize, center=0.0, dtype=dtype)
     if len(event_shape) == 3:
         members.append(tfb.Reshape(event_shape, [size]))
     for i in range(couplings):
@@ -95,5 +99,5 @@ def nice(
                 mask, network, context_shape=context, dtype=dtype, name=f"coupling_{i}"
             )
         )
-    members.append(Scaling([size], from_data=True, dtype=dtype))
+    members.append(Scaling([size], from_data=True, factor=30.0, dtype=dtype))
     return assemble(members, event_shape, base, encoder, dtype, "nice")

@@ -17,7 +17,14 @@ from tfp_flows import bijectors, distributions
 
 tfb = tfp.bijectors
 
-__all__ = ["OneHot", "assemble", "into_unit", "layer_seeds", "ready", "resolve_context"]
+__all__ = [
+    "OneHot",
+    "assemble",
+    "layer_seeds",
+    "preprocess",
+    "ready",
+    "resolve_context",
+]
 
 
 def ready(build: Callable) -> Callable:
@@ -68,14 +75,27 @@ def check_event_shape(event_shape) -> tuple[int, ...]:
     return shape
 
 
-def into_unit(
-    bounds: Sequence[float] | None, alpha: float | None, center: float
+def preprocess(
+    event_shape: tuple[int, ...],
+    bounds: Sequence[float] | None,
+    alpha: float | None,
+    normalize: bool,
+    center: float,
+    dtype: Any,
 ) -> list[tfb.Bijector]:
-    """The bijectors that data in known bounds meet first.
+    """The bijectors that data meet first.
 
-    With `alpha`, the logit of data in `bounds`; without, data are scaled to
-    `[-center, 1 - center]`. No bounds, no bijectors.
+    With `alpha`, the logit of data in `bounds`; with `bounds` alone, data are scaled to
+    `[-center, 1 - center]`. With `normalize`, each feature (or channel) is standardised
+    by the first batch.
     """
+    if normalize and bounds is not None:
+        raise ValueError("normalize=True is for data without bounds.")
+    if normalize:
+        # The floor on the variance is to catch constants, not small units.
+        return [
+            bijectors.ActNorm(event_shape, epsilon=1e-12, dtype=dtype, name="normalize")
+        ]
     if bounds is None:
         if alpha is not None:
             raise ValueError("alpha needs bounds: (low, high) of the data.")

@@ -19,8 +19,8 @@ from tfp_flows.bijectors import (
 from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
-    into_unit,
     layer_seeds,
+    preprocess,
     ready,
     resolve_context,
 )
@@ -46,6 +46,7 @@ def real_nvp(
     base: str = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
+    normalize: bool = False,
     context_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     context_mode: str = "concat",
@@ -83,6 +84,8 @@ def real_nvp(
         pixels `(0, 256)`.
       alpha: if given, the logit of the scaled data with this margin is modelled
         (0.05 in the paper).
+      normalize: whether an `ActNorm` meets the data first: each feature (of images,
+        each channel) is standardised by the first batch. Not with `bounds`.
       context_shape: shape of one context, or `None`.
       num_classes: instead of `context_shape`: the context is an integer label.
       context_mode: how networks take the context, `"concat"` or `"film"`.
@@ -104,7 +107,7 @@ def real_nvp(
         "context_shape": context,
         "dtype": dtype,
     }
-    members = into_unit(bounds, alpha, center=0.5)
+    members = preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype)
     if len(event_shape) == 1:
         if levels is not None:
             raise ValueError("levels is for images; event_shape is a vector's.")

@@ -1,0 +1,217 @@
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+from tfp_flows.datasets import DatasetUnavailableError, image_sets, load
+
+# A folder of TensorFlow Datasets with mnist and fashion_mnist, where there is one.
+DATA_DIR = os.environ.get("TFP_FLOWS_DATA_DIR")
+DOWNLOADED = ["mnist", "fashion_mnist"] if DATA_DIR else []
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tfds")
+    load("digits", data_dir=path)
+    return path
+
+
+@pytest.fixture
+def digits(data_dir):
+    return load("digits", data_dir=data_dir)
+
+
+@pytest.fixture
+def streamed(data_dir, monkeypatch):
+    monkeypatch.setattr(image_sets, "_MEMORY_LIMIT", 0)
+    return load("digits", data_dir=data_dir)
+
+
+def test_digits(digits):
+    assert digits.event_shape == (8, 8, 1)
+    assert digits.bounds == (0, 17)
+    assert digits.num_classes == 10
+    assert digits.sizes == {"train": 1350, "validation": 150, "test": 297}
+    parts = [digits.arrays(split) for split in digits.sizes]
+    images = np.concatenate([x for x, _ in parts])
+    labels = np.concatenate([y for _, y in parts])
+    assert images.dtype == np.uint8
+    expected = load_digits()
+    assert sorted((x.tobytes(), y) for x, y in zip(images, labels, strict=True)) == (
+        sorted(
+            (x.astype(np.uint8).tobytes(), y)
+            for x, y in zip(expected.images, expected.target, strict=True)
+        )
+    )
+
+
+def test_digits_test_split_is_stratified(digits):
+    whole = np.bincount(load_digits().target)
+    test = np.bincount(digits.arrays("test")[1])
+    np.testing.assert_allclose(test, whole * 297 / 1797, atol=1)
+
+
+def test_digits_noise_stays_within_the_bounds(digits):
+    x = np.concatenate(list(digits.dataset("train", 64)))
+    assert x.min() >= 0
+    assert 16.9 < x.max() < 17
+    np.testing.assert_array_equal(np.floor(x), digits.arrays("train")[0])
+
+
+def test_preparing_is_silent_and_keeps_the_random_state(tmp_path, capfd):
+    random.seed(0)
+    expected = random.random()
+    random.seed(0)
+    load("digits", data_dir=tmp_path)
+    assert random.random() == expected
+    assert capfd.readouterr() == ("", "")
+
+
+def test_digits_prepared_by_two_processes_at_once(tmp_path):
+    code = (
+        "import random, tensorflow_datasets; from tfp_flows.datasets import load\n"
+        "print('ready', flush=True); input(); random.seed(0)\n"
+        f"source = load('digits', data_dir={os.fspath(tmp_path)!r})\n"
+        "print(source.arrays('test')[0].astype(int).sum())"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "ready\n"
+    other.stdin.write("go\n")
+    other.stdin.flush()
+    random.seed(0)
+    source = load("digits", data_dir=tmp_path)
+    output, errors = other.communicate(timeout=60)
+    assert other.returncode == 0, errors
+    assert int(output) == source.arrays("test")[0].astype(int).sum()
+    assert [p.name for p in (tmp_path / "digits").iterdir()] == ["1.0.0"]
+
+
+def test_losing_the_race_is_no_error(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    prepare = tfds.core.DatasetBuilder.download_and_prepare
+
+    def prepare_late(builder):
+        prepare(type(builder)(data_dir=tmp_path))
+        raise OSError("Directory not empty")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", prepare_late)
+    assert load("digits", data_dir=tmp_path).sizes["test"] == 297
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(DatasetUnavailableError, match="Name a folder that can be"):
+        load("digits", data_dir=blocked)
+
+
+def test_streamed_batches_are_those_from_memory(digits, streamed):
+    for a, b in zip(
+        digits.dataset("test", 50, labels=True),
+        streamed.dataset("test", 50, labels=True),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[1])
+    for limit in (None, 10):
+        for a, b in zip(
+            digits.arrays("test", limit), streamed.arrays("test", limit), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_streamed_epochs_resume_and_hold_every_image_once(streamed):
+    options = {"shuffle": True, "seed": 5, "epochs": 3}
+    whole = [x.numpy() for x in streamed.dataset("train", 100, **options)]
+    tf.random.set_seed(9)
+    resumed = [
+        x.numpy() for x in streamed.dataset("train", 100, initial_epoch=1, **options)
+    ]
+    for a, b in zip(whole[14:], resumed, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (whole[0] != whole[14]).any()
+    stored = sorted(x.tobytes() for x in streamed.arrays("train")[0])
+    epoch = np.floor(np.concatenate(whole[14:28])).astype(np.uint8)
+    assert sorted(x.tobytes() for x in epoch) == stored
+
+
+def test_streamed_shuffling_leaves_the_global_seed_alone(streamed):
+    tf.random.set_seed(3)
+    expected = tf.random.uniform([3]).numpy()
+    tf.random.set_seed(3)
+    next(iter(streamed.dataset("train", 10, shuffle=True)))
+    np.testing.assert_array_equal(tf.random.uniform([3]), expected)
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_prepared_image_sets(name):
+    source = load(name, data_dir=DATA_DIR, download=False)
+    assert (source.event_shape, source.bounds) == ((28, 28, 1), (0, 256))
+    assert source.num_classes == 10
+    assert source.sizes == {"train": 54000, "validation": 6000, "test": 10000}
+    x, y = next(iter(source.dataset("test", 256, labels=True)))
+    stored, labels = source.arrays("test", 256)
+    np.testing.assert_array_equal(np.floor(x), stored)
+    np.testing.assert_array_equal(y, labels)
+    assert stored.max() == 255
+    assert set(labels) == set(range(10))
+    assert source.arrays("validation")[0].shape == (6000, 28, 28, 1)
+
+
+def test_not_downloaded(tmp_path):
+    with pytest.raises(DatasetUnavailableError) as error:
+        load("mnist", data_dir=tmp_path, download=False)
+    message = str(error.value)
+    assert str(tmp_path) in message
+    assert "tfds.load('mnist')" in message
+    assert "data_dir=" in message
+
+
+def test_no_connection(tmp_path, monkeypatch):
+    import requests
+
+    def fail(*args, **kwargs):
+        raise requests.exceptions.ConnectionError("offline")
+
+    monkeypatch.setattr(requests, "head", fail)
+    with pytest.raises(
+        DatasetUnavailableError, match=r"no connection to storage\.googleapis\.com"
+    ):
+        load("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnst", "no data set 'mnst'. Did you mean mnist"),
+        ("Moons", r"Did you mean moons\?"),
+        ("../mnist", "no data set '../mnist'.*digits, mnist, fashion_mnist"),
+        ("huggingface:mnist", "Known are the toys moons, circles"),
+        ("mnist:9.9.9", "'mnist:9.9.9' cannot be loaded"),
+        ("iris", "iris is no image set: it has no feature 'image'"),
+        ("stanford_dogs", "images of variable size"),
+    ],
+)
+def test_wrong_names(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        load(name, data_dir=tmp_path)
+
+
+def test_celeb_a_is_known_to_be_218_by_178(tmp_path):
+    builder = image_sets._builder("celeb_a", tmp_path)
+    image, classes = image_sets._features(builder, "celeb_a")
+    assert (image.shape, classes) == ((218, 178, 3), None)

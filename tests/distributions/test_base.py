@@ -1,0 +1,81 @@
+"""Base distributions, against formulas and TFP."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tests.distributions.conftest import normal
+from tfp_flows import distributions
+
+tfd = tfp.distributions
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 1)])
+def test_formulas(shape, dtype):
+    z = normal(5, *shape, dtype=dtype)
+    axes = tuple(range(1, z.shape.rank))
+    expected = {
+        distributions.standard_normal: -(z**2 + np.log(2 * np.pi)) / 2,
+        distributions.standard_logistic: -np.log1p(np.exp(z)) - np.log1p(np.exp(-z)),
+        distributions.diagonal_normal: -(z**2 + np.log(2 * np.pi)) / 2,
+    }
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    for build, terms in expected.items():
+        base = build(shape, dtype)
+        assert base.event_shape == shape
+        assert base.batch_shape == ()
+        assert base.dtype == dtype
+        np.testing.assert_allclose(
+            base.log_prob(z), np.sum(terms, axes), rtol=tolerance, atol=tolerance
+        )
+        assert base.sample(2, seed=0).shape == (2, *shape)
+
+
+def test_logistic_is_tfps():
+    z = 20 * normal(50, 3, dtype="float64")
+    base = distributions.standard_logistic((3,), "float64")
+    reference = tfd.Logistic(tf.zeros([], tf.float64), 1.0)
+    np.testing.assert_allclose(
+        base.log_prob(z), tf.reduce_sum(reference.log_prob(z), -1), rtol=1e-12
+    )
+    sample = base.sample(20000, seed=1)
+    np.testing.assert_allclose(tf.math.reduce_std(sample, 0), np.pi / 3**0.5, rtol=0.03)
+
+
+def test_logistic_is_finite_far_out():
+    base = distributions.standard_logistic((2,))
+    log_prob = base.log_prob([[1e4, -1e4]])
+    np.testing.assert_allclose(log_prob, [-2e4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_diagonal_normal_learns_mean_and_deviation(dtype):
+    base = distributions.diagonal_normal((3,), dtype)
+    assert len(base.trainable_variables) == 2
+    z = normal(6, 3, dtype=dtype)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(base.log_prob(z))
+    gradients = {
+        v.name: g
+        for v, g in zip(
+            base.trainable_variables,
+            tape.gradient(loss, base.trainable_variables),
+            strict=True,
+        )
+    }
+    (mean,) = (g for name, g in gradients.items() if "mean" in name)
+    (log_scale,) = (g for name, g in gradients.items() if "mean" not in name)
+    # d/dm = z - m, and d/ds = (z - m)^2 e^{-2s} - 1, at m = 0 and s = 0.
+    np.testing.assert_allclose(mean, tf.reduce_sum(z, 0), rtol=1e-5)
+    np.testing.assert_allclose(
+        log_scale, tf.reduce_sum(z**2 - 1, 0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_standard_bases_have_nothing_to_train():
+    for build in (distributions.standard_normal, distributions.standard_logistic):
+        assert build((3,)).variables == ()

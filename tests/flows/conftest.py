@@ -1,0 +1,126 @@
+"""Small instances of the ready flows, and helpers to look at them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import tfp_flows
+from tfp_flows import flows
+
+
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """A ready flow with small networks.
+
+    Attributes:
+      build: `nice`, `real_nvp` or `glow`.
+      arguments: its arguments.
+      high: data lie in (0, high) if given, else anywhere.
+    """
+
+    build: Callable[..., tfp_flows.Flow]
+    arguments: dict[str, Any]
+    high: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.arguments["event_shape"]
+
+    def make(self, perturbed: float = 0.2, **others) -> tfp_flows.Flow:
+        """The flow, moved away from the special point at which it starts."""
+        flow = self.build(**{"seed": 0, **self.arguments, **others})
+        if perturbed:
+            perturb(flow, perturbed)
+        return flow
+
+    def data(self, batch: int = 4, dtype: str = "float64", seed: int = 0) -> tf.Tensor:
+        draw = np.random.default_rng(seed)
+        shape = (batch, *self.shape)
+        if self.high is None:
+            return tf.constant(draw.standard_normal(shape), dtype)
+        margin = 0.1 * self.high
+        return tf.constant(draw.uniform(margin, self.high - margin, shape), dtype)
+
+
+def perturb(flow: tfp_flows.Flow, scale: float = 0.2, seed: int = 7) -> None:
+    draw = np.random.default_rng(seed)
+    for v in flow.trainable_variables:
+        v.assign_add(tf.constant(scale * draw.standard_normal(v.shape), v.dtype))
+
+
+MLP = {"width": 8}
+SMALL = {
+    "nice": Small(flows.nice, {"event_shape": (4,), "hidden_layers": 1, **MLP}),
+    "nice_odd_reverse": Small(
+        flows.nice,
+        {
+            "event_shape": (5,),
+            "hidden_layers": 2,
+            "partition": "reverse",
+            "base": "diagonal",
+            **MLP,
+        },
+    ),
+    "nice_image_logit": Small(
+        flows.nice,
+        {
+            "event_shape": (2, 2, 1),
+            "hidden_layers": 1,
+            "bounds": (0, 256),
+            "alpha": 0.05,
+            "base": "normal",
+            **MLP,
+        },
+        256.0,
+    ),
+    "real_nvp": Small(flows.real_nvp, {"event_shape": (3,), "couplings": 3, **MLP}),
+    "real_nvp_random": Small(
+        flows.real_nvp,
+        {
+            "event_shape": (4,),
+            "couplings": 2,
+            "permutation": "random",
+            "batch_norm": True,
+            "scale": "exp",
+            "clamp": 1.5,
+            "bounds": (0, 16),
+            **MLP,
+        },
+        16.0,
+    ),
+    "real_nvp_image": Small(
+        flows.real_nvp,
+        {
+            "event_shape": (4, 4, 1),
+            "couplings": 2,
+            "depth": 1,
+            "levels": 2,
+            "width": 4,
+            "bounds": (0, 256),
+            "alpha": 0.05,
+        },
+        256.0,
+    ),
+    "glow": Small(
+        flows.glow,
+        {"event_shape": (4, 4, 2), "steps": 2, "levels": 2, "width": 4},
+    ),
+    "glow_dense": Small(
+        flows.glow,
+        {
+            "event_shape": (4, 4, 1),
+            "steps": 1,
+            "width": 4,
+            "conv1x1": "dense",
+            "scale": "tanh",
+            "base": "logistic",
+            "bounds": (0, 256),
+        },
+        256.0,
+    ),
+}

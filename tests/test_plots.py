@@ -1,0 +1,424 @@
+"""Pictures: what they show, that files can be read back, and clear errors."""
+
+from __future__ import annotations
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from matplotlib.image import imread
+
+import tfp_flows
+from tfp_flows import plots
+from tfp_flows.datasets import TOYS
+
+GAP = 2
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered_with_pyplot():
+    yield
+    assert plt.get_fignums() == []
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file to write, beside which nothing else appears."""
+    file = tmp_path / "figure.png"
+    yield file
+    assert [p.name for p in tmp_path.iterdir()] in ([], [file.name])
+
+
+def bytes_of(path):
+    """A picture read back, RGB in 0..255."""
+    return np.rint(imread(path)[..., :3] * 255).astype(int)
+
+
+def assert_same_size(figure, path):
+    width, height = figure.get_size_inches() * figure.dpi
+    assert bytes_of(path).shape == (int(height), int(width), 3)
+
+
+def heat(axes):
+    (image,) = axes.images
+    return np.asarray(image.get_array())
+
+
+def texts(axes):
+    return axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+
+
+def linear(x):
+    """Log-density that differs in every cell."""
+    return x[:, 0] + 10 * x[:, 1]
+
+
+class TestDensity:
+    def test_is_the_density_at_the_middles_of_cells(self, path):
+        figure = plots.density(
+            linear, bounds=((0, 2), (0, 4)), resolution=2, title="Plane", path=path
+        )
+        # Rows are x2 from below, columns x1: middles 0.5, 1.5 and 1, 3.
+        expected = np.exp([[10.5, 11.5], [30.5, 31.5]])
+        (axes,) = figure.axes
+        np.testing.assert_allclose(heat(axes), expected, rtol=1e-6)
+        assert axes.images[0].origin == "lower"
+        assert axes.images[0].get_extent() == [0, 2, 0, 4]
+        assert axes.get_aspect() == 1
+        assert texts(axes) == ("", "$x_1$", "$x_2$")
+        assert figure.get_suptitle() == "Plane"
+        assert_same_size(figure, path)
+
+    def test_a_toy_integrates_to_one(self):
+        figure = plots.density(
+            TOYS["eight_gaussians"].log_prob, bounds=((-5, 5), (-5, 5)), resolution=100
+        )
+        assert heat(figure.axes[0]).sum() * 0.1**2 == pytest.approx(1, abs=1e-3)
+
+    @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+    def test_of_a_flow(self, dtype):
+        normal = tfp.distributions.MultivariateNormalDiag(tf.zeros(2, dtype))
+        flow = tfp_flows.Flow(normal, tfp.bijectors.Scale(tf.constant(2.0, dtype)))
+        p = heat(plots.density(flow.log_prob, resolution=120).axes[0])
+        middle = (np.arange(120) + 0.5) / 15 - 4
+        square = np.add.outer(middle**2, middle**2)
+        np.testing.assert_allclose(p, np.exp(-square / 8) / (8 * np.pi), rtol=1e-4)
+
+    def test_panels_of_truth_and_data_share_a_scale(self, path):
+        points = TOYS["moons"].sample(50, seed=0)
+        figure = plots.density(
+            lambda x: np.full(len(x), np.log(0.01)),
+            truth=TOYS["moons"].log_prob,
+            points=points,
+            resolution=40,
+            path=path,
+        )
+        model, truth, data = figure.axes
+        assert [texts(axes)[0] for axes in figure.axes] == ["model", "truth", "data"]
+        np.testing.assert_allclose(heat(model), 0.01)
+        assert model.images[0].get_clim() == truth.images[0].get_clim()
+        assert model.images[0].get_clim() == (0, heat(truth).max())
+        np.testing.assert_array_equal(data.collections[0].get_offsets(), points)
+        assert data.get_xlim() == model.get_xlim() == (-4, 4)
+        assert_same_size(figure, path)
+
+    def test_a_spike_does_not_darken_the_rest(self):
+        def spiky(x):
+            spike = np.hypot(x[:, 0] - 0.02, x[:, 1] - 0.02) < 0.01
+            return np.where(spike, np.log(1.0), np.log(1 / 64))
+
+        figure = plots.density(spiky)
+        assert heat(figure.axes[0]).max() == pytest.approx(1)
+        assert figure.axes[0].images[0].get_clim() == (0, pytest.approx(1.5 / 64))
+
+    def test_outside_the_support(self, path):
+        figure = plots.density(
+            TOYS["checkerboard"].log_prob, bounds=((5, 6), (5, 6)), path=path
+        )
+        assert (heat(figure.axes[0]) == 0).all()
+        assert bytes_of(path)[100:200, 100:200].max() < 5
+
+    @pytest.mark.parametrize(
+        ("error", "name", "arguments"),
+        [
+            (TypeError, "log_prob", {"log_prob": 3}),
+            (TypeError, "truth", {"truth": TOYS["moons"]}),
+            (ValueError, "log_prob", {"log_prob": lambda x: x}),
+            (ValueError, "log_prob", {"log_prob": lambda x: x[:, 0] * np.nan}),
+            (ValueError, "log_prob", {"log_prob": lambda x: x[:, 0] + 1000}),
+            (ValueError, "truth", {"truth": lambda x: 0.0}),
+            (ValueError, "points", {"points": np.zeros((5, 3))}),
+            (ValueError, "points", {"points": [[0.0, np.nan]]}),
+            (ValueError, "bounds", {"bounds": (-4, 4)}),
+            (ValueError, "bounds", {"bounds": ((-4, 4), (4, -4))}),
+            (ValueError, "resolution", {"resolution": 0}),
+        ],
+    )
+    def test_errors(self, error, name, arguments):
+        with pytest.raises(error, match=name):
+            plots.density(**{"log_prob": linear, **arguments})
+
+
+class TestWarpedGrid:
+    def test_shows_the_grid_and_its_image(self, path):
+        figure = plots.warped_grid(
+            lambda x: x[:, ::-1] * (1, 3), bounds=((0, 1), (0, 2)), lines=3, path=path
+        )
+        before, after = figure.axes
+        assert texts(before) == ("before", "$x_1$", "$x_2$")
+        assert texts(after) == ("after", "$x_1$", "$x_2$")
+        for direction, color in ((0, "#0072B2"), (1, "#D55E00")):
+            straight, warped = (axes.collections[direction] for axes in figure.axes)
+            segments = np.array(straight.get_segments())
+            np.testing.assert_array_equal(segments[:, 0, direction], 0)
+            np.testing.assert_allclose(segments[:, -1, direction], 1 + direction)
+            fixed = np.linspace(0, 2 - direction, 3)[:, None]
+            assert (segments[..., 1 - direction] == fixed).all()
+            np.testing.assert_allclose(
+                np.array(warped.get_segments()), segments[..., ::-1] * (1, 3)
+            )
+            for lines in (straight, warped):
+                assert matplotlib.colors.to_hex(lines.get_color()[0]).upper() == color
+        assert after.get_xlim()[1] >= 2 and after.get_ylim()[1] >= 3
+        assert_same_size(figure, path)
+
+    def test_curves_look_smooth(self):
+        # On a full turn of a circle, no bend between segments shows.
+        figure = plots.warped_grid(
+            lambda x: tf.stack([tf.cos(x[:, 0]), tf.sin(x[:, 0])], -1),
+            bounds=((0, 2 * np.pi), (0, 1)),
+        )
+        step = np.diff(figure.axes[1].collections[0].get_segments()[0], axis=0)
+        angles = np.unwrap(np.arctan2(step[:, 1], step[:, 0]))
+        assert np.abs(np.diff(angles)).max() < np.radians(1)
+
+    @pytest.mark.parametrize(
+        ("error", "name", "arguments"),
+        [
+            (TypeError, "forward", {"forward": None}),
+            (ValueError, "forward", {"forward": lambda x: x[:, 0]}),
+            (ValueError, "forward", {"forward": lambda x: x / 0}),
+            (ValueError, "bounds", {"bounds": ((0, 0), (0, 1))}),
+            (ValueError, "lines", {"lines": 1}),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+    def test_errors(self, error, name, arguments):
+        with pytest.raises(error, match=name):
+            plots.warped_grid(**{"forward": lambda x: x, **arguments})
+
+
+class TestImages:
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_every_pixel_is_where_it_belongs(self, channels, path):
+        rng = np.random.default_rng(0)
+        x = rng.integers(256, size=(5, 4, 6, channels), dtype=np.uint8)
+        figure = plots.images(x, columns=3, bounds=(0, 255), scale=7, path=path)
+        grid = bytes_of(path)
+        assert grid.shape == (2 * 28 + GAP, 3 * 42 + 2 * GAP, 3)
+        covered = np.zeros(grid.shape[:2], bool)
+        for i, image in enumerate(x):
+            top, left = (i // 3) * (28 + GAP), (i % 3) * (42 + GAP)
+            where = slice(top, top + 28), slice(left, left + 42)
+            expected = np.broadcast_to(image, (4, 6, 3)).repeat(7, 0).repeat(7, 1)
+            np.testing.assert_array_equal(grid[where], expected)
+            covered[where] = True
+        assert (grid[~covered] == 255).all()
+        np.testing.assert_array_equal(heat(figure.axes[0]), grid)
+        assert_same_size(figure, path)
+
+    def test_is_wide_enough_and_about_square(self, path):
+        plots.images(np.zeros((10, 8, 8, 1)), path=path)
+        assert bytes_of(path).shape == (3 * 152 + 2 * GAP, 4 * 152 + 3 * GAP, 3)
+        plots.images(np.zeros((1, 700, 650, 3)), path=path)
+        assert bytes_of(path).shape == (700, 650, 3)
+
+    def test_values_between_bounds(self):
+        x = np.array([-1.0, 0.0, 0.4, 2.0]).reshape(1, 1, 4, 1)
+        grey = lambda **k: heat(plots.images(x, scale=1, **k).axes[0])[0, :, 0]
+        assert grey(bounds=(0, 1)).tolist() == [0, 0, 102, 255]
+        assert grey().tolist() == [0, 85, 119, 255]
+
+    def test_takes_tensors_and_constant_images(self):
+        figure = plots.images(tf.fill([2, 3, 3, 1], 7.0), scale=1)
+        assert heat(figure.axes[0])[:, :3].max() == 0
+
+    def test_a_users_style_does_not_change_the_size(self, path):
+        style = {
+            "savefig.bbox": "tight",
+            "savefig.dpi": 300,
+            "figure.constrained_layout.use": True,
+        }
+        with matplotlib.rc_context(style):
+            plots.images(np.zeros((2, 5, 5, 1)), scale=60, path=path)
+        assert bytes_of(path).shape == (300, 2 * 300 + GAP, 3)
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("x", {"x": np.zeros((2, 8, 8))}),
+            ("x", {"x": np.zeros((2, 8, 8, 2))}),
+            ("x", {"x": np.zeros((0, 8, 8, 1))}),
+            ("x", {"x": np.full((2, 8, 8, 1), np.nan)}),
+            ("x", {"x": [np.zeros((8, 8, 1)), np.zeros((9, 8, 1))]}),
+            ("columns", {"columns": 0}),
+            ("scale", {"scale": 0}),
+            ("bounds", {"bounds": (1, 1)}),
+            ("bounds", {"bounds": (0, np.inf)}),
+            ("bounds", {"bounds": 255}),
+        ],
+    )
+    def test_errors(self, name, arguments):
+        with pytest.raises(ValueError, match=rf"^{name} must be"):
+            plots.images(**{"x": np.zeros((2, 8, 8, 1)), **arguments})
+
+
+class TestStrip:
+    rows = np.random.default_rng(1).integers(256, size=(2, 5, 6, 4, 3), dtype=np.uint8)
+
+    def test_without_text_it_is_the_grid_of_images(self, path):
+        plots.strip(self.rows, bounds=(0, 255), path=path)
+        strip = bytes_of(path)
+        images = plots.images(
+            self.rows.reshape(10, 6, 4, 3), columns=5, bounds=(0, 255)
+        )
+        np.testing.assert_array_equal(strip, heat(images.axes[0]))
+
+    def test_labels_stand_beside_rows_and_titles_above_columns(self, path):
+        figure = plots.strip(
+            self.rows,
+            labels=["first", "a longer label"],
+            titles=range(5),
+            bounds=(0, 255),
+            path=path,
+        )
+        (axes,) = figure.axes
+        grid, picture = heat(axes), bytes_of(path)
+        height, width, _ = grid.shape
+        # Pixels of images are untouched, at the lower right; text is left and above.
+        np.testing.assert_array_equal(picture[-height:, -width:], grid)
+        assert_same_size(figure, path)
+        margin_top, margin_left = np.subtract(picture.shape, grid.shape)[:2]
+        assert 100 < margin_left < 250 and 10 < margin_top < 60
+        ink = (picture < 128).all(-1)
+        assert not ink[0].any() and not ink[:, 0].any()
+        beside = np.flatnonzero(ink[margin_top:, :margin_left].any(1))
+        above = np.flatnonzero(ink[:margin_top, margin_left:].any(0))
+        for where, count, size in ((beside, 2, height), (above, 5, width)):
+            groups = np.split(where, np.flatnonzero(np.diff(where) > 20) + 1)
+            middles = [(group[0] + group[-1]) / 2 for group in groups]
+            cell = (size + GAP) / count
+            expected = (np.arange(count) + 0.5) * cell
+            np.testing.assert_allclose(middles, expected, atol=4)
+        labels = [text.get_text() for text in axes.get_yticklabels()]
+        assert labels == ["first", "a longer label"]
+        titles = [text.get_text() for text in axes.get_xticklabels()]
+        assert titles == list("01234")
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("rows", {"rows": rows[0]}),
+            ("rows", {"rows": rows[..., :2]}),
+            ("rows", {"rows": [rows[0], rows[1, :4]]}),
+            ("rows", {"rows": rows + np.inf}),
+            ("labels", {"labels": ["one"]}),
+            ("titles", {"titles": ["one", "two"]}),
+            ("bounds", {"bounds": (2, 1)}),
+        ],
+    )
+    def test_errors(self, name, arguments):
+        with pytest.raises(ValueError, match=rf"^{name} must be"):
+            plots.strip(**{"rows": self.rows, **arguments})
+
+
+class TestHistory:
+    keras = {
+        "loss": [9.0, 4.0, 3.0],
+        "nll": [8.0, 3.0, 2.0],
+        "val_nll": [7.0, 4.0, np.nan],
+        "bits_per_dim": [4.0, 1.5, 1.0],
+    }
+
+    def test_curves_hold_the_numbers(self, path):
+        figure = plots.history(
+            self.keras, metrics=("nll", "bits_per_dim", "loss"), path=path
+        )
+        nll, bits, loss = figure.axes
+        assert texts(nll) == ("nll", "epoch", "nats")
+        assert texts(bits) == ("bits_per_dim", "epoch", "bits per dimension")
+        assert texts(loss) == ("loss", "epoch", "nats")
+        training, validation = nll.lines
+        assert training.get_xdata().tolist() == [1, 2, 3]
+        assert training.get_ydata().tolist() == [8, 3, 2]
+        np.testing.assert_array_equal(validation.get_ydata(), [7, 4, np.nan])
+        assert training.get_color() != validation.get_color()
+        assert [t.get_text() for t in nll.get_legend().get_texts()] == [
+            "training",
+            "validation",
+        ]
+        assert [line.get_label() for line in bits.lines] == ["training"]
+        assert_same_size(figure, path)
+
+    def test_a_single_epoch_is_seen(self, path):
+        figure = plots.history({"nll": [2.5], "val_nll": [2.0]}, path=path)
+        (axes,) = figure.axes
+        low, high = axes.get_ylim()
+        assert low < 2.0 and high > 2.5
+        assert [tick for tick in axes.get_xticks() if 0.5 <= tick <= 1.5] == [1]
+        for line in axes.lines:
+            color = np.multiply(matplotlib.colors.to_rgb(line.get_color()), 255)
+            # More than the legend's marker and its line.
+            assert (np.abs(bytes_of(path) - color).max(-1) < 2).sum() > 80
+
+    def test_a_first_outlier_does_not_flatten_the_rest(self):
+        decay = 3 + np.exp(-np.arange(40) / 10)
+        usual = {"nll": decay, "val_nll": decay + 0.1}
+        low, high = plots.history(usual).axes[0].get_ylim()
+        assert low < 3.02 and 4.1 < high < 4.5
+        decay = decay.copy()
+        decay[0] = 5000
+        low, high = plots.history({**usual, "nll": decay}).axes[0].get_ylim()
+        assert low < 3.02 and 4 < high < 5
+        low, high = plots.history({"nll": [900, 4, 3.5]}).axes[0].get_ylim()
+        assert low < 3.5 and 4 < high < 5
+
+    def test_a_few_validations_stay_in_sight(self):
+        rare = {"nll": [3, 2, 1, 1], "val_nll": [np.nan, 9, np.nan, 8]}
+        low, high = plots.history(rare).axes[0].get_ylim()
+        assert low < 1 and high > 9
+
+    @pytest.mark.parametrize(
+        "values", [[np.nan, np.nan], [3, np.inf], [1, 1, 1], [-np.inf, 2, 1]]
+    )
+    @pytest.mark.filterwarnings("error")
+    def test_diverged_and_constant(self, values, path):
+        figure = plots.history({"nll": values}, path=path)
+        assert np.isfinite(figure.axes[0].get_ylim()).all()
+
+    def test_of_a_fit(self):
+        normal = tfp.distributions.MultivariateNormalDiag(tf.Variable([0.0, 0.0]))
+        model = tfp_flows.FlowModel(normal)
+        model.compile()
+        x = TOYS["moons"].sample(64, seed=0)
+        kept = model.fit(x, validation_data=(x,), epochs=2, verbose=0).history
+        figure = plots.history(kept, metrics=["bits_per_dim"])
+        training, validation = figure.axes[0].lines
+        assert training.get_ydata().tolist() == kept["bits_per_dim"]
+        assert validation.get_ydata().tolist() == kept["val_bits_per_dim"]
+
+    @pytest.mark.parametrize(
+        ("error", "message", "arguments"),
+        [
+            (TypeError, "history must be a dict", {"history": [1.0]}),
+            (ValueError, "metrics must be", {"metrics": "nll"}),
+            (ValueError, "metrics must be", {"metrics": ()}),
+            (ValueError, "history has no 'accuracy'.*'nll'", {"metrics": ["accuracy"]}),
+            (ValueError, "history must .* 'nll'", {"history": {"nll": []}}),
+            (ValueError, "history must .* 'nll'", {"history": {"nll": [[1.0], [2.0]]}}),
+            (
+                ValueError,
+                "history must .* 'val_nll'",
+                {"history": {"nll": [1, 2], "val_nll": [1]}},
+            ),
+        ],
+    )
+    def test_errors(self, error, message, arguments):
+        with pytest.raises(error, match=message):
+            plots.history(**{"history": self.keras, **arguments})
+
+
+def test_a_figure_shows_itself_in_a_notebook(path):
+    figure = plots.images(np.zeros((1, 4, 4, 1)), path=path)
+    assert figure._repr_png_() == path.read_bytes()
+
+
+def test_a_path_is_of_a_png_in_an_existing_folder(tmp_path):
+    x = np.zeros((1, 4, 4, 1))
+    with pytest.raises(ValueError, match=r"^path must end in \.png"):
+        plots.images(x, path=tmp_path / "figure.pdf")
+    with pytest.raises(FileNotFoundError):
+        plots.images(x, path=str(tmp_path / "absent" / "figure.png"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,120 @@
+"""Data by name, from a file or from arrays: one way in."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from tfp_flows.datasets.image_sets import from_tfds, known_names
+from tfp_flows.datasets.source import DataSource
+from tfp_flows.datasets.splits import MemorySplit
+from tfp_flows.datasets.tables import FILE_FORMATS, from_arrays, from_file
+from tfp_flows.datasets.toys import TOYS, Toy
+
+__all__ = ["load"]
+
+_TOY_SIZES = (10_000, 2_000, 10_000)
+
+_SUGGESTED = ("digits", "mnist", "fashion_mnist", "cifar10", "celeb_a")
+
+
+def load(
+    data: str | os.PathLike | Mapping[str, Any] | Any,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    download: bool = True,
+    n: tuple[int, int, int] | None = None,
+) -> DataSource:
+    """Loads a data set and splits it into train, validation and test.
+
+    `data` is one of
+
+    - the name of a toy density in `TOYS`, such as "moons". Every split is drawn anew.
+    - "digits": 1,797 digits of 8x8 pixels that come with scikit-learn.
+    - the name of an image set of TensorFlow Datasets, such as "mnist", "cifar10",
+      "celeb_a" (218x178x3) or "emnist/letters": any with an `image` feature of one
+      size. Class labels are its `label` feature, if that is categorical.
+    - an array: vectors `[N, D]` or images `[N, H, W, C]`, uint8 (8-bit images, bounds
+      (0, 256); also `[N, H, W]`) or floating point (continuous, no bounds).
+    - a mapping of arrays: `x` and optionally `labels`, or `train` and optionally
+      `validation`, `test`, `train_labels`, `validation_labels`, `test_labels`. The
+      names that Keras gives its arrays, `x_train`, `y_train`, `x_test`, `y_test`, mean
+      the same. Labels are integers from 0, `[N]`.
+    - the path of a `.npy` file of such an array, of a `.npz` file of such a mapping,
+      or of a `.csv` file: a table of numbers separated by commas, all of them
+      features, with a first row of names if it holds no number. Nothing is unpickled.
+
+    A validation or test split that the data bring along is used as it is, and a
+    missing one is held out from the training rows: at random for arrays and files; for
+    image sets, which TensorFlow Datasets stores in a fixed shuffled order, the last
+    ones.
+
+    Args:
+      data: see above.
+      data_dir: where TensorFlow Datasets keeps its data; None for its own default,
+        `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      validation: fraction, from 0 to below 1, of the training rows to hold out if there
+        is no validation split.
+      test: fraction of the training rows to hold out if there is no test split.
+      seed: of a toy's points and of the rows held out from arrays and files.
+      download: whether a set that is not in `data_dir` may be downloaded.
+      n: toys only: points to draw for train, validation and test; None for 10,000,
+        2,000 and 10,000.
+
+    Returns:
+      The data source. Large sets are read when first used.
+
+    Raises:
+      ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
+      FileNotFoundError: if there is no such file.
+      DatasetUnavailableError: if the set is not prepared and cannot be downloaded.
+    """
+    name = data if isinstance(data, str) else None
+    if name in TOYS:
+        return _sample_toy(TOYS[name], _TOY_SIZES if n is None else n, seed)
+    if n is not None:
+        raise ValueError(f"n is for toys only ({', '.join(TOYS)}), got data {data!r}.")
+    options = {"validation": validation, "test": test}
+    if isinstance(data, os.PathLike) or (name and name.lower().endswith(FILE_FORMATS)):
+        return from_file(data, **options, seed=seed)
+    if isinstance(data, Mapping):
+        return from_arrays(data, name="arrays", **options, seed=seed)
+    if name is None:
+        return from_arrays({"x": data}, name="array", **options, seed=seed)
+    source = from_tfds(name, data_dir=data_dir, download=download, **options)
+    if source is None:
+        raise _unknown(name)
+    return source
+
+
+def _sample_toy(toy: Toy, n: tuple[int, int, int], seed: int) -> DataSource:
+    if len(n) != 3 or min(n) < 0 or n[0] < 1:
+        raise ValueError(
+            "n must be the numbers of points for train (1 or more), validation and "
+            f"test, got {n}."
+        )
+    points = toy.sample(sum(n), seed)
+    splits, start = {}, 0
+    for split, size in zip(("train", "validation", "test"), n, strict=True):
+        x = points[start : start + size]
+        splits[split] = MemorySplit(size, lambda x=x: (x, None))
+        start += size
+    return DataSource(toy.name, (2,), None, None, splits)
+
+
+def _unknown(name: str) -> ValueError:
+    names = {*TOYS, *_SUGGESTED, *known_names()}
+    # A name that differs in case is as close as can be.
+    lower = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), lower, cutoff=0.75)
+    did_you_mean = f" Did you mean {' or '.join(lower[c] for c in close)}?"
+    return ValueError(
+        f"There is no data set {name!r}.{did_you_mean if close else ''} Known are the "
+        f"toys {', '.join(TOYS)}; {', '.join(_SUGGESTED)} and the other image sets of "
+        f"TensorFlow Datasets; and files that end in {', '.join(FILE_FORMATS)}."
+    )
