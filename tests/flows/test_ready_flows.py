@@ -251,7 +251,7 @@ def test_nice_for_mnist_is_the_papers():
     coupling = dense(392, 1000, 1000, 1000, 1000, 1000, 392)
     assert count(flow) == 4 * coupling + 784 == 19_158_352
     assert type(flow.distribution.distribution).__name__ == "Logistic"
-    assert len(flow.variables) == 4 * 6 * 2 + 1
+    assert len(flow.trainable_variables) == 4 * 6 * 2 + 1
     first, second = (
         m for m in flow.submodules if m.name in ("coupling_0", "coupling_1")
     )

@@ -77,6 +77,20 @@ class Chain(JointBijector):
     def keywords(self):
         return frozenset().union(*(keywords_of(b) for b in self._bijectors))
 
+    def _forward_event_shape(self, input_shape):
+        if self._input_event_shape is not None:
+            return super()._forward_event_shape(input_shape)
+        for b in reversed(self._bijectors):
+            input_shape = b.forward_event_shape(input_shape)
+        return input_shape
+
+    def _inverse_event_shape(self, output_shape):
+        if self._input_event_shape is not None:
+            return super()._inverse_event_shape(output_shape)
+        for b in self._bijectors:
+            output_shape = b.inverse_event_shape(output_shape)
+        return output_shape
+
     @property
     def _is_permutation(self):
         return all(b._is_permutation for b in self._bijectors)

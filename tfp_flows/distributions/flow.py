@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -19,7 +20,12 @@ tfd = tfp.distributions
 __all__ = ["Flow"]
 
 
-class Flow(tfd.TransformedDistribution):
+# What `tfd.TransformedDistribution(...)` makes of a bijector that is no composite tensor.
+# The public class is one itself, and a `tf.Module` does not see the variables of those.
+_TransformedDistribution = tfd.TransformedDistribution.__base__
+
+
+class Flow(_TransformedDistribution):
     r"""The distribution of $x = f(z)$ with $z$ from a base distribution.
 
     $$ \log p(x) = \log p_Z(f^{-1}(x)) + \log|\det \partial f^{-1}(x)/\partial x| $$
@@ -266,7 +272,8 @@ def _deepcopy(value, memo):
 
 def _stateless(seed):
     """An integer seed as a stateless one, so that it always gives the same numbers."""
-    if isinstance(seed, int):
+    if isinstance(seed, (int, np.integer)):
+        seed = int(seed)
         return tf.constant([seed >> 31, seed & 0x7FFFFFFF], tf.int32)
     return seed
 

@@ -39,24 +39,27 @@ def ready(build: Callable) -> Callable:
     def wrapper(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        arguments = dict(bound.arguments)
+        arguments = {k: _plain(v) for k, v in bound.arguments.items()}
         arguments["event_shape"] = check_event_shape(arguments["event_shape"])
         if arguments["seed"] is None:
             arguments["seed"] = random.randrange(2**31)
         arguments["dtype"] = tf.as_dtype(arguments["dtype"]).name
-        config = {
-            "flow": build.__name__,
-            **{k: _plain(v) for k, v in arguments.items()},
-        }
+        config = {"flow": build.__name__, **arguments}
+        config["event_shape"] = list(arguments["event_shape"])
         return build(**arguments).copy(config=config)
 
     return wrapper
 
 
 def _plain(value):
+    """What JSON can hold, for an argument that need not be so plain."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, tf.TensorShape):
+        return value.as_list()
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
-    return value.item() if isinstance(value, np.generic) else value
+    return value
 
 
 def check_event_shape(event_shape) -> tuple[int, ...]:
@@ -106,8 +109,9 @@ def preprocess(
     if alpha is not None:
         return [bijectors.Logit(alpha, low, high)]
     # x = low + (high - low) (u + center): the last one comes first.
+    number = tf.as_dtype(dtype).as_numpy_dtype
     size = high - low
-    return [tfb.Shift(low + center * size), tfb.Scale(size)]
+    return [tfb.Shift(number(low + center * size)), tfb.Scale(number(size))]
 
 
 class OneHot:
