@@ -78,7 +78,7 @@ class ActNorm(JointBijector):
     @property
     def needs_initialization(self) -> bool:
         """Whether data have yet to set shift and scale."""
-        return not bool(self._initialized)
+        return not bool(tf.convert_to_tensor(self._initialized))
 
     def _forward_and_log_det(self, x):
         log_scale = tf.convert_to_tensor(self._log_scale)

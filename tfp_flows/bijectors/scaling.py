@@ -106,7 +106,9 @@ class Scaling(JointBijector):
     @property
     def needs_initialization(self) -> bool:
         """Whether data have yet to set $s$."""
-        return self._initialized is not None and not bool(self._initialized)
+        return self._initialized is not None and not bool(
+            tf.convert_to_tensor(self._initialized)
+        )
 
     def _forward_and_log_det(self, x):
         log_scale = tf.convert_to_tensor(self.log_scale)

@@ -20,8 +20,8 @@ tfd = tfp.distributions
 __all__ = ["Flow"]
 
 
-# What `tfd.TransformedDistribution(...)` makes of a bijector that is no composite tensor.
-# The public class is one itself, and a `tf.Module` does not see the variables of those.
+# What `tfd.TransformedDistribution(...)` makes of a bijector that is no composite
+# tensor. The public class is one, and a `tf.Module` overlooks the variables of those.
 _TransformedDistribution = tfd.TransformedDistribution.__base__
 
 

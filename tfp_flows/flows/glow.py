@@ -41,7 +41,7 @@ def glow(
     width: int = 512,
     conv1x1: str = "plu",
     scale: str = "sigmoid",
-    clamp: float | None = None,
+    clamp: float | None = 3.0,
     base: str = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
@@ -70,7 +70,8 @@ def glow(
       width: hidden channels of the networks.
       conv1x1: parametrisation of the 1x1 convolutions, `"plu"` or `"dense"`.
       scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
-      clamp: bound on the log-scale in nats, see there.
+      clamp: bound on the log-scale in nats, see there. The paper has none (`None`); an
+        unbounded scale lets one sample in a hundred of a small model overflow.
       base: `"normal"`, `"logistic"` or `"diagonal"` (learned mean and deviation).
       bounds: `(low, high)` of the data, scaled to [-0.5, 0.5]; for dequantised 8-bit
         pixels `(0, 256)`.

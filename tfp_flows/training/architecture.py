@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.coupling import Coupling
+from tfp_flows.bijectors.permutation import Permutation
 
 __all__ = ["ArchitectureMismatch", "ArchitectureState", "check", "describe"]
 
@@ -45,9 +46,29 @@ def describe(distribution: tfd.Distribution) -> list[str]:
         if isinstance(module, Coupling):
             mask = hashlib.sha256(np.packbits(module.mask)).hexdigest()[:16]
             line += f" {module.transformer!r} mask {mask}"
-        lines.append(line)
+        if isinstance(module, Permutation) and not module.variables:
+            line += f" permutation {module.permutation.tolist()}"
+        lines.append(line + _constants(module))
     lines += [f"variable {v.shape} {v.dtype.name}" for v in distribution.variables]
     return lines
+
+
+def _constants(module: tf.Module) -> str:
+    """The numbers that a bijector or distribution was given, in single precision."""
+    text = ""
+    for name, value in sorted(module.parameters.items()):
+        if name in _FREE or isinstance(value, (bool, tf.Variable)):
+            continue
+        if isinstance(value, (int, float, np.generic, np.ndarray)) or tf.is_tensor(
+            value
+        ):
+            known = tf.get_static_value(value) if tf.is_tensor(value) else value
+            if known is None or not np.issubdtype(np.asarray(known).dtype, np.number):
+                continue
+            known = np.asarray(known, np.float32)
+            shown = known if known.ndim == 0 else hashlib.sha256(known).hexdigest()[:16]
+            text += f" {name}={shown}"
+    return text
 
 
 def check(found: list[str], expected: list[str], source: str) -> None:

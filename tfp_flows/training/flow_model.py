@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+import json
 import math
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,9 @@ class FlowModel(keras.Model):
 
     Data are arrays or datasets of `x`, or of `(x, context)`, each optionally with
     sample weights: `fit(x)`, `fit(x, context)`, `fit(x, sample_weight=w)`,
-    `fit(dataset)` with elements `x`, `(x, context)` or `(x, context, weight)`.
+    `fit(dataset)` with elements `x`, `(x, context)` or `(x, context, weight)`. Keras
+    hands arrays on in `keras.config.floatx()`, float32 by default; for a float64 flow,
+    a dataset keeps the precision.
 
     Example:
       >>> import numpy as np, tfp_flows
@@ -109,7 +114,8 @@ class FlowModel(keras.Model):
         keywords = {}
         if context is not None:
             keywords["context"] = context
-        if training and "training" in getattr(self.flow.bijector, "keywords", ()):
+        bijector = getattr(self.flow, "bijector", None)
+        if training and "training" in getattr(bijector, "keywords", ()):
             keywords["training"] = True
         return self.flow.log_prob(x, **keywords)
 
@@ -129,6 +135,12 @@ class FlowModel(keras.Model):
             optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs
         )
 
+    def compile_from_config(self, config):
+        """Compiles a loaded model as the saved one was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        # The saved state of the optimizer needs variables to go to.
+        self.optimizer.build(self.trainable_variables)
+
     def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`; `y` is the context of a flow that takes one.
 
@@ -139,16 +151,28 @@ class FlowModel(keras.Model):
           ValueError: on NaN or infinity (naming the features), wrong shapes, a context
             that is missing or not expected.
         """
-        x = self._look_at(x, y, kwargs.get("batch_size") or 32)
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)) and len(validation) == 1:
-            kwargs["validation_data"] = (validation[0], None)
-        return super().fit(x, y, *args, **kwargs)
+        bound = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs)
+        _, _, _, *names = bound.arguments
+        options = {name: bound.arguments[name] for name in names}
+        x, y = _as_array(x), _as_array(y)
+        x = self._look_at(x, y, options.get("batch_size") or 32)
+        y = _beside_weights(x, y, options.get("sample_weight"))
+        if isinstance(x, tf.data.Dataset):
+            # Its order is its own; Keras warns if asked to change it, as by default.
+            options.setdefault("shuffle", False)
+        validation = options.get("validation_data")
+        if isinstance(validation, (tuple, list)):
+            x_val, y_val, weight = keras.utils.unpack_x_y_sample_weight(validation)
+            self._check_arrays(x_val, y_val)
+            y_val = _beside_weights(x_val, y_val, weight)
+            options["validation_data"] = (x_val, y_val, weight)
+        return super().fit(x, y, **options)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.evaluate`; `y` is the context of a flow that takes one."""
-        if isinstance(x, np.ndarray):
-            self._check(x, y)
+        x, y = _as_array(x), _as_array(y)
+        self._check_arrays(x, y)
+        y = _beside_weights(x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, *args, **kwargs)
 
     def train_step(self, data):
@@ -160,6 +184,16 @@ class FlowModel(keras.Model):
     def predict_step(self, data):
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(data))
         return self(inputs, training=False)
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Under tf.distribute, Keras tries the model on a mean over replicas of what the
+        # dataset holds, which makes labels fractions.
+        if data_batch is not None:
+            inputs, _, weight = _as_inputs(data_batch)
+            if getattr(self.flow, "_context_encoder", None) is not None:
+                inputs = (inputs[0], tf.cast(inputs[1], tf.int32))
+            data_batch = inputs, None, weight
+        return super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
         return super().compute_loss(
@@ -185,7 +219,7 @@ class FlowModel(keras.Model):
             first = next(x, None)
             if first is None:
                 raise ValueError("x must yield at least one batch; it is exhausted.")
-            x, batch = itertools.chain([first], x), first
+            x, batch = _with_first(first, x), first
         elif isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             batch = next(iter(x), None)
             if batch is None:
@@ -208,7 +242,7 @@ class FlowModel(keras.Model):
             isinstance(batch, tuple)
             and isinstance(batch[0], tf.distribute.DistributedValues)
         ):
-            local = tf.distribute.get_strategy().experimental_local_results
+            local = self.distribute_strategy.experimental_local_results
             batch = tf.nest.map_structure(lambda v: tf.concat(local(v), 0), batch)
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(batch))
         first, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
@@ -216,6 +250,13 @@ class FlowModel(keras.Model):
         if needs_initialization(self.flow):
             initialize(self.flow, first, context)
         return x
+
+    def _check_arrays(self, x, context):
+        """`_check`, if data are arrays and no dataset."""
+        if context is None and isinstance(x, (tuple, list)) and len(x) == 2:
+            x, context = x
+        if isinstance(x, (np.ndarray, tf.Tensor)):
+            self._check(x, None if _is_placeholder(context) else context)
 
     def _check(self, x, context):
         """Shapes, finite values, and whether there is a context just where due."""
@@ -271,6 +312,15 @@ class FlowModel(keras.Model):
 
         return cls(flows.from_config(config["flow"]), name=config["name"])
 
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """As `keras.Model.save`, for a model of a ready flow.
+
+        Raises:
+          ValueError: before a file is written, if the flow is not a ready one.
+        """
+        self.get_config()
+        return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
     def save_own_variables(self, store):
         text = "\n".join(self._lines).encode()
         store["architecture"] = np.frombuffer(text, np.uint8)
@@ -289,7 +339,9 @@ class FlowModel(keras.Model):
         Raises:
           ArchitectureMismatch: (a `ValueError`) before anything is loaded, if the file
             holds weights of another architecture, or none of a FlowModel.
-          ValueError: if `skip_mismatch` is true, or the file cannot be read.
+          ValueError: if `skip_mismatch` is true, or the file has another ending than
+            `.weights.h5`, `.weights.json` (Keras's shards) or `.keras`.
+          OSError: if the file cannot be read.
         """
         if skip_mismatch:
             raise ValueError(
@@ -299,13 +351,15 @@ class FlowModel(keras.Model):
         path = Path(filepath)
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}")
-        if path.name.endswith(".weights.h5"):
-            try:
-                with h5py.File(path, "r") as file:
-                    self.load_own_variables(file.get("vars", {}))
-            except OSError as error:
-                raise OSError(f"{path} is not a readable HDF5 file: {error}") from error
-        return super().load_weights(filepath, **kwargs)
+        self.load_own_variables(_own_variables(path))
+        before = [(v, v.numpy()) for v in self.variables]
+        try:
+            return super().load_weights(filepath, **kwargs)
+        except Exception:
+            # A damaged file may fail half way.
+            for variable, value in before:
+                variable.assign(value)
+            raise
 
     def export(self, filepath, verbose: bool = False, **kwargs):
         """Writes a SavedModel that needs neither this package nor TFP.
@@ -326,7 +380,8 @@ class FlowModel(keras.Model):
         """
         if kwargs:
             raise TypeError(f"export: unknown argument(s) {sorted(kwargs)}.")
-        module = _Export(self.flow)
+        variables = [v.value for row in self.rows for v in row.variables]
+        module = _Export(self.flow, variables)
         tf.saved_model.save(module, str(filepath), signatures=module.functions())
         if verbose:
             print(f"SavedModel written to {filepath}")
@@ -335,9 +390,9 @@ class FlowModel(keras.Model):
 class _Export(tf.Module):
     """The functions of a SavedModel, and the variables that they read."""
 
-    def __init__(self, flow):
+    def __init__(self, flow, variables):
         super().__init__(name="flow")
-        self.exported_variables = list(flow.variables)
+        self.exported_variables = variables
         dtype = tf.as_dtype(flow.dtype)
         x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")
         context_shape = getattr(flow, "context_shape", None)
@@ -351,9 +406,9 @@ class _Export(tf.Module):
             ]
 
         def keywords(context):
-            return {"context": context[0]} if context else {}
+            return {} if context is None else {"context": context}
 
-        def log_prob(x, *context):
+        def log_prob(x, context=None):
             return {"log_prob": flow.log_prob(x, **keywords(context))}
 
         self.log_prob = _traced(log_prob, x, *context)
@@ -361,7 +416,7 @@ class _Export(tf.Module):
             return
         z = tf.TensorSpec([None, *flow.distribution.event_shape], dtype, "z")
 
-        def sample(n, seed, temperature, *context):
+        def sample(n, seed, temperature, context=None):
             seed = tf.stack([tf.zeros([], tf.int32), seed])
             return {
                 "x": flow.sample(
@@ -369,10 +424,10 @@ class _Export(tf.Module):
                 )
             }
 
-        def encode(x, *context):
+        def encode(x, context=None):
             return {"z": flow.encode(x, **keywords(context))}
 
-        def decode(z, *context):
+        def decode(z, context=None):
             return {"x": flow.decode(z, **keywords(context))}
 
         self.sample = _traced(
@@ -394,9 +449,64 @@ def _traced(function, *specs):
     return tf.function(function, input_signature=specs, autograph=False)
 
 
+def _own_variables(path: Path) -> dict[str, np.ndarray]:
+    """What `FlowModel.save_own_variables` wrote into a file of weights."""
+    try:
+        if path.name.endswith(".weights.h5"):
+            return _read_group(path)
+        if path.name.endswith(".weights.json"):
+            shards = json.loads(path.read_text())["weight_map"].get("/vars", [])
+            shards = [shards] if isinstance(shards, str) else shards
+            found = [_read_group(path.parent / shard) for shard in shards]
+            return {k: v for group in found for k, v in group.items()}
+        if path.suffix == ".keras":
+            with (
+                zipfile.ZipFile(path) as archive,
+                archive.open("model.weights.h5") as file,
+            ):
+                return _read_group(file)
+    except (OSError, KeyError, json.JSONDecodeError, zipfile.BadZipFile) as error:
+        raise OSError(f"{path} is not a readable file of weights: {error}") from error
+    raise ValueError(
+        f"{path.name} must end in .weights.h5, .weights.json or .keras to be read."
+    )
+
+
+def _read_group(file) -> dict[str, np.ndarray]:
+    with h5py.File(file, "r") as file:
+        return {name: np.asarray(value) for name, value in file.get("vars", {}).items()}
+
+
+def _with_first(first, rest):
+    """What Keras takes: a generator (no other iterator), and of tuples."""
+    for batch in itertools.chain([first], rest):
+        yield batch if isinstance(batch, tuple) else (batch,)
+
+
+def _as_array(data):
+    """Plain nested lists as an array; anything else as it is."""
+    if isinstance(data, list) and not any(hasattr(part, "shape") for part in data):
+        return np.asarray(data)
+    return data
+
+
+def _beside_weights(x, y, sample_weight):
+    """`y`, or an array without columns where `None` makes Keras drop the weights."""
+    arrays = isinstance(x, (np.ndarray, tf.Tensor, tuple, list))
+    if y is not None or sample_weight is None or not arrays:
+        return y
+    return np.empty((len(sample_weight), 0), np.float32)
+
+
+def _is_placeholder(y) -> bool:
+    return y is not None and len(y.shape) > 1 and y.shape[-1] == 0
+
+
 def _as_inputs(data):
     """`x`, `(x, context)` or `(x, context, weight)` as `(inputs, None, weight)`."""
     x, context, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if _is_placeholder(context):
+        context = None
     if context is None and isinstance(x, (tuple, list)):
         x, context = x
     inputs = x if context is None else (x, context)
@@ -416,7 +526,9 @@ def _find_variables(flow) -> list[tf.Variable]:
     x = tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype))
     with tf.GradientTape() as tape:
         flow.log_prob(x, **keywords)
-    known = {v.ref() for v in flow.trainable_variables}
+    # Under tf.distribute, a tape watches the copies of a variable on each device.
+    copies = tf.distribute.get_strategy().experimental_local_results
+    known = {c.ref() for v in flow.trainable_variables for c in (v, *copies(v))}
     return list(flow.trainable_variables) + [
         v for v in tape.watched_variables() if v.ref() not in known
     ]

@@ -23,8 +23,8 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
     """Walks a batch of data through a flow and sets what depends on data.
 
     Each ActNorm takes the mean and standard deviation of what reaches it (Kingma &
-    Dhariwal 2018, section 3.1), a `Scaling` that asks for it the deviations. Parts that were initialised before, or restored from
-    a file, stay as they are.
+    Dhariwal 2018, section 3.1), a `Scaling` that asks for it the deviations. Parts that
+    were initialised before, or restored from a file, stay as they are.
 
     Args:
       flow: a `Flow`, or another TFP distribution with a `bijector`.

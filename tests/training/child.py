@@ -1,0 +1,167 @@
+"""What tests run in a process of its own: `python -m tests.training.child MODE ...`.
+
+Each mode imports what it needs, and only that: some are about what need not be there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def load(directory: Path) -> None:
+    """Loads what `test_saving` saved, and writes what the flows say."""
+    import keras
+
+    import tfp_flows
+
+    models = {}
+    for path in directory.glob("*.keras"):
+        models[path.stem, "keras"] = keras.models.load_model(path)
+
+    import tensorflow as tf
+
+    from tests.training.conftest import answers, image, vector
+
+    # Built from another seed, so that every variable has to come from the file.
+    for name, build in (("vector", vector), ("image", image)):
+        model = tfp_flows.FlowModel(build(seed=1))
+        model.load_weights(directory / f"{name}.weights.h5")
+        models[name, "weights"] = model
+        model = tfp_flows.FlowModel(build(seed=2))
+        status = tf.train.Checkpoint(model=model).read(str(directory / f"{name}.tf"))
+        status.assert_existing_objects_matched().expect_partial()
+        models[name, "checkpoint"] = model
+    for (name, route), model in models.items():
+        np.savez(directory / f"{name}.{route}.npz", **answers(model.flow))
+
+
+def load_exported(directory: Path) -> None:
+    """Calls the SavedModels of `test_saving` with TensorFlow alone."""
+    import tensorflow as tf
+
+    for name in ("vector", "image"):
+        model = tf.saved_model.load(str(directory / f"{name}.exported"))
+        data = dict(np.load(directory / f"{name}.data.npz"))
+        x = tf.constant(data.pop("x"))
+        context = {k: tf.constant(v) for k, v in data.items()}
+        for kind in ("methods", "signatures"):
+
+            def call(function, kind=kind, model=model, context=context, **arguments):
+                if kind == "signatures":
+                    function = model.signatures[function]
+                else:
+                    function = getattr(model, function)
+                return function(**arguments, **context)
+
+            draw = {"n": tf.constant(3), "seed": tf.constant(5)}
+            z = call("encode", x=x)["z"]
+            found = {
+                "log_prob": call("log_prob", x=x)["log_prob"],
+                "sample": call("sample", **draw, temperature=tf.constant(1.0))["x"],
+                "tempered": call("sample", **draw, temperature=tf.constant(0.7))["x"],
+                "encode": z,
+                "decode": call("decode", z=0.5 * z)["x"],
+            }
+            np.savez(directory / f"{name}.{kind}.npz", **found)
+    foreign = {"tfp_flows", "tensorflow_probability", "tf_keras"} & set(sys.modules)
+    assert not foreign, foreign
+
+
+def back_up(directory: Path, killed: str) -> None:
+    """Trains with `BackupAndRestore`, and dies in the second epoch if told to."""
+    import os
+    import signal
+
+    import keras
+
+    from tests.training.conftest import train_glow
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            if (self.epoch, batch) == (1, 1):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    callbacks = [keras.callbacks.BackupAndRestore(directory / "backup")]
+    if killed == "killed":
+        callbacks.append(Kill())
+    flow, history = train_glow(callbacks)
+    np.savez(
+        directory / "resumed.npz",
+        *(v.numpy() for v in flow.variables),
+        epochs=history.epoch,
+    )
+
+
+def distribute(directory: Path) -> None:
+    """Trains on one device, and on two with a `MirroredStrategy`."""
+    import contextlib
+
+    import tensorflow as tf
+
+    devices = [tf.config.LogicalDeviceConfiguration()] * 2
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, devices)
+
+    import keras
+
+    import tfp_flows
+    from tests.training.conftest import (
+        compiled,
+        contexts,
+        image,
+        images,
+        points,
+        vector,
+    )
+
+    def normalised():
+        return vector(couplings=1, batch_norm=True, context_shape=(3,))
+
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert mirrored.num_replicas_in_sync == 2
+    cases = {
+        "glow": (image, images()),
+        "batch_norm": (normalised, (points(), contexts())),
+    }
+    results = {}
+    for name, (build, data) in cases.items():
+        for strategy in (None, mirrored):
+            with contextlib.nullcontext() if strategy is None else strategy.scope():
+                model = compiled(build(), keras.optimizers.SGD(0.005))
+            given = data
+            if name == "batch_norm":
+                given = (tf.data.Dataset.from_tensor_slices(data).batch(8),)
+                if strategy is not None:
+                    given = map(strategy.experimental_distribute_dataset, given)
+            options = {"batch_size": 8} if name == "glow" else {}
+            history = model.fit(*given, epochs=2, shuffle=False, verbose=0, **options)
+            # Loading what was just saved changes nothing, on any number of devices.
+            path = directory / f"{name}.weights.h5"
+            model.save_weights(path)
+            model.load_weights(path)
+            plain = tfp_flows.FlowModel(build())
+            plain.load_weights(path)
+            key = f"{name}.{'one' if strategy is None else 'two'}"
+            results[f"{key}.loss"] = history.history["loss"]
+            results[f"{key}.nll"] = history.history["nll"]
+            results[f"{key}.loaded"] = plain.flow.log_prob(data[0], context=data[1])
+            # One each, to save time.
+            if name == "glow":
+                answer = model.predict(data, batch_size=8, verbose=0)
+            else:
+                answer = model.evaluate(*data, batch_size=8, verbose=0)
+            results[f"{key}.answer"] = answer
+            for i, v in enumerate(model.flow.variables):
+                results[f"{key}.variable_{i}"] = v.numpy()
+    np.savez(directory / "distributed.npz", **results)
+
+
+if __name__ == "__main__":
+    mode, directory, *rest = sys.argv[1:]
+    globals()[mode](Path(directory), *rest)

@@ -1,0 +1,241 @@
+"""Weights of another architecture, and files that are none."""
+
+from __future__ import annotations
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tests.training.conftest import (
+    assert_same,
+    image,
+    perturb,
+    points,
+    values,
+    vector,
+)
+from tfp_flows import Flow, FlowModel, bijectors, distributions, flows, masks, networks
+from tfp_flows.training import ArchitectureMismatch
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+HALF = masks.half(4)
+
+
+def by_hand(mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", clamp=None, order=1):
+    """A flow without a configuration; its variables have the same shapes always."""
+    network = networks.MLP(4, (8,), seed=1)
+    chain = [
+        bijectors.AffineCoupling(mask, network, scale=scale, clamp=clamp),
+        bijectors.Permutation(permutation),
+    ]
+    return Flow(distributions.standard_normal((4,)), bijectors.Chain(chain[::order]))
+
+
+def nice(partition="alternating"):
+    return flows.nice(
+        (4,), couplings=2, hidden_layers=1, width=8, partition=partition, seed=0
+    )
+
+
+# What the weights are of, and what they are loaded into.
+OTHERS = {
+    "width": (vector, lambda: vector(width=9)),
+    "more_couplings": (vector, lambda: vector(couplings=3)),
+    "fewer_couplings": (vector, lambda: vector(couplings=1)),
+    "scale_map": (vector, lambda: vector(scale="exp")),
+    "clamp": (vector, lambda: vector(clamp=1.5)),
+    "permutation_kind": (vector, lambda: vector(permutation="random")),
+    "batch_norm": (vector, lambda: vector(batch_norm=True)),
+    "base": (vector, lambda: vector(base="logistic")),
+    "bounds": (vector, lambda: vector(bounds=(-9, 9))),
+    "dtype": (vector, lambda: vector(dtype="float64")),
+    "context_mode": (
+        lambda: vector(num_classes=3),
+        lambda: vector(num_classes=3, context_mode="film"),
+    ),
+    "conv1x1": (image, lambda: image(conv1x1="dense")),
+    "nice_partition": (nice, lambda: nice("reverse")),
+    "another_flow": (vector, nice),
+    "mask": (by_hand, lambda: by_hand(mask=masks.alternating(4))),
+    "mask_inverted": (by_hand, lambda: by_hand(mask=~HALF)),
+    "permutation": (by_hand, lambda: by_hand(permutation=(3, 2, 1, 0))),
+    "scale_map_by_hand": (by_hand, lambda: by_hand(scale="exp")),
+    "clamp_by_hand": (by_hand, lambda: by_hand(clamp=1.0)),
+    "order": (by_hand, lambda: by_hand(order=-1)),
+}
+
+
+@pytest.fixture(params=["weights", "shards", "checkpoint", "keras"])
+def route(request):
+    return request.param
+
+
+def save(model, route, directory):
+    """Saves weights; returns what loads them into another model."""
+    if route == "checkpoint":
+        path = tf.train.Checkpoint(model=model).save(str(directory / "model"))
+        return lambda other: tf.train.Checkpoint(model=other).restore(path)
+    if route == "keras":
+        path = directory / "model.keras"
+        model.save(path)
+    elif route == "shards":
+        path = directory / "model.weights.json"
+        model.save_weights(path, max_shard_size=1e-6)
+    else:
+        path = directory / "model.weights.h5"
+        model.save_weights(path)
+    return lambda other: other.load_weights(path)
+
+
+def assert_refused(load, flow, error, match):
+    """Loading fails, and changes nothing."""
+    before = values(perturb(flow))
+    with pytest.raises(error, match=match):
+        load(FlowModel(flow))
+    assert_same(before, values(flow))
+
+
+@pytest.mark.filterwarnings("error:Skipping variable")
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_architecture_is_refused(name, tmp_path):
+    source, target = (FlowModel(build()) for build in OTHERS[name])
+    perturb(source.flow, seed=3)
+    for route in ("weights", "checkpoint"):
+        load = save(source, route, tmp_path)
+        assert_refused(load, target.flow, ArchitectureMismatch, "another architecture")
+
+
+def test_every_route_refuses(route, tmp_path):
+    """The scale map is not seen in the shapes of variables."""
+    load = save(FlowModel(vector()), route, tmp_path)
+    match = "has scale='tanh' where this flow has scale='exp'"
+    assert_refused(load, vector(scale="exp"), ArchitectureMismatch, match)
+    match = "has couplings=2 where this flow has couplings=3"
+    assert_refused(load, vector(couplings=3), ArchitectureMismatch, match)
+
+
+def test_every_route_takes_the_same_architecture(route, tmp_path):
+    """The seed, names, and what else was built may differ."""
+    source = FlowModel(perturb(vector(permutation="random")), name="first")
+    load = save(source, route, tmp_path)
+    other = FlowModel(vector(permutation="random", seed=9), name="second")
+    load(other)
+    assert_same(values(source.flow), values(other.flow))
+    x = points()
+    np.testing.assert_array_equal(source.flow.log_prob(x), other.flow.log_prob(x))
+
+
+def test_distributions_of_tfp_are_told_apart(tmp_path):
+    def build(bijector):
+        base = distributions.standard_normal((2,))
+        return tfd.TransformedDistribution(base, bijector(tf.Variable([1.0, 2.0])))
+
+    for route in ("weights", "checkpoint"):
+        load = save(FlowModel(build(tfb.Scale)), route, tmp_path)
+        assert_refused(
+            load, build(tfb.Shift), ArchitectureMismatch, "has Scale .* has Shift"
+        )
+
+
+# Files that hold no weights of a flow.
+
+
+def foreign():
+    layers = [keras.layers.Input((2,)), keras.layers.Dense(1)]
+    return keras.Sequential(layers)
+
+
+def test_foreign_weights_are_refused(route, tmp_path):
+    model = foreign()
+    if route == "checkpoint":
+        path = tf.train.Checkpoint(model=model).save(str(tmp_path / "model"))
+
+        def load(other):
+            # TensorFlow's own check: a checkpoint may be of anything.
+            status = tf.train.Checkpoint(model=other).restore(path)
+            status.assert_existing_objects_matched()
+
+        assert_refused(load, vector(), AssertionError, "not bound to checkpointed")
+        return
+    load = save(model, route, tmp_path)
+    assert_refused(load, vector(), ArchitectureMismatch, "no weights of a FlowModel")
+
+
+@pytest.mark.parametrize("content", ["garbage", "truncated", "empty"])
+@pytest.mark.parametrize("route", ["weights", "shards", "keras"])
+def test_unreadable_files_are_refused(route, content, tmp_path):
+    load = save(FlowModel(vector()), route, tmp_path)
+    for path in tmp_path.iterdir():
+        whole = path.read_bytes()
+        path.write_bytes(
+            {
+                "garbage": b"garbage" * 1000,
+                "truncated": whole[: len(whole) // 2],
+                "empty": b"",
+            }[content]
+        )
+    assert_refused(load, vector(), OSError, r"model\S* is not a readable file")
+
+
+@pytest.mark.parametrize("content", ["garbage", "truncated"])
+def test_unreadable_models_are_refused(content, tmp_path):
+    path = tmp_path / "model.keras"
+    FlowModel(vector()).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(b"garbage" if content == "garbage" else whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"model\.keras"):
+        keras.models.load_model(path)
+
+
+def test_missing_files(tmp_path):
+    for name in ("no.weights.h5", "no.weights.json", "no.keras"):
+        path = tmp_path / name
+        assert_refused(
+            lambda model, path=path: model.load_weights(path),
+            vector(),
+            FileNotFoundError,
+            f"no such file: .*{name}",
+        )
+    assert_refused(
+        lambda model: tf.train.Checkpoint(model=model).restore(str(tmp_path / "no")),
+        vector(),
+        tf.errors.NotFoundError,
+        "no",
+    )
+
+
+def test_other_kinds_of_files(tmp_path):
+    path = tmp_path / "model.npz"
+    path.write_bytes(b"weights")
+    match = r"model\.npz must end in \.weights\.h5"
+    assert_refused(lambda m: m.load_weights(path), vector(), ValueError, match)
+
+
+def test_partial_loads_are_refused(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    FlowModel(vector()).save_weights(path)
+    for build in (vector, lambda: vector(width=9)):
+        assert_refused(
+            lambda model: model.load_weights(path, skip_mismatch=True),
+            build(),
+            ValueError,
+            "skip_mismatch=True would load some weights",
+        )
+
+
+def test_a_damaged_part_leaves_the_flow_as_it_was(tmp_path):
+    """What the description of the architecture cannot tell beforehand."""
+    load = save(FlowModel(vector()), "shards", tmp_path)
+    last = max(tmp_path.glob("*.h5"))
+    last.write_bytes(last.read_bytes()[:-100])
+    assert_refused(load, vector(), Exception, "truncated|could not be loaded")
+
+    load = save(FlowModel(vector()), "weights", tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5", "a") as file:
+        del file["layers/affine_coupling_1/networks/mlp/_output/vars/0"]
+    assert_refused(load, vector(), ValueError, "could not be loaded")

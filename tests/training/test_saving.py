@@ -1,0 +1,217 @@
+"""Saving and loading, in every way that Keras and TensorFlow have."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tests.training.conftest import (
+    answers,
+    assert_same,
+    compiled,
+    image,
+    images,
+    points,
+    run_child,
+    values,
+    vector,
+)
+from tfp_flows import FlowModel, distributions
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+ANSWERS = ("log_prob", "sample", "tempered", "encode", "decode")
+
+
+@dataclasses.dataclass
+class Saved:
+    directory: Path
+    flows: dict[str, tfd.Distribution]
+
+    def loaded(self, name: str, route: str) -> dict[str, np.ndarray]:
+        return dict(np.load(self.directory / f"{name}.{route}.npz"))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A RealNVP and a conditional Glow, trained, saved, and loaded elsewhere."""
+    directory = tmp_path_factory.mktemp("saved")
+    flows = {"vector": vector(), "image": image()}
+    data = {"vector": (points(),), "image": images()}
+    for name, flow in flows.items():
+        model = compiled(flow, keras.optimizers.Adam(0.02), run_eagerly=True)
+        model.fit(*data[name], batch_size=12, epochs=2, verbose=0)
+        model.save_weights(directory / f"{name}.weights.h5")
+        model.save(directory / f"{name}.keras")
+        model.export(directory / f"{name}.exported")
+        tf.train.Checkpoint(model=model).write(str(directory / f"{name}.tf"))
+        arrays = dict(zip(("x", "context"), data[name], strict=False))
+        np.savez(directory / f"{name}.data.npz", **arrays)
+    with ThreadPoolExecutor() as pool:
+        modes = ("load", "load_exported")
+        list(pool.map(lambda mode: run_child(mode, directory), modes))
+    return Saved(directory, flows)
+
+
+BUILD = {"vector": vector, "image": image}
+
+
+@pytest.mark.parametrize("route", ["weights", "checkpoint", "keras"])
+@pytest.mark.parametrize("name", BUILD)
+def test_a_new_process_says_the_same(saved, name, route):
+    expected = answers(saved.flows[name])
+    found = saved.loaded(name, route)
+    untrained = answers(BUILD[name](seed=1))
+    assert set(found) == set(expected) == set(ANSWERS)
+    for key, value in expected.items():
+        assert found[key].dtype == value.dtype
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
+        assert not np.allclose(untrained[key], value), key
+
+
+@pytest.mark.parametrize("kind", ["methods", "signatures"])
+@pytest.mark.parametrize("name", BUILD)
+def test_tensorflow_alone_says_the_same(saved, name, kind):
+    """As the same functions compiled here; as eager ones, up to rounding."""
+    expected = answers(saved.flows[name], tf.function)
+    eager = answers(saved.flows[name])
+    found = saved.loaded(name, kind)
+    assert set(found) == set(expected) == set(ANSWERS)
+    for key, value in expected.items():
+        assert found[key].dtype == value.dtype
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
+        np.testing.assert_allclose(value, eager[key], 1e-5, 1e-5, err_msg=key)
+
+
+def test_exported_signatures_name_what_they_take(saved):
+    model = tf.saved_model.load(str(saved.directory / "image.exported"))
+    takes = {
+        name: set(signature.structured_input_signature[1])
+        for name, signature in model.signatures.items()
+    }
+    assert takes == {
+        "log_prob": {"x", "context"},
+        "sample": {"n", "seed", "temperature", "context"},
+        "encode": {"x", "context"},
+        "decode": {"z", "context"},
+    }
+    x = model.sample(n=5, seed=0, temperature=1.0, context=tf.constant([0, 2]))["x"]
+    assert x.shape == (5, 2, 4, 4, 1)
+    again = model.sample(n=5, seed=0, temperature=1.0, context=tf.constant([0, 2]))
+    np.testing.assert_array_equal(again["x"], x)
+    other = model.sample(n=5, seed=1, temperature=1.0, context=tf.constant([0, 2]))
+    assert not np.allclose(other["x"], x)
+
+
+def test_export_takes_no_other_argument(tmp_path):
+    with pytest.raises(TypeError, match=r"unknown argument\(s\) \['format'\]"):
+        FlowModel(vector()).export(tmp_path / "exported", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+# Going on with training.
+
+
+def train(model, epochs):
+    x = points()
+    model.fit(x, batch_size=8, epochs=epochs, shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize("route", ["keras", "weights", "shards", "checkpoint"])
+def test_training_goes_on_with_the_optimizer(route, tmp_path):
+    """Two epochs, saved, loaded, and one more, as three in one go."""
+
+    def new(seed):
+        optimizer = keras.optimizers.Adam(0.02, beta_1=0.8)
+        return compiled(vector(seed=seed), optimizer, run_eagerly=True)
+
+    model = new(seed=0)
+    train(model, 2)
+    if route == "keras":
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert loaded.run_eagerly and not loaded.jit_compile
+        assert loaded.optimizer.beta_1 == 0.8
+    else:
+        loaded = new(seed=1)
+        loaded.optimizer.build(loaded.trainable_variables)
+        if route == "weights":
+            model.save_weights(tmp_path / "model.weights.h5")
+            loaded.load_weights(tmp_path / "model.weights.h5")
+        elif route == "shards":
+            model.save_weights(tmp_path / "model.weights.json", max_shard_size=1e-6)
+            assert len(list(tmp_path.glob("*.h5"))) > 1
+            loaded.load_weights(tmp_path / "model.weights.json")
+        else:
+            path = tf.train.Checkpoint(model=model).save(str(tmp_path / "model"))
+            tf.train.Checkpoint(model=loaded).restore(path).assert_consumed()
+    assert int(loaded.optimizer.iterations) == 6
+    assert_same(values(model.flow), values(loaded.flow))
+    train(model, 1)
+    train(loaded, 1)
+    assert_same(values(model.flow), values(loaded.flow))
+    assert int(loaded.optimizer.iterations) == 9
+
+
+# Distributions of TFP.
+
+
+def hidden():
+    """A distribution that shows none of its variables."""
+    network = tfb.real_nvp_default_template(hidden_layers=[4])
+    return tfd.TransformedDistribution(
+        distributions.standard_normal((2,)),
+        tfb.RealNVP(1, shift_and_log_scale_fn=network),
+    )
+
+
+def autoregressive():
+    network = tfb.AutoregressiveNetwork(2, event_shape=[2], hidden_units=[4])
+    return tfd.TransformedDistribution(
+        distributions.standard_normal((2,)), tfb.MaskedAutoregressiveFlow(network)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:`tf.layers.dense` is", "ignore:`layer.updates`")
+@pytest.mark.parametrize("build", [hidden, autoregressive])
+def test_any_distribution_saves_its_weights(build, tmp_path):
+    model, x = FlowModel(build()), points()
+    for i, v in enumerate(model.trainable_variables):
+        v.assign(tf.random.stateless_normal(v.shape, [0, i]))
+    expected = model.flow.log_prob(x)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = FlowModel(build())
+    assert not np.allclose(other.flow.log_prob(x), expected)
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other.flow.log_prob(x), expected)
+
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "model"))
+    other = FlowModel(build())
+    status = tf.train.Checkpoint(model=other).restore(path)
+    status.assert_existing_objects_matched()
+    np.testing.assert_array_equal(other.flow.log_prob(x), expected)
+
+    model.export(tmp_path / "exported")
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    assert set(loaded.signatures) == {"log_prob"}
+    np.testing.assert_allclose(loaded.log_prob(x=x)["log_prob"], expected, 1e-5)
+
+
+def test_only_ready_flows_are_saved_as_keras(tmp_path):
+    model = FlowModel(autoregressive())
+    path = tmp_path / "model.keras"
+    with pytest.raises(ValueError, match="only a model of a ready flow"):
+        model.save(path)
+    assert not list(tmp_path.iterdir())
+    path.write_text("an older file")
+    with pytest.raises(ValueError, match="only a model of a ready flow"):
+        model.save(path)
+    assert path.read_text() == "an older file"
