@@ -43,13 +43,37 @@ _FLOW_OPTIONS = {
 # MNIST. An option that is given goes before.
 _IMAGES = {
     "nice": {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},
-    "real_nvp": {"epochs": 20, "width": 32, "depth": 2, "clip_norm": 100.0},
-    "glow": {"epochs": 20, "steps": 8, "width": 64, "clip_norm": 100.0},
+    "real_nvp": {
+        "epochs": 20,
+        "width": 32,
+        "depth": 2,
+        "alpha": 0.05,
+        "clip_norm": 100.0,
+    },
+    "glow": {
+        "epochs": 20,
+        "steps": 8,
+        "width": 64,
+        "alpha": 0.05,
+        "clip_norm": 100.0,
+    },
 }
 _DIGITS = {
-    "nice": {"epochs": 200, "batch_size": 64, "width": 200},
-    "real_nvp": {"epochs": 100, "batch_size": 64, "width": 32, "depth": 2},
-    "glow": {"epochs": 100, "batch_size": 64, "steps": 8, "width": 64},
+    "nice": {"epochs": 100, "batch_size": 64, "width": 200, "alpha": 0.05},
+    "real_nvp": {
+        "epochs": 60,
+        "batch_size": 64,
+        "width": 32,
+        "depth": 2,
+        "alpha": 0.05,
+    },
+    "glow": {
+        "epochs": 60,
+        "batch_size": 64,
+        "steps": 8,
+        "width": 64,
+        "alpha": 0.05,
+    },
 }
 _VECTORS = {
     "nice": {"epochs": 50, "width": 256},
@@ -96,18 +120,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command_line = shlex.join(["tfp-flows", *argv])
     try:
         arguments.run(arguments)
-    except (UserError, FloatingPointError, runs.Interrupted) as error:
-        print(f"tfp-flows: {error}", file=sys.stderr)
-        codes = {UserError: 2, FloatingPointError: 1, runs.Interrupted: 130}
-        return codes[type(error)]
+    except UserError as error:
+        return _fail(2, f"error: {error}")
+    except FloatingPointError as error:
+        return _fail(1, f"error: {error}")
+    except runs.Interrupted as error:
+        return _fail(130, f"{error}: the same command with --resume goes on")
     except KeyboardInterrupt:
-        print("tfp-flows: interrupted", file=sys.stderr)
-        return 130
+        return _fail(130, "interrupted")
     except BrokenPipeError:
         # The reader of our output has left, as `head` does.
         sys.stderr.close()
         return 1
     return 0
+
+
+def _fail(code: int, message: str) -> int:
+    """Prints a message in one line."""
+    if code != 2 and sys.stdout.isatty():
+        # Leaves an unfinished progress bar.
+        print()
+    line = " ".join(part.strip() for part in message.splitlines())
+    print(f"tfp-flows: {line}", file=sys.stderr)
+    return code
 
 
 # Commands.
@@ -132,7 +167,8 @@ def _train(arguments: argparse.Namespace) -> None:
         f"{source.sizes['train']:,} examples of shape {list(source.event_shape)}"
     )
     print(f"settings: {_describe(settings)}")
-    report = model.run(arguments.command_line, verbose=arguments.verbose)
+    with _user_errors(OSError):
+        report = model.run(arguments.command_line, verbose=arguments.verbose)
     print(f"{report['training']['epochs']} epochs in {directory}:", end=" ")
     print(", ".join(sorted(p.name for p in directory.iterdir())))
     print(_result_lines(report["results"], source.bounds))
@@ -140,9 +176,9 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     with _user_errors():
+        model = runs.load_model(arguments.model)
         settings = _settings_beside(arguments.model)
         source = _data(arguments, settings)
-        model = runs.load_model(arguments.model)
         results = runs.evaluate(model, source, arguments.split, settings)
     print(_result_lines(results, source.bounds))
 
@@ -172,10 +208,10 @@ def _sample(arguments: argparse.Namespace) -> None:
             label=arguments.label,
             seed=arguments.seed,
         )
-    if output.suffix == ".png":
-        plots.images(x, bounds=(flow.config or {}).get("bounds"), path=output)
-    else:
-        np.save(output, x)
+        if output.suffix == ".png":
+            plots.images(x, bounds=(flow.config or {}).get("bounds"), path=output)
+        else:
+            np.save(output, x)
     print(f"{len(x)} samples of shape {list(x.shape[1:])} in {output}")
 
 
@@ -240,6 +276,12 @@ def _recipe(data: str) -> dict[str, dict[str, Any]]:
         return _DIGITS
     if data in datasets.TOYS or data.lower().endswith(".csv"):
         return _VECTORS
+    if data.lower().endswith((".npy", ".npz")):
+        # What they hold is not known yet, and alpha is for 8-bit images only.
+        return {
+            flow: {k: v for k, v in options.items() if k != "alpha"}
+            for flow, options in _IMAGES.items()
+        }
     return _IMAGES
 
 
@@ -300,12 +342,20 @@ def _describe(settings: runs.Settings) -> str:
 
 
 @contextlib.contextmanager
-def _user_errors() -> Iterator[None]:
-    """Turns the errors that wrong input raises into one line for the user."""
+def _user_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Turns the errors that wrong input raises, or those given, into one line."""
+    kinds = kinds or (
+        ValueError,
+        TypeError,
+        OSError,
+        datasets.DatasetUnavailableError,
+    )
     try:
         yield
-    except (ValueError, TypeError, OSError, datasets.DatasetUnavailableError) as error:
-        raise UserError(f"error: {error}") from error
+    except BrokenPipeError:
+        raise
+    except kinds as error:
+        raise UserError(error) from error
 
 
 def _flag(name: str) -> str:

@@ -241,9 +241,17 @@ def evaluate(
             f"{source.name} has examples of shape {list(source.event_shape)}, but the "
             f"model is over {list(model.flow.event_shape)}."
         )
-    conditional = model.flow.context_shape is not None
+    classes = _num_classes(model)
+    if classes and (source.num_classes or 0) > classes:
+        raise ValueError(
+            f"{source.name} has labels of {source.num_classes} classes, but the model "
+            f"knows {classes}."
+        )
     batches = source.dataset(
-        split, batch_size, labels=conditional, seed=settings.seed if settings else 0
+        split,
+        batch_size,
+        labels=classes is not None,
+        seed=settings.seed if settings else 0,
     )
     log_q = np.asarray(model.predict(batches, verbose=0), np.float64)
     size = math.prod(source.event_shape)
@@ -282,15 +290,9 @@ def sample(
       ValueError: if a label is given to a model without classes or is not one of them,
         or if the model takes a context that is no label.
     """
-    flow = model.flow
     keywords = {}
-    if flow.context_shape is not None:
-        classes = (flow.config or {}).get("num_classes")
-        if classes is None:
-            raise ValueError(
-                f"the model takes contexts of shape {list(flow.context_shape)}, not "
-                "labels: sample it in Python with flow.sample(n, context=...)."
-            )
+    classes = _num_classes(model)
+    if classes is not None:
         if label is not None and not 0 <= label < classes:
             raise ValueError(f"label must be from 0 to {classes - 1}, got {label}.")
         labels = np.arange(n) % classes if label is None else np.full(n, label)
@@ -298,7 +300,28 @@ def sample(
     elif label is not None:
         raise ValueError(f"label {label} was given, but the model has no classes.")
     shape = () if keywords else (n,)
-    return flow.sample(shape, seed=seed, temperature=temperature, **keywords).numpy()
+    return model.flow.sample(
+        shape, seed=seed, temperature=temperature, **keywords
+    ).numpy()
+
+
+def _num_classes(model: FlowModel) -> int | None:
+    """Number of labels of a class-conditional model, `None` of an unconditional one.
+
+    Raises:
+      ValueError: if the model takes a context that is no label.
+    """
+    flow = model.flow
+    if flow.context_shape is None:
+        return None
+    classes = (flow.config or {}).get("num_classes")
+    if classes is None:
+        raise ValueError(
+            f"the model takes contexts of shape {list(flow.context_shape)}, not "
+            "labels: use it in Python, where flow.sample and flow.log_prob take "
+            "context=..."
+        )
+    return classes
 
 
 def load_model(path: str | os.PathLike) -> FlowModel:
@@ -364,6 +387,11 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         options["num_classes"] = source.num_classes
     if source.bounds:
         options["bounds"] = source.bounds
+    elif "alpha" in options:
+        raise ValueError(
+            f"alpha is for data with bounds, such as 8-bit images; {source.name} has "
+            "none."
+        )
     elif len(source.event_shape) == 1:
         options.setdefault("normalize", True)
     build = getattr(flows, settings.flow)
@@ -400,7 +428,7 @@ def _fit(model, settings, source, directory, verbose):
     if validation is not None:
         callbacks.append(_SaveBest(directory))
     with _interrupts() as interrupted:
-        callbacks.append(_SaveLast(directory / LAST, interrupted))
+        callbacks.append(_SaveLast(directory / LAST, steps, interrupted))
         while epoch < settings.epochs:
             # What an interrupted epoch has left is an epoch of its own.
             until = epoch + 1 if done else settings.epochs
@@ -419,6 +447,8 @@ def _fit(model, settings, source, directory, verbose):
                 steps_per_epoch=steps - done,
                 validation_data=validation,
                 callbacks=callbacks,
+                # The dataset does it; otherwise Keras warns that it cannot.
+                shuffle=False,
                 verbose=verbose,
             )
             epoch, done = until, 0
@@ -431,17 +461,20 @@ class _Diverged(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         # Keras shows the mean over the epoch so far: it stays NaN once it is.
         if batch % 20 == 0:
-            self._check(logs)
+            _check_loss(logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check(logs)
+        _check_loss(logs)
 
-    def _check(self, logs):
-        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
-            raise FloatingPointError(
-                "the loss has become NaN or infinite: train with a lower learning "
-                "rate or with a bound on the gradient's norm."
-            )
+
+def _check_loss(logs: Mapping[str, float]) -> None:
+    # An outlier can make a validation loss infinite. NaN is what a last step that
+    # diverged leaves: the loss of its batch was that before the step.
+    if not math.isfinite(logs["loss"]) or math.isnan(logs.get("val_loss", 0.0)):
+        raise FloatingPointError(
+            "the loss has become NaN or infinite: train with a lower learning rate or "
+            "with a bound on the gradient's norm."
+        )
 
 
 class _SaveBest(keras.callbacks.Callback):
@@ -450,7 +483,7 @@ class _SaveBest(keras.callbacks.Callback):
     def __init__(self, directory: Path):
         super().__init__()
         self.directory = directory
-        self.best, self.weights = None, None
+        self.best = None
 
     def on_train_begin(self, logs=None):
         history = _read_history(self.directory / HISTORY)
@@ -466,21 +499,27 @@ class _SaveBest(keras.callbacks.Callback):
 class _SaveLast(keras.callbacks.Callback):
     """Saves the state from time to time, and when there was an interrupt."""
 
-    def __init__(self, path: Path, interrupted: threading.Event):
+    def __init__(self, path: Path, steps: int, interrupted: threading.Event):
         super().__init__()
-        self.path, self.interrupted = path, interrupted
+        self.path, self.steps, self.interrupted = path, steps, interrupted
         self.saved = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.interrupted.is_set():
-            _save(self.model, self.path)
-            raise Interrupted
+        # The last batch of an epoch is followed by its validation and row of history.
+        if self.interrupted.is_set() and self.model.optimizer.iterations % self.steps:
+            _check_loss(logs)
+            self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.interrupted.is_set():
+            self._stop()
         if time.monotonic() - self.saved > _SAVE_EVERY:
             _save(self.model, self.path)
             self.saved = time.monotonic()
-        self.on_train_batch_end(None)
+
+    def _stop(self):
+        _save(self.model, self.path)
+        raise Interrupted(f"interrupted; {self.path} holds what was reached")
 
 
 @contextlib.contextmanager
@@ -536,15 +575,19 @@ def _check_directory(directory, settings, resume, overwrite):
 
 def _delete_run(directory: Path) -> None:
     """Deletes the files that a run writes, and no others."""
-    for name in _FILES:
+    for name in (*_FILES, _partial(LAST), _partial(MODEL)):
         (directory / name).unlink(missing_ok=True)
 
 
 def _save(model: FlowModel, path: Path) -> None:
     """Saves a model such that the file is whole at any time."""
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(_partial(path.name))
     model.save(partial)
     os.replace(partial, path)
+
+
+def _partial(name: str) -> str:
+    return f".partial-{name}"
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -557,9 +600,9 @@ def _read_history(path: Path) -> dict[str, list[float]]:
         return {"epoch": []}
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {
-        k: [float(row[k]) for row in rows] for k in (rows[0] if rows else ["epoch"])
-    }
+    # Keras fills columns of a validation that there was not with NA.
+    names = [k for k in rows[0] if rows[0][k] != "NA"] if rows else ["epoch"]
+    return {k: [float(row[k]) for row in rows] for k in names}
 
 
 def _drop_rows(path: Path, epoch: int) -> None:
@@ -605,7 +648,7 @@ def _draw(model, source, settings, directory):
 def _square(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
     """A range for each axis that holds the points with a margin."""
     low, high = points.min(0), points.max(0)
-    margin = 0.15 * (high - low)
+    margin = np.where(high > low, 0.15 * (high - low), 1.0)
     return tuple(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
 
 

@@ -1,0 +1,533 @@
+"""Runs from Python: what is kept, interrupts, resuming, divergence."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import shutil
+import signal
+import threading
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+
+import tfp_flows
+from tfp_flows import datasets, flows, runs
+
+# 52 of the 64 rows are for training: four batches in an epoch, the last one smaller.
+STEPS, EPOCHS = 4, 3
+END = STEPS * EPOCHS
+
+
+class Vanished(BaseException):
+    """Stands for the end of the process: nothing in the package catches it."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A file of 64 points in the plane."""
+    path = tmp_path_factory.mktemp("data") / "points.npz"
+    np.savez(path, x=datasets.TOYS["moons"].sample(64, 0))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def settings(data):
+    return runs.Settings(
+        data=data,
+        flow="real_nvp",
+        flow_options={"couplings": 2, "width": 4, "depth": 1},
+        epochs=EPOCHS,
+        batch_size=16,
+        learning_rate=0.01,
+        seed=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(settings, tmp_path_factory):
+    """The directory of a run that nothing interrupted."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    train(settings, directory, pictures=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def short(settings, tmp_path_factory):
+    """The directory of a run of one epoch."""
+    directory = tmp_path_factory.mktemp("short") / "run"
+    train(dataclasses.replace(settings, epochs=1), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def model(whole):
+    return runs.load_model(whole)
+
+
+@pytest.fixture
+def act(monkeypatch):
+    """Calls a function with the model when a batch has been trained on."""
+
+    def arrange(action):
+        class Acting(runs._Diverged):
+            def on_train_batch_end(self, batch, logs=None):
+                super().on_train_batch_end(batch, logs)
+                action(self.model)
+
+        monkeypatch.setattr(runs, "_Diverged", Acting)
+
+    yield arrange
+
+
+def train(settings, directory, *, pictures=False, **options):
+    """Trains; what is drawn takes time, and is left out if it does not matter."""
+    training = runs.Training(settings, directory, **options)
+    with contextlib.ExitStack() as stack:
+        if not pictures:
+            stack.enter_context(mock.patch.object(runs, "_draw"))
+            stack.enter_context(mock.patch.object(runs.plots, "history"))
+        return training.run("here", verbose=0)
+
+
+def iterations(model):
+    return int(model.optimizer.iterations)
+
+
+def history(directory):
+    with (directory / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(directory, name):
+    return [row[name] for row in history(directory)]
+
+
+def variables(path):
+    model = keras.models.load_model(path)
+    return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
+
+
+def assert_same_end(one, other):
+    """Bitwise equal weights, optimizers, and all that whole epochs give."""
+    for name in ("last.keras", "model.keras"):
+        a, b = variables(one / name), variables(other / name)
+        assert len(a) == len(b) > 10
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+    for name in ("epoch", "val_nll", "learning_rate"):
+        assert column(one, name) == column(other, name)
+    results = [json.loads((d / "report.json").read_text()) for d in (one, other)]
+    assert results[0]["results"] == results[1]["results"]
+    assert results[0]["training"]["best_epoch"] == results[1]["training"]["best_epoch"]
+
+
+# What a run keeps.
+
+
+def test_a_whole_run(whole, settings):
+    assert {p.name for p in whole.iterdir()} == {
+        "settings.json",
+        "history.csv",
+        "last.keras",
+        "model.keras",
+        "loss.png",
+        "density.png",
+        "samples.npy",
+        "report.json",
+    }
+    assert column(whole, "epoch") == ["0", "1", "2"]
+    assert runs.read_settings(whole) == settings
+    # A cosine from the given rate down to 0, one step of it for each epoch.
+    rates = [float(r) for r in column(whole, "learning_rate")]
+    np.testing.assert_allclose(rates, [0.01, 0.0075, 0.0025], rtol=1e-5)
+    last = keras.models.load_model(whole / "last.keras")
+    assert iterations(last) == END
+
+
+def test_the_model_is_that_of_the_best_epoch(settings, act, tmp_path):
+    shifts = {1: 0.5, STEPS + 1: -0.5, 2 * STEPS + 1: 0.5}
+
+    def spoil(model):
+        for v in model.trainable_variables:
+            v.assign(v + shifts.get(iterations(model), 0.0))
+
+    act(spoil)
+    report = train(settings, tmp_path / "run", pictures=True)
+    nll = [float(v) for v in column(tmp_path / "run", "val_nll")]
+    assert nll[1] < min(nll[0], nll[2])
+    assert report["training"]["best_epoch"] == 2
+    best = runs.load_model(tmp_path / "run")
+    assert iterations(best) == 2 * STEPS
+    source = settings.load_data()
+    likelihood = lambda m, split: runs.evaluate(m, source, split, settings)
+    assert likelihood(best, "validation")["log_likelihood"] == pytest.approx(
+        -nll[1], rel=1e-5
+    )
+    last = keras.models.load_model(tmp_path / "run" / "last.keras")
+    assert likelihood(last, "validation")["log_likelihood"] == pytest.approx(
+        -nll[2], rel=1e-5
+    )
+    assert report["results"] == likelihood(best, "test")
+    samples = np.load(tmp_path / "run" / "samples.npy")
+    np.testing.assert_array_equal(
+        samples, runs.sample(best, 10_000, seed=settings.seed)
+    )
+
+
+def test_without_validation_the_last_epoch_is_kept(settings, tmp_path):
+    settings = dataclasses.replace(settings, validation=0.0, epochs=2)
+    report = train(settings, tmp_path, pictures=True)
+    assert report["data"]["sizes"] == {"train": 58, "validation": 0, "test": 6}
+    assert report["training"]["best_epoch"] == 2
+    assert {*column(tmp_path, "val_nll")} == {"NA"}
+    model, last = (
+        keras.models.load_model(tmp_path / n) for n in ("model.keras", "last.keras")
+    )
+    assert iterations(model) == iterations(last) == 2 * STEPS
+    for a, b in zip(model.variables, last.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_seed_decides_the_weights(settings, tmp_path):
+    seeds = [dataclasses.replace(settings, seed=seed) for seed in (1, 1, 2)]
+    models = [runs.Training(s, tmp_path / "run").model for s in seeds]
+    kernels = [model.trainable_variables[2].numpy() for model in models]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
+    # Nothing is written before the run.
+    assert list(tmp_path.iterdir()) == []
+
+
+# Interrupts.
+
+
+@pytest.mark.parametrize(
+    "points",
+    [(5, 6), (2 * STEPS, END)],
+    ids=["twice in an epoch", "at the ends of epochs"],
+)
+def test_an_interrupted_run_reaches_the_same(settings, whole, act, tmp_path, points):
+    left = list(points)
+
+    def interrupt(model):
+        if left and iterations(model) == left[0]:
+            left.pop(0)
+            signal.raise_signal(signal.SIGINT)
+
+    act(interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    for i, at in enumerate(points):
+        with pytest.raises(runs.Interrupted, match=r"interrupted.*last.keras"):
+            train(settings, tmp_path, resume=i > 0)
+        assert signal.getsignal(signal.SIGINT) is handler
+        last = runs.load_model(tmp_path / "last.keras")
+        assert iterations(last) == at
+        assert len(history(tmp_path)) == at // STEPS
+        assert not (tmp_path / "report.json").exists()
+        assert iterations(runs.Training(settings, tmp_path, resume=True).model) == at
+    report = train(settings, tmp_path, resume=True)
+    assert report["training"]["resumed"] is True
+    assert_same_end(whole, tmp_path)
+
+
+def test_an_interrupt_during_validation(settings, whole, monkeypatch, tmp_path):
+    class Stopping(runs._Diverged):
+        def on_test_batch_end(self, batch, logs=None):
+            if iterations(self.model) == 2 * STEPS:
+                signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_Diverged", Stopping)
+        with pytest.raises(runs.Interrupted):
+            train(settings, tmp_path)
+    assert column(tmp_path, "epoch") == ["0", "1"]
+    train(settings, tmp_path, resume=True)
+    assert_same_end(whole, tmp_path)
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "never saved"])
+def test_a_run_whose_process_vanished(settings, whole, monkeypatch, tmp_path, saved):
+    class Vanishing(runs._SaveBest):
+        # After the row of the epoch was written, before its state is saved.
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            if epoch == 1:
+                raise Vanished
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_SAVE_EVERY", 0.0 if saved else math.inf)
+        patch.setattr(runs, "_SaveBest", Vanishing)
+        with pytest.raises(Vanished):
+            train(settings, tmp_path)
+    assert column(tmp_path, "epoch") == ["0", "1"]
+    assert (tmp_path / "last.keras").exists() is saved
+    report = train(settings, tmp_path, resume=True)
+    assert report["training"]["resumed"] is saved
+    assert_same_end(whole, tmp_path)
+
+
+def test_a_second_interrupt_acts_as_ever():
+    with pytest.raises(KeyboardInterrupt), runs._interrupts() as interrupted:
+        assert not interrupted.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_restored():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(n) for n in numbers]
+    with pytest.raises(Vanished), runs._interrupts():
+        during = [signal.getsignal(n) for n in numbers]
+        assert before[0] not in during and before[1] not in during
+        raise Vanished
+    assert [signal.getsignal(n) for n in numbers] == before
+
+
+def test_handlers_are_left_alone_in_another_thread():
+    seen = []
+
+    def enter():
+        with runs._interrupts() as interrupted:
+            seen.append((signal.getsignal(signal.SIGINT), interrupted.is_set()))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [(signal.getsignal(signal.SIGINT), False)]
+
+
+# Resuming.
+
+
+def test_a_finished_run_goes_on(settings, short, whole, tmp_path):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    longer = dataclasses.replace(settings, epochs=3, temperature=0.5)
+    report = train(longer, tmp_path, resume=True)
+    assert report["training"]["epochs"] == 3
+    assert report["settings"]["temperature"] == 0.5
+    assert column(tmp_path, "epoch") == ["0", "1", "2"]
+    assert column(tmp_path, "learning_rate") == column(whole, "learning_rate")
+    # The first rate is the same whatever the number of epochs: so is the result.
+    for name in ("last.keras", "model.keras"):
+        for a, b in zip(
+            variables(whole / name), variables(tmp_path / name), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    # There is nothing left to do for the same number or for fewer.
+    before = (tmp_path / "history.csv").read_text()
+    again = train(longer, tmp_path, resume=True)
+    assert again["results"] == report["results"]
+    assert again["training"]["best_epoch"] == report["training"]["best_epoch"]
+    assert (tmp_path / "history.csv").read_text() == before
+
+
+def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path, act):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    best = (tmp_path / "model.keras").read_bytes()
+
+    def spoil(model):
+        for v in model.trainable_variables:
+            v.assign(v + 0.5)
+
+    act(spoil)
+    report = train(dataclasses.replace(settings, epochs=2), tmp_path, resume=True)
+    nll = [float(v) for v in column(tmp_path, "val_nll")]
+    assert nll[0] < nll[1]
+    assert report["training"]["best_epoch"] == 1
+    assert (tmp_path / "model.keras").read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.02}, r"learning_rate=0.01 \(now 0.02\)"),
+        ({"batch_size": 8}, r"batch_size=16 \(now 8\)"),
+        ({"flow_options": {"couplings": 4}}, "flow_options"),
+        ({"seed": 0, "jit": True}, r"seed=1 \(now 0\), jit=False \(now True\)"),
+    ],
+)
+def test_resuming_with_other_settings(settings, whole, changes, message):
+    with pytest.raises(ValueError, match=message):
+        runs.Training(dataclasses.replace(settings, **changes), whole, resume=True)
+
+
+def test_the_directory(settings, whole, tmp_path):
+    with pytest.raises(FileExistsError, match="not empty"):
+        runs.Training(settings, whole)
+    with pytest.raises(ValueError, match="exclude each other"):
+        runs.Training(settings, whole, resume=True, overwrite=True)
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        runs.Training(settings, tmp_path / "nothing", resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file"):
+        runs.Training(settings, tmp_path / "file")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"data": "moons"}', '{"x": 1}'])
+def test_damaged_settings(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=r"settings\.json is damaged"):
+        runs.read_settings(tmp_path)
+
+
+# Divergence.
+
+
+def test_divergence_keeps_what_was_good(settings, short, act, tmp_path):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    good = {n: (tmp_path / n).read_bytes() for n in ("model.keras", "last.keras")}
+
+    def explode(model):
+        if iterations(model) == STEPS + 2:
+            model.trainable_variables[0].assign(
+                np.full(model.trainable_variables[0].shape, np.nan)
+            )
+
+    act(explode)
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite.*learning rate"):
+        train(settings, tmp_path, resume=True)
+    assert good == {n: (tmp_path / n).read_bytes() for n in good}
+    assert column(tmp_path, "epoch") == ["0"]
+
+
+def test_divergence_stops_within_an_epoch(settings, act, tmp_path):
+    def explode(model):
+        v = model.trainable_variables[0]
+        v.assign(np.full(v.shape, np.nan))
+
+    act(explode)
+    # 26 batches in an epoch.
+    training = runs.Training(dataclasses.replace(settings, batch_size=2), tmp_path)
+    with pytest.raises(FloatingPointError):
+        training.run(verbose=0)
+    assert 1 < iterations(training.model) < 26
+
+
+def test_an_interrupt_does_not_save_what_has_diverged(settings, act, tmp_path):
+    def explode(model):
+        if iterations(model) == 2:
+            v = model.trainable_variables[0]
+            v.assign(np.full(v.shape, np.nan))
+        if iterations(model) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    act(explode)
+    with pytest.raises(FloatingPointError):
+        train(settings, tmp_path)
+    assert not (tmp_path / "last.keras").exists()
+
+
+def test_a_last_step_that_diverges_is_noticed(settings, act, tmp_path):
+    # The loss of every batch was finite: only the validation tells.
+    def explode(model):
+        if iterations(model) == STEPS:
+            v = model.trainable_variables[0]
+            v.assign(np.full(v.shape, np.nan))
+
+    act(explode)
+    with pytest.raises(FloatingPointError):
+        train(dataclasses.replace(settings, epochs=1), tmp_path)
+    assert not (tmp_path / "model.keras").exists()
+
+
+# Pictures of awkward data.
+
+
+def test_few_points_in_the_test_split(settings, tmp_path):
+    x = datasets.TOYS["moons"].sample(12, 0)
+    np.savez(tmp_path / "few.npz", train=x[:10], validation=x[10:11], test=x[11:])
+    settings = dataclasses.replace(
+        settings, data=str(tmp_path / "few.npz"), epochs=1, batch_size=10
+    )
+    report = train(settings, tmp_path / "run", pictures=True)
+    assert report["results"]["examples"] == 1
+    assert report["results"]["standard_error"] == 0
+    assert (tmp_path / "run" / "density.png").stat().st_size > 1000
+
+
+# Evaluating and sampling.
+
+
+def test_evaluate(model, settings):
+    source = settings.load_data()
+    results = runs.evaluate(model, source, "train", settings)
+    log_q = model.flow.log_prob(source.arrays("train")[0]).numpy().astype(float)
+    assert results == {
+        "split": "train",
+        "examples": 52,
+        "log_likelihood": pytest.approx(log_q.mean(), rel=1e-6),
+        "standard_error": pytest.approx(log_q.std(ddof=1) / math.sqrt(52), rel=1e-5),
+        "bits_per_dim": pytest.approx(-log_q.mean() / (2 * math.log(2)), rel=1e-6),
+    }
+    toy = datasets.load("moons", n=(10, 0, 2000))
+    points = toy.arrays("test")[0]
+    results = runs.evaluate(model, toy)
+    difference = datasets.TOYS["moons"].log_prob(points) - model.flow.log_prob(points)
+    assert results["kl"] == pytest.approx(np.mean(difference), rel=1e-5)
+    assert results["kl"] > 3 * results["kl_standard_error"] > 0
+    with pytest.raises(ValueError, match=r"validation split .* empty"):
+        runs.evaluate(model, toy, "validation")
+    with pytest.raises(ValueError, match=r"shape \[3\].*over \[2\]"):
+        runs.evaluate(model, datasets.load(np.zeros((20, 3))))
+
+
+def test_bits_of_a_uniform_density():
+    # The logistic density of the logit is the uniform one.
+    flow = flows.nice(
+        (2, 2, 1), couplings=1, hidden_layers=1, width=2, bounds=(0, 256), alpha=1e-6
+    )
+    for v in flow.trainable_variables:
+        v.assign(v * 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 2), dtype=np.uint8)
+    results = runs.evaluate(tfp_flows.FlowModel(flow), datasets.load(pixels))
+    assert results["bits_per_dim"] == pytest.approx(8.0, abs=1e-4)
+    assert results["log_likelihood_unit"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_sampling_labels():
+    flow = flows.real_nvp((2,), couplings=2, width=4, num_classes=3, seed=0)
+    draw = np.random.default_rng(0)
+    for v in flow.trainable_variables:
+        v.assign_add(0.5 * draw.standard_normal(v.shape).astype(np.float32))
+    model = tfp_flows.FlowModel(flow)
+    x = runs.sample(model, 7, seed=3)
+    assert x.shape == (7, 2)
+    expected = flow.sample(seed=3, context=np.array([0, 1, 2, 0, 1, 2, 0], np.int32))
+    np.testing.assert_array_equal(x, expected)
+    ones = runs.sample(model, 7, label=1, seed=3)
+    np.testing.assert_array_equal(ones[[1, 4]], x[[1, 4]])
+    assert (ones[[0, 2, 3, 5, 6]] != x[[0, 2, 3, 5, 6]]).all()
+    for label in (3, -1):
+        with pytest.raises(ValueError, match="label must be from 0 to 2"):
+            runs.sample(model, 2, label=label)
+
+
+def test_sampling_a_model_without_classes(model):
+    with pytest.raises(ValueError, match="no classes"):
+        runs.sample(model, 2, label=0)
+    flow = flows.real_nvp((2,), couplings=2, width=4, context_shape=(3,))
+    with pytest.raises(ValueError, match=r"contexts of shape \[3\]"):
+        runs.sample(tfp_flows.FlowModel(flow), 2)
+
+
+def test_labels_that_the_model_does_not_know(tmp_path):
+    flow = flows.real_nvp((2,), couplings=2, width=4, num_classes=2)
+    x = datasets.TOYS["moons"].sample(30, 0)
+    source = datasets.load({"x": x, "labels": np.arange(30) % 3})
+    with pytest.raises(ValueError, match=r"3 classes.*2"):
+        runs.evaluate(tfp_flows.FlowModel(flow), source)
+
+
+def test_versions():
+    found = runs.versions()
+    assert found["keras"] == keras.__version__
+    assert found["tfp_flows"] == tfp_flows.__version__
+    assert found["numpy"] == np.__version__
