@@ -173,6 +173,8 @@ def test_defaults_suit_the_data(asked):
     assert settings.batch_size == cli._IMAGES["nice"]["batch_size"]
     # The paper's architecture is the flow's own default.
     assert settings.flow_options == {}
+    settings, _, _ = asked("digits", "--flow", "glow", "--alpha", "0")
+    assert settings.flow_options["alpha"] is None
     # A file may hold data without bounds.
     settings, _, _ = asked("x.NPZ", "--flow", "glow")
     assert settings.epochs == cli._IMAGES["glow"]["epochs"]

@@ -194,6 +194,25 @@ def test_without_validation_the_last_epoch_is_kept(settings, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_samples_that_overflowed_are_counted_and_left_out(
+    settings, monkeypatch, tmp_path
+):
+    drawn = runs.sample
+
+    def overflow(*arguments, **keywords):
+        x = drawn(*arguments, **keywords)
+        x[[1, 5], 0] = np.nan, np.inf
+        return x
+
+    monkeypatch.setattr(runs, "sample", overflow)
+    one = dataclasses.replace(settings, epochs=1)
+    report = train(one, tmp_path / "run", pictures=True)
+    assert report["samples"] == {"drawn": 10_000, "finite": 9_998}
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
+    x = np.load(tmp_path / "run" / "samples.npy")
+    assert x.shape == (9_998, 2) and np.isfinite(x).all()
+
+
 def test_the_seed_decides_the_weights(settings, tmp_path):
     seeds = [dataclasses.replace(settings, seed=seed) for seed in (1, 1, 2)]
     models = [runs.Training(s, tmp_path / "run").model for s in seeds]

@@ -36,7 +36,10 @@ _FLOW_OPTIONS = {
     "conv1x1": (str, "plu or dense (glow)"),
     "context_mode": (str, "how labels enter: concat or film (real_nvp, glow)"),
     "base": (str, "normal, logistic or diagonal"),
-    "alpha": (float, "model the logit of the data with this margin"),
+    "alpha": (
+        float,
+        "model the logit of pixels with this margin; 0 for pixels as such",
+    ),
 }
 
 # What suits a data set on two CPU cores, where it is not the paper's architecture on
@@ -125,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         return _fail(1, f"error: {error}")
     except runs.Interrupted as error:
-        return _fail(130, f"{error}: the same command with --resume goes on")
+        return _fail(130, f"{error}: --resume goes on from there")
     except KeyboardInterrupt:
         return _fail(130, "interrupted")
     except BrokenPipeError:
@@ -172,6 +175,9 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"{report['training']['epochs']} epochs in {directory}:", end=" ")
     print(", ".join(sorted(p.name for p in directory.iterdir())))
     print(_result_lines(report["results"], source.bounds))
+    drawn, finite = report["samples"].values()
+    if finite < drawn:
+        print(f"  {drawn - finite} of {drawn} samples were not finite and are left out")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -208,6 +214,10 @@ def _sample(arguments: argparse.Namespace) -> None:
             label=arguments.label,
             seed=arguments.seed,
         )
+        finite = np.isfinite(x).reshape(len(x), -1).all(1)
+        if not finite.all():
+            print(f"{np.sum(~finite)} of {len(x)} samples were not finite: left out")
+            x = x[finite]
         if output.suffix == ".png":
             plots.images(x, bounds=(flow.config or {}).get("bounds"), path=output)
         else:
@@ -249,6 +259,8 @@ def _settings(arguments: argparse.Namespace, directory: Path) -> runs.Settings:
         if getattr(arguments, name) is not None
     }
     known = inspect.signature(getattr(flows, arguments.flow)).parameters
+    if options.get("alpha") == 0:
+        options["alpha"] = None
     for name in options:
         if name not in known:
             has = ", ".join(_flag(o) for o in _FLOW_OPTIONS if o in known)
@@ -417,8 +429,12 @@ def _add_train(commands) -> None:
         default=None,
         help="make the class label the context of the flow",
     )
-    train.add_argument("--epochs", type=_positive(int))
-    train.add_argument("--batch-size", type=_positive(int))
+    train.add_argument(
+        "--epochs", type=_positive(int), help="passes over the training data"
+    )
+    train.add_argument(
+        "--batch-size", type=_positive(int), help="examples in a training step"
+    )
     train.add_argument(
         "--learning-rate", type=_positive(float), help="Adam's, at the start"
     )
@@ -449,7 +465,8 @@ def _add_train(commands) -> None:
         "options of the flow", "the defaults suit the data and two CPU cores"
     )
     for name, (kind, text) in _FLOW_OPTIONS.items():
-        convert = _positive(kind) if kind in (int, float) else str
+        convert = kind if kind is str else _positive(kind)
+        convert = _fraction if name == "alpha" else convert
         group.add_argument(_flag(name), type=convert, help=text)
     train.set_defaults(run=_train)
 
@@ -470,7 +487,10 @@ def _add_sample(commands) -> None:
     _add_model(sample)
     sample.add_argument("-n", type=_positive(int), default=64, help="how many (64)")
     sample.add_argument(
-        "-o", "--output", help="a .png of images or a .npy (default: samples.png)"
+        "-o",
+        "--output",
+        help="a .png of images or a .npy (default: samples.png, for vectors "
+        "samples.npy)",
     )
     sample.add_argument("--overwrite", action="store_true", help="replace the output")
     sample.add_argument("--temperature", type=_positive(float), default=1.0)

@@ -185,8 +185,14 @@ class Training:
             shutil.copyfile(directory / LAST, directory / MODEL)
 
         history = _read_history(directory / HISTORY)
-        plots.history(history, path=directory / "loss.png")
-        _draw(self.model, source, settings, directory)
+        is_image = len(source.event_shape) == 3
+        x = sample(
+            self.model,
+            100 if is_image else 10_000,
+            temperature=settings.temperature,
+            seed=settings.seed,
+        )
+        finite = np.isfinite(x).reshape(len(x), -1).all(1)
         report = {
             "command": command,
             "settings": dataclasses.asdict(settings),
@@ -207,8 +213,11 @@ class Training:
                 "resumed": self._resumed,
             },
             "results": evaluate(self.model, source, "test", settings),
+            "samples": {"drawn": len(x), "finite": int(finite.sum())},
         }
         _write_json(directory / REPORT, report)
+        plots.history(history, path=directory / "loss.png")
+        _draw(self.model.flow, source, x[finite], directory)
         return report
 
 
@@ -387,7 +396,7 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         options["num_classes"] = source.num_classes
     if source.bounds:
         options["bounds"] = source.bounds
-    elif "alpha" in options:
+    elif options.get("alpha") is not None:
         raise ValueError(
             f"alpha is for data with bounds, such as 8-bit images; {source.name} has "
             "none."
@@ -568,8 +577,8 @@ def _check_directory(directory, settings, resume, overwrite):
             )
     elif not overwrite and directory.exists() and any(directory.iterdir()):
         raise FileExistsError(
-            f"{directory} is not empty: choose another directory, or resume or "
-            "overwrite the run."
+            f"{directory} is not empty: choose another directory, or continue "
+            "(--resume) or replace (--overwrite) the run."
         )
 
 
@@ -622,15 +631,12 @@ def _best_epoch(history: Mapping[str, Sequence[float]]) -> int:
     return 1 + int(history["epoch"][int(np.argmin(history["val_nll"]))])
 
 
-def _draw(model, source, settings, directory):
+def _draw(flow, source, samples, directory):
     """The pictures, or the numbers, of what a flow has learnt."""
-    flow = model.flow
-    draw = {"temperature": settings.temperature, "seed": settings.seed}
     if len(source.event_shape) == 3:
-        images = sample(model, 100, **draw)
-        plots.images(
-            images, columns=10, bounds=source.bounds, path=directory / "samples.png"
-        )
+        if len(samples):
+            path = directory / "samples.png"
+            plots.images(samples, columns=10, bounds=source.bounds, path=path)
         return
     if source.event_shape == (2,) and flow.context_shape is None:
         toy = datasets.TOYS.get(source.name)
@@ -642,7 +648,7 @@ def _draw(model, source, settings, directory):
             points=None if toy else points,
             path=directory / "density.png",
         )
-    np.save(directory / "samples.npy", sample(model, 10_000, **draw))
+    np.save(directory / "samples.npy", samples)
 
 
 def _square(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -92,8 +92,8 @@ def preprocess(
     `[-center, 1 - center]`. With `normalize`, each feature (or channel) is standardised
     by the first batch.
     """
-    if normalize and bounds is not None:
-        raise ValueError("normalize=True is for data without bounds.")
+    if normalize and (bounds is not None or alpha is not None):
+        raise ValueError("normalize=True is for data without bounds and alpha.")
     if normalize:
         # The floor on the variance is to catch constants, not small units.
         return [
