@@ -217,7 +217,11 @@ CASES = [
         (3, 4),
     ),
     Case("scaling", lambda d: B.Scaling([4], dtype=d), (4,)),
-    Case("scaling_from_data", lambda d: B.Scaling([4], from_data=True, dtype=d), (4,)),
+    Case(
+        "scaling_from_data",
+        lambda d: B.Scaling([4], from_data=True, factor=5.0, dtype=d),
+        (4,),
+    ),
     Case("scaling_image", lambda d: B.Scaling([2, 3, 1], dtype=d), (2, 3, 1)),
     Case("actnorm", lambda d: B.ActNorm([4], dtype=d), (4,)),
     Case("actnorm_image", lambda d: B.ActNorm([3, 2, 4], dtype=d), (3, 2, 4)),

@@ -382,6 +382,7 @@ def test_squeeze_over_drawn_shapes(factor, height, width, channels):
         (lambda: B.Affine("softplus"), "scale"),
         (lambda: B.Affine("exp", clamp=0.0), "clamp"),
         (lambda: B.Scaling(), "event_shape or log_scale"),
+        (lambda: B.Scaling([3], factor=0.0), "factor must be positive"),
         (lambda: B.BatchNorm([3], momentum=1.0), "momentum"),
         (lambda: B.InvertibleConv1x1([3]), "H, W, C"),
         (lambda: B.InvertibleConv1x1([1, 1, 3], "svd"), "parametrization"),
@@ -453,8 +454,9 @@ def test_actnorm_is_initialised_once():
     np.testing.assert_array_equal(actnorm.shift, before)
 
 
-def test_scaling_from_data_is_initialised_once():
-    scaling = B.Scaling([3], from_data=True)
+@pytest.mark.parametrize("factor", [1.0, 30.0])
+def test_scaling_from_data_is_initialised_once(factor):
+    scaling = B.Scaling([3], from_data=True, factor=factor)
     assert scaling.needs_initialization and not B.Scaling([3]).needs_initialization
     batch = tf.constant([0.1, 1.0, 20.0]) * normal((500, 3), dtype="float32")
     z = scaling.initialize(batch)
@@ -463,6 +465,8 @@ def test_scaling_from_data_is_initialised_once():
     before = scaling.log_scale.numpy()
     scaling.initialize(2 * batch)
     np.testing.assert_array_equal(scaling.log_scale, before)
+    (variable,) = scaling.trainable_variables
+    np.testing.assert_allclose(scaling.log_scale, factor * variable, rtol=1e-6)
 
 
 def test_initialisation_walks_through_chains_and_levels():
