@@ -73,7 +73,7 @@ def _polar(radius, angle) -> np.ndarray:
 
 
 # Eight Gaussians: equal isotropic normals on a circle, in the size that Grathwohl et
-# al. 2019 (FFJORD) use.
+# al. 2018 (FFJORD) use.
 _GAUSSIANS_SD = math.sqrt(2) / 4
 _GAUSSIANS_CENTERS = _polar(2 * math.sqrt(2), np.arange(8) * math.pi / 4)
 
