@@ -80,7 +80,7 @@ _DIGITS = {
 }
 _VECTORS = {
     "nice": {"epochs": 50, "width": 256},
-    "real_nvp": {"epochs": 80, "width": 128},
+    "real_nvp": {"epochs": 60, "width": 128},
     "glow": {},
 }
 

@@ -12,7 +12,10 @@ from tfp_flows.datasets import DatasetUnavailableError, image_sets, load
 
 # A folder of TensorFlow Datasets with mnist and fashion_mnist, where there is one.
 DATA_DIR = os.environ.get("TFP_FLOWS_DATA_DIR")
-DOWNLOADED = ["mnist", "fashion_mnist"] if DATA_DIR else []
+MNIST = ((28, 28, 1), 256, {"train": 54000, "validation": 6000, "test": 10000})
+SETS = {"digits": ((8, 8, 1), 17, {"train": 1350, "validation": 150, "test": 297})}
+if DATA_DIR:
+    SETS.update(mnist=MNIST, fashion_mnist=MNIST)
 
 
 @pytest.fixture(scope="module")
@@ -157,19 +160,22 @@ def test_streamed_shuffling_leaves_the_global_seed_alone(streamed):
     np.testing.assert_array_equal(tf.random.uniform([3]), expected)
 
 
-@pytest.mark.parametrize("name", DOWNLOADED)
-def test_prepared_image_sets(name):
-    source = load(name, data_dir=DATA_DIR, download=False)
-    assert (source.event_shape, source.bounds) == ((28, 28, 1), (0, 256))
-    assert source.num_classes == 10
-    assert source.sizes == {"train": 54000, "validation": 6000, "test": 10000}
+@pytest.mark.parametrize("name", SETS)
+def test_whole_image_sets(name, data_dir):
+    shape, high, sizes = SETS[name]
+    if name == "digits":
+        source = load(name, data_dir=data_dir)
+    else:
+        source = load(name, data_dir=DATA_DIR, download=False)
+    assert (source.event_shape, source.bounds) == (shape, (0, high))
+    assert (source.num_classes, source.sizes) == (10, sizes)
     x, y = next(iter(source.dataset("test", 256, labels=True)))
     stored, labels = source.arrays("test", 256)
     np.testing.assert_array_equal(np.floor(x), stored)
     np.testing.assert_array_equal(y, labels)
-    assert stored.max() == 255
+    assert stored.max() == high - 1
     assert set(labels) == set(range(10))
-    assert source.arrays("validation")[0].shape == (6000, 28, 28, 1)
+    assert source.arrays("validation")[0].shape == (sizes["validation"], *shape)
 
 
 def test_not_downloaded(tmp_path):
