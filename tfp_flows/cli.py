@@ -158,20 +158,20 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     with _user_errors():
         settings = _settings(arguments, directory)
-        model = runs.Training(
+        training = runs.Training(
             settings,
             directory,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
         )
-    source = model.source
+    source = training.source
     print(
-        f"{arguments.flow} with {model.parameters:,} parameters on {source.name}: "
+        f"{arguments.flow} with {training.parameters:,} parameters on {source.name}: "
         f"{source.sizes['train']:,} examples of shape {list(source.event_shape)}"
     )
     print(f"settings: {_describe(settings)}")
     with _user_errors(OSError):
-        report = model.run(arguments.command_line, verbose=arguments.verbose)
+        report = training.run(arguments.command_line, verbose=arguments.verbose)
     print(f"{report['training']['epochs']} epochs in {directory}:", end=" ")
     print(", ".join(sorted(p.name for p in directory.iterdir())))
     print(_result_lines(report["results"], source.bounds))
