@@ -291,7 +291,15 @@ def test_a_run_whose_process_vanished(settings, whole, monkeypatch, tmp_path, sa
     assert_same_end(whole, tmp_path)
 
 
-def test_a_second_interrupt_acts_as_ever():
+@pytest.fixture
+def python_handles_sigint():
+    """What Python starts with, but not where its parent ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_acts_as_ever(python_handles_sigint):
     with pytest.raises(KeyboardInterrupt), runs._interrupts() as interrupted:
         assert not interrupted.is_set()
         signal.raise_signal(signal.SIGINT)
