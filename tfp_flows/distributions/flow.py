@@ -205,14 +205,14 @@ class Flow(_TransformedDistribution):
         return self.distribution.log_prob(x) + sum_trailing(ildj, extra)
 
     def _call_sample_n(self, sample_shape, seed, **keywords):
-        z, _, keywords = self._sample_noise(sample_shape, seed, **keywords)
+        z, keywords = self._sample_noise(sample_shape, seed, **keywords)
         return self.bijector.forward_and_log_det(z, **keywords)[0]
 
     def _sample_and_log_prob(self, sample_shape, seed, **keywords):
-        z, log_prob, keywords = self._sample_noise(sample_shape, seed, **keywords)
+        z, keywords = self._sample_noise(sample_shape, seed, **keywords)
         y, fldj = self.bijector.forward_and_log_det(z, **keywords)
         extra = self.event_shape.rank - self.bijector.inverse_min_event_ndims
-        return y, log_prob - sum_trailing(fldj, extra)
+        return y, self.distribution.log_prob(z) - sum_trailing(fldj, extra)
 
     def _sample_noise(self, sample_shape, seed, temperature=None, **keywords):
         keywords = self._keywords(keywords, ("temperature",))
@@ -229,7 +229,7 @@ class Flow(_TransformedDistribution):
             temperature = tf.cast(temperature, z.dtype)
             mean = self.distribution.mean()
             z = mean + temperature * (z - mean)
-        return z, self.distribution.log_prob(z), keywords
+        return z, keywords
 
     def _keywords(self, keywords, others=()):
         """Keywords as the bijector takes them; a clear error for any other."""

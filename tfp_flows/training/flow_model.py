@@ -398,11 +398,8 @@ class _Export(tf.Module):
         context_shape = getattr(flow, "context_shape", None)
         context = []
         if context_shape is not None:
-            labels = getattr(flow, "_context_encoder", None) is not None
             context = [
-                tf.TensorSpec(
-                    [None, *context_shape], tf.int32 if labels else dtype, "context"
-                )
+                tf.TensorSpec([None, *context_shape], _context_dtype(flow), "context")
             ]
 
         def keywords(context):
@@ -513,15 +510,18 @@ def _as_inputs(data):
     return inputs, None, weight
 
 
+def _context_dtype(flow) -> tf.DType:
+    """What contexts are: integers if they are labels, else what the data are."""
+    labels = getattr(flow, "_context_encoder", None) is not None
+    return tf.int32 if labels else tf.as_dtype(flow.dtype)
+
+
 def _find_variables(flow) -> list[tf.Variable]:
     """Trainable variables, those that show only when `log_prob` reads them included."""
     keywords = {}
     context_shape = getattr(flow, "context_shape", None)
     if context_shape is not None:
-        labels = getattr(flow, "_context_encoder", None) is not None
-        keywords["context"] = tf.zeros(
-            (1, *context_shape), tf.int32 if labels else flow.dtype
-        )
+        keywords["context"] = tf.zeros((1, *context_shape), _context_dtype(flow))
     # Data in the middle of (0, 1) are in the domain of a logit as well.
     x = tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype))
     with tf.GradientTape() as tape:
