@@ -115,10 +115,18 @@ class Coupling(JointBijector):
     def _couple(self, transform, x, context):
         kept, changed = self._partition.split(x)
         parameters = self._conditioner(kept, context)
-        count = self._transformer.num_parameters
-        parameters = [parameters] if count == 1 else tf.split(parameters, count, -1)
+        parameters = split_parameters(parameters, self._transformer.num_parameters)
         changed, log_det = transform(changed, parameters)
         return self._partition.merge(kept, changed), self._partition.log_det(log_det)
+
+
+def split_parameters(parameters, count: int):
+    """`[..., count * n]` as `[..., count, n]`, which is what a transformer takes."""
+    *leading, last = parameters.shape
+    shape = tf.concat([tf.shape(parameters)[:-1], [count, last // count]], 0)
+    out = tf.reshape(parameters, shape)
+    out.set_shape([*leading, count, last // count])
+    return out
 
 
 def _check_mask(mask, event_shape):

@@ -1,8 +1,7 @@
-"""Elementwise transformers: what a coupling applies to the part that it changes."""
+"""Elementwise transformers: what couplings and autoregressions apply to an entry."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import tensorflow as tf
@@ -13,18 +12,19 @@ __all__ = ["Affine", "Shift", "Transformer"]
 class Transformer(Protocol):
     r"""A strictly monotonic function of one number, given its parameters.
 
-    Both methods take a tensor and a list of `num_parameters` tensors of its shape,
-    and return the result and the elementwise $\log|dy/dx|$ ($\log|dx/dy|$).
+    Both methods take a tensor `[..., n]` and unconstrained parameters `[...,
+    num_parameters, n]`, and return the result and the elementwise $\log|dy/dx|$
+    ($\log|dx/dy|$), both `[..., n]`. Parameters of zero give the identity, or nearly.
     """
 
     num_parameters: int
 
     def forward_and_log_det(
-        self, x: tf.Tensor, parameters: Sequence[tf.Tensor]
+        self, x: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]: ...
 
     def inverse_and_log_det(
-        self, y: tf.Tensor, parameters: Sequence[tf.Tensor]
+        self, y: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]: ...
 
 
@@ -34,11 +34,11 @@ class Shift:
     num_parameters = 1
 
     def forward_and_log_det(self, x, parameters):
-        (shift,) = parameters
+        shift = tf.squeeze(parameters, -2)
         return x + shift, tf.zeros_like(x)
 
     def inverse_and_log_det(self, y, parameters):
-        (shift,) = parameters
+        shift = tf.squeeze(parameters, -2)
         return y - shift, tf.zeros_like(y)
 
     def __repr__(self):
@@ -84,12 +84,12 @@ class Affine:
         return log_scale
 
     def forward_and_log_det(self, x, parameters):
-        shift, raw = parameters
+        shift, raw = tf.unstack(parameters, axis=-2)
         log_scale = self._log_scale(raw)
         return x * tf.exp(log_scale) + shift, log_scale
 
     def inverse_and_log_det(self, y, parameters):
-        shift, raw = parameters
+        shift, raw = tf.unstack(parameters, axis=-2)
         log_scale = self._log_scale(raw)
         return (y - shift) * tf.exp(-log_scale), -log_scale
 
