@@ -1,0 +1,382 @@
+"""MADE: a masked network whose outputs depend on earlier inputs only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfp_flows.networks.network import Network
+
+__all__ = ["MADE"]
+
+# Entries that `generate` computes between two large matrix products.
+_CHUNK = 8
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class MADE(Network):
+    r"""An autoregressive multilayer perceptron (Germain et al. 2015).
+
+    Entries of the input have an order; the parameters of an entry depend on the
+    entries before it and on the context. Each hidden unit has a degree $d$ and sees
+    the first $d$ entries; kernels are multiplied by the masks of equations 12 and 13.
+    With a context, degree 0 exists too, so that the parameters of the first entry are
+    a nonlinear function of the context.
+
+    Input `[batch, D]`, context `[batch, C]` or none, output `[batch,
+    num_parameters * D]`: all of the first parameter, then all of the second, and so
+    on. One evaluation gives the parameters of all entries. `generate` fills the
+    entries in their order at the cost of about one evaluation, since it computes each
+    hidden unit once, as soon as what it sees is known.
+
+    Args:
+      event_size: number of entries D.
+      num_parameters: parameters of each entry (2 for a shift and a scale).
+      hidden: widths of the hidden layers.
+      residual: whether, after a first layer, `len(hidden)` pre-activation residual
+        blocks of two masked layers follow (He et al. 2016b; the widths must be equal).
+      order: `"natural"`, `"reverse"`, `"random"` (drawn from `seed`), or the indices
+        of the entries in the order in which they are generated.
+      **kwargs: see `Network`; not `outputs`.
+
+    Raises:
+      ValueError: if `event_size`, `num_parameters` or a width is not positive, `order`
+        is unknown, no permutation, or `"random"` without a seed, or `residual` with
+        unequal widths.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        num_parameters: int,
+        hidden: Sequence[int] = (256, 256),
+        residual: bool = False,
+        order: str | Sequence[int] = "natural",
+        **kwargs: Any,
+    ):
+        for argument, value in (
+            ("event_size", event_size),
+            ("num_parameters", num_parameters),
+            *(("hidden", width) for width in hidden),
+        ):
+            if value < 1:
+                raise ValueError(f"{argument} must be positive, got {value}.")
+        if not hidden:
+            raise ValueError("hidden must name at least one layer's width, got none.")
+        if residual and len(set(hidden)) > 1:
+            raise ValueError(
+                f"residual=True needs hidden layers of one width, got {tuple(hidden)}."
+            )
+        super().__init__(event_size * num_parameters, **kwargs)
+        self.event_size, self.num_parameters = int(event_size), int(num_parameters)
+        self.hidden, self.residual = tuple(map(int, hidden)), bool(residual)
+        self.order = _order(order, self.event_size, self.seed)
+
+    def build(self, x_shape, context_shape=None):
+        if x_shape[-1] != self.event_size or len(x_shape) != 2:
+            raise ValueError(
+                f"{self.name}: x must have shape [batch, {self.event_size}], got "
+                f"{tuple(x_shape)}."
+            )
+        if context_shape is not None and len(context_shape) != 2:
+            raise ValueError(
+                f"{self.name}: context must be a vector, got shape "
+                f"{tuple(context_shape)} (with batch)."
+            )
+        rank = np.argsort(self.order) + 1
+        lowest = 1 if context_shape is None and self.event_size > 1 else 0
+        widths = self.hidden
+        if self.residual:
+            widths = self.hidden[:1] * (1 + 2 * len(self.hidden))
+        self._degrees = [_degrees(width, lowest, self.event_size) for width in widths]
+        columns = [*self._degrees, np.tile(rank - 1, self.num_parameters)]
+        self._masks = [
+            columns[i] >= seen[:, None]
+            for i, seen in enumerate([rank, *self._degrees])
+        ]
+        names = [*(f"hidden_{i}" for i in range(len(widths))), "output"]
+        if self.residual:
+            names = ["input"] + [
+                f"block_{i}_{j}" for i in range(len(self.hidden)) for j in range(2)
+            ]
+            names.append("output")
+        self._kernels, self._biases = [], []
+        for i, (name, mask) in enumerate(zip(names, self._masks, strict=True)):
+            zero = name == "output" or (self.residual and i and i % 2 == 0)
+            options = self._options(zero)
+            # A single entry has nothing before it to see.
+            self._kernels.append(
+                self.add_weight(
+                    name=f"{name}_kernel",
+                    shape=mask.shape,
+                    initializer=options["kernel_initializer"],
+                    regularizer=options["kernel_regularizer"],
+                )
+                if mask.any()
+                else None
+            )
+            self._biases.append(
+                self.add_weight(
+                    name=f"{name}_bias", shape=mask.shape[1:], initializer="zeros"
+                )
+            )
+        self._context_kernel = None
+        if context_shape is not None and self.context_mode == "concat":
+            self._context_kernel = self.add_weight(
+                name="context_kernel",
+                shape=(context_shape[-1], widths[0]),
+                initializer=self._options()["kernel_initializer"],
+                regularizer=self.kernel_regularizer,
+            )
+        self._build_film(widths, context_shape)
+
+    def call(self, x, context=None):
+        def linear(i, h):
+            h = ops.matmul(h, self._masked_kernel(i, h.dtype)) + self._biases[i]
+            if i == 0 and self._context_kernel is not None:
+                h = h + self._context_part(context)
+            if i < len(self._degrees):
+                h = self._modulate(h, context, i)
+            return h
+
+        return self._compose(linear, x)
+
+    def generate(
+        self,
+        step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        z: tf.Tensor,
+        context: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes entries one after the other, each from those before it.
+
+        Args:
+          step: `(z_i [batch], parameters [num_parameters, batch]) -> (x_i [batch],
+            log_det [batch])`, what makes an entry of a number and its parameters.
+          z: `[batch, D]`.
+          context: `[batch, C]` or `None`.
+
+        Returns:
+          `(x [batch, D], log_det [batch])`, the log-determinants summed over entries.
+        """
+        # Rows are units or entries, columns the batch. Units of equal degree make one
+        # block of rows, and `_CHUNK` successive blocks a chunk: what is known before a
+        # chunk enters it through one matrix product, so that the steps inside it
+        # handle small matrices only.
+        size, dtype = self.event_size, tf.as_dtype(self.compute_dtype)
+        length = min(size, _CHUNK)
+        chunks = -(-size // length)
+        entries = _fill(self.order, chunks * length)
+        blocks = [_blocks(degrees, chunks * length) for degrees in self._degrees]
+        outputs = np.stack(
+            [
+                np.where(entries < 0, -1, entries + i * size)
+                for i in range(self.num_parameters)
+            ],
+            axis=1,
+        )
+        sources = [entries[:, None], *blocks]
+        targets = [*blocks, outputs]
+
+        def arrange(rows, target):
+            """`[units, ...]` as `[chunk, block within it, unit, ...]`."""
+            rows = _take(rows, target.reshape(-1))
+            return _reshape(rows, [chunks, length, target.shape[1]], 1)
+
+        before, within, biases = [], [], []
+        for k, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            kernel = self._masked_kernel(k, dtype)
+            kernel = arrange(tf.transpose(_take(kernel, source.reshape(-1))), target)
+            before.append(kernel)
+            # The part of each chunk's kernel that meets the chunk's own units.
+            parts = tf.reshape(kernel, [*kernel.shape[:3], chunks, -1])
+            within.append(tf.stack([parts[j, :, :, j] for j in range(chunks)]))
+            biases.append(
+                arrange(tf.cast(self._biases[k].value, dtype)[:, None], target)
+            )
+        if self._context_kernel is not None:
+            added = self._context_part(tf.cast(context, dtype))
+            biases[0] += arrange(tf.transpose(added), blocks[0])
+        films = [
+            [
+                arrange(tf.transpose(part), block)
+                for part in tf.split(tf.cast(film(context), dtype), 2, axis=-1)
+            ]
+            for film, block in zip(self._film, blocks, strict=False)
+        ]
+        z = arrange(tf.transpose(z), entries[:, None])
+        shape = tf.shape(z)
+
+        def body(j, x, log_det, *known):
+            known = [x, *known]
+            prepared = [
+                _product(before[k][j], tf.cast(known[k], dtype)) + biases[k][j]
+                for k in range(len(known))
+            ]
+            new = [[] for _ in known]
+            log_dets = []
+            for t in range(length):
+
+                def linear(k, h, t=t):
+                    if k:
+                        new[k].append(h)
+                    out = prepared[k][t]
+                    if new[k]:
+                        local = tf.cast(tf.concat(new[k], 0), dtype)
+                        out += within[k][j, t, :, : local.shape[0]] @ local
+                    if k < len(films):
+                        gamma, beta = films[k]
+                        out = out * (1 + gamma[j, t]) + beta[j, t]
+                    return out
+
+                parameters = tf.cast(self._compose(linear, None), z.dtype)
+                x_t, log_det_t = step(z[j, t, 0], parameters)
+                new[0].append(x_t[None])
+                log_dets.append(log_det_t)
+            known = [
+                _put(rows, j, tf.reshape(tf.concat(part, 0), tf.shape(rows)[1:]))
+                for rows, part in zip(known, new, strict=True)
+            ]
+            return j + 1, known[0], _put(log_det, j, tf.stack(log_dets)), *known[1:]
+
+        state = (
+            tf.constant(0),
+            tf.zeros_like(z),
+            tf.zeros_like(z[:, :, 0]),
+            *(
+                _zeros([chunks, length, block.shape[1], shape[3]], z.shape[3], dtype)
+                for block in blocks
+            ),
+        )
+        _, x, log_det, *_ = tf.while_loop(
+            lambda j, *_: j < chunks, body, state, maximum_iterations=chunks
+        )
+        x = tf.reshape(x, [chunks * length, -1])[:size]
+        x = _take(x, np.argsort(self.order))
+        log_det = tf.reshape(log_det, [chunks * length, -1])[:size]
+        log_det = tf.reduce_sum(log_det, 0)
+        return tf.transpose(x), log_det
+
+    def _masked_kernel(self, k, dtype):
+        if self._kernels[k] is None:
+            return ops.zeros(self._masks[k].shape, dtype)
+        kernel = ops.convert_to_tensor(self._kernels[k])
+        return ops.cast(kernel * ops.cast(self._masks[k], kernel.dtype), dtype)
+
+    def _compose(self, linear, x):
+        """The network, given what applies its i-th masked layer."""
+        h = linear(0, x)
+        if not self.residual:
+            for i in range(1, len(self._kernels)):
+                h = linear(i, self.activation(h))
+            return h
+        last = len(self._kernels) - 1
+        for i in range(1, last, 2):
+            inner = linear(i, self.activation(h))
+            h = h + linear(i + 1, self.activation(inner))
+        return linear(last, self.activation(h))
+
+    def _context_part(self, context):
+        """What the context adds to the first layer."""
+        kernel = ops.convert_to_tensor(self._context_kernel)
+        return ops.matmul(ops.cast(context, kernel.dtype), kernel)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["outputs"]
+        return {
+            **config,
+            "event_size": self.event_size,
+            "num_parameters": self.num_parameters,
+            "hidden": self.hidden,
+            "residual": self.residual,
+            "order": self.order.tolist(),
+        }
+
+
+def _order(order, size: int, seed: int | None) -> np.ndarray:
+    """Indices of the entries in the order in which they are generated."""
+    if isinstance(order, str):
+        if order == "natural":
+            return np.arange(size)
+        if order == "reverse":
+            return np.arange(size)[::-1]
+        if order != "random":
+            raise ValueError(
+                'order must be "natural", "reverse", "random" or a sequence of '
+                f"indices, got {order!r}."
+            )
+        if seed is None:
+            raise ValueError('order="random" needs a seed.')
+        return np.random.default_rng(seed).permutation(size)
+    indices = np.asarray(order)
+    if indices.shape != (size,) or not np.array_equal(
+        np.sort(indices), np.arange(size)
+    ):
+        raise ValueError(
+            f"order must hold each of 0 .. {size - 1} once, got {order!r}."
+        )
+    return indices.astype(int)
+
+
+def _degrees(width: int, lowest: int, size: int) -> np.ndarray:
+    """Degrees of a hidden layer, ascending and evenly spread over lowest .. size - 1."""
+    count = max(size - lowest, 1)
+    # Rounding up lets a narrow layer see everything before the last entry.
+    return np.ceil(np.arange(1, width + 1) * count / width).astype(int) + lowest - 1
+
+
+def _blocks(degrees: np.ndarray, size: int) -> np.ndarray:
+    """Units of each degree 0 .. size - 1, `[size, most]`, with -1 where there is none."""
+    counts = np.bincount(degrees, minlength=size)
+    blocks = np.full((size, counts.max()), -1)
+    for degree, count in enumerate(counts):
+        blocks[degree, :count] = np.flatnonzero(degrees == degree)
+    return blocks
+
+
+def _fill(indices: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([indices, np.full(size - len(indices), -1)])
+
+
+def _take(rows, indices: np.ndarray):
+    """Rows by their indices, zeros where an index is -1."""
+    count = rows.shape[0]
+    if np.array_equal(indices, np.arange(count)):
+        return rows
+    if (indices < 0).any():
+        rows = tf.pad(rows, [[0, 1], [0, 0]])
+        indices = np.where(indices < 0, count, indices)
+    return tf.gather(rows, indices)
+
+
+def _reshape(x, leading, trailing: int):
+    """`x` with other leading dimensions before its last `trailing` ones."""
+    rest = x.shape.rank - trailing
+    out = tf.reshape(x, tf.concat([leading, tf.shape(x)[rest:]], 0))
+    out.set_shape([*leading, *x.shape[rest:]])
+    return out
+
+
+def _product(kernel, rows):
+    """`[length, units, all] x [chunks, length, m, batch] -> [length, units, batch]`."""
+    length, units, columns = kernel.shape
+    rows = _reshape(rows, [columns], 1)
+    return _reshape(tf.reshape(kernel, [-1, columns]) @ rows, [length, units], 1)
+
+
+def _put(buffer, i, row):
+    """`buffer` with `row` at index `i` of its first axis; it may be empty."""
+    here = tf.range(buffer.shape[0]) == i
+    here = tf.reshape(here, [-1] + [1] * (buffer.shape.rank - 1))
+    return tf.where(here, row, buffer)
+
+
+def _zeros(shape, batch, dtype):
+    zeros = tf.zeros(shape, dtype)
+    zeros.set_shape([*shape[:-1], batch])
+    return zeros
