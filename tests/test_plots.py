@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
+import keras
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,9 +13,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from matplotlib.image import imread
+from PIL import Image
 
 import tfp_flows
-from tfp_flows import plots
+from tfp_flows import bijectors, plots
+from tfp_flows import masks as all_masks
 from tfp_flows.datasets import TOYS
 
 GAP = 2
@@ -113,6 +119,10 @@ class TestDensity:
         assert heat(figure.axes[0]).max() == pytest.approx(1)
         assert figure.axes[0].images[0].get_clim() == (0, pytest.approx(1.5 / 64))
 
+    def test_a_given_top_of_the_scale(self):
+        figure = plots.density(linear, resolution=5, top=0.25)
+        assert figure.axes[0].images[0].get_clim() == (0, 0.25)
+
     def test_outside_the_support(self, path):
         figure = plots.density(
             TOYS["checkerboard"].log_prob, bounds=((5, 6), (5, 6)), path=path
@@ -134,6 +144,7 @@ class TestDensity:
             (ValueError, "bounds", {"bounds": (-4, 4)}),
             (ValueError, "bounds", {"bounds": ((-4, 4), (4, -4))}),
             (ValueError, "resolution", {"resolution": 0}),
+            (ValueError, "top", {"top": 0.0}),
         ],
     )
     def test_errors(self, error, name, arguments):
@@ -164,6 +175,15 @@ class TestWarpedGrid:
         assert after.get_xlim()[1] >= 2 and after.get_ylim()[1] >= 3
         assert_same_size(figure, path)
 
+    def test_given_limits_hold_in_both_panels(self):
+        for scale in (0.1, 1, 5):
+            figure = plots.warped_grid(
+                lambda x, s=scale: s * x, limits=((-3, 3), (-3, 3))
+            )
+            figure.draw_without_rendering()
+            for axes in figure.axes:
+                assert axes.get_xlim() == axes.get_ylim() == (-3, 3)
+
     def test_curves_look_smooth(self):
         # On a full turn of a circle, no bend between segments shows.
         figure = plots.warped_grid(
@@ -182,6 +202,7 @@ class TestWarpedGrid:
             (ValueError, "forward", {"forward": lambda x: x / 0}),
             (ValueError, "bounds", {"bounds": ((0, 0), (0, 1))}),
             (ValueError, "lines", {"lines": 1}),
+            (ValueError, "limits", {"limits": ((0, 1), (1, 0))}),
         ],
     )
     @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -408,6 +429,429 @@ class TestHistory:
     def test_errors(self, error, message, arguments):
         with pytest.raises(error, match=message):
             plots.history(**{"history": self.keras, **arguments})
+
+
+def uniform(z):
+    return np.where((z > 0) & (z < 1), 0.0, -np.inf)
+
+
+def normal(z):
+    return -np.square(z) / 2 - np.log(2 * np.pi) / 2
+
+
+class TestChangeOfVariables:
+    def boxes(self, axes, side):
+        """`(start, length, density)` of the boxes of a panel."""
+        found = []
+        for patch in axes.patches:
+            size = {"x": patch.get_width(), "y": patch.get_height()}
+            start = {"x": patch.get_x(), "y": patch.get_y()}
+            other = {"x": "y", "y": "x"}[side]
+            found.append((start[side], size[side], size[other]))
+        return np.array(found)
+
+    def test_twice_and_one_more(self, path):
+        figure = plots.change_of_variables(
+            lambda z: 2 * z + 1, uniform, boxes=4, path=path
+        )
+        main, below, left = figure.axes
+        quarter = np.arange(4) / 4
+        expected = np.stack([quarter, np.full(4, 0.25), np.ones(4)], 1)
+        np.testing.assert_allclose(self.boxes(below, "x"), expected, atol=1e-6)
+        expected = np.stack([1 + 2 * quarter, np.full(4, 0.5), np.full(4, 0.5)], 1)
+        np.testing.assert_allclose(self.boxes(left, "y"), expected, atol=1e-5)
+        np.testing.assert_allclose(main.lines[0].get_xdata()[[0, -1]], [0, 1])
+        np.testing.assert_allclose(main.lines[0].get_ydata()[[0, -1]], [1, 3])
+        np.testing.assert_allclose(left.lines[0].get_xdata(), 0.5, rtol=1e-3)
+        assert_same_size(figure, path)
+
+    @pytest.mark.parametrize("falling", [False, True])
+    def test_boxes_keep_one_area_also_on_paper(self, falling, path):
+        sign = -1 if falling else 1
+        figure = plots.change_of_variables(
+            lambda z: sign * np.sinh(z), normal, bounds=(-3, 3), boxes=7, path=path
+        )
+        ink = (bytes_of(path) < 255).any(-1)
+        assert not ink[[0, -1]].any() and not ink[:, [0, -1]].any()
+        _, below, left = figure.axes
+        areas = []
+        for axes, side in ((below, "x"), (left, "y")):
+            boxes = self.boxes(axes, side)
+            np.testing.assert_allclose(
+                np.abs(boxes[:, 1]) * boxes[:, 2], 0.9973 / 7, 1e-3
+            )
+            areas += [
+                abs(p.get_window_extent().width * p.get_window_extent().height)
+                for p in axes.patches
+            ]
+        np.testing.assert_allclose(areas, np.mean(areas), rtol=1e-6)
+        # The curve on the left is the density that the formula gives.
+        x, q = left.lines[0].get_ydata(), left.lines[0].get_xdata()
+        z = np.arcsinh(x)
+        np.testing.assert_allclose(q, np.exp(normal(z)) / np.cosh(z), rtol=1e-3)
+
+    def test_boxes_lie_where_the_mass_is(self):
+        figure = plots.change_of_variables(
+            tfp.bijectors.Exp().forward, uniform, bounds=(-1, 3), boxes=2
+        )
+        starts, lengths, _ = self.boxes(figure.axes[1], "x").T
+        np.testing.assert_allclose(starts, [0, 0.5], atol=0.01)
+        np.testing.assert_allclose(lengths, [0.5, 0.5], atol=0.01)
+
+    @pytest.mark.parametrize(
+        ("error", "words", "arguments"),
+        [
+            (TypeError, r"forward must be a function of points \[N\]", {"forward": 1}),
+            (TypeError, "log_prob", {"log_prob": None}),
+            (ValueError, "monotonic", {"forward": lambda z: z * (1 - z)}),
+            (ValueError, "forward", {"forward": lambda z: z[:, None]}),
+            (ValueError, "forward", {"forward": lambda z: z * np.nan}),
+            (ValueError, "mass", {"bounds": (2, 3)}),
+            (ValueError, "bounds", {"bounds": (1, 1)}),
+            (ValueError, "bounds", {"bounds": 1}),
+            (ValueError, "boxes", {"boxes": 0}),
+        ],
+    )
+    def test_errors(self, error, words, arguments):
+        given = {"forward": lambda z: z, "log_prob": uniform, **arguments}
+        with pytest.raises(error, match=words):
+            plots.change_of_variables(**given)
+
+
+class TestHistogram:
+    def test_is_a_density_beside_the_formula(self, path):
+        x = np.random.default_rng(0).standard_normal((100, 50))
+        figure = plots.histogram(x, log_prob=normal, bounds=(-2, 1), bins=6, path=path)
+        (axes,) = figure.axes
+        counts, edges, _ = axes.patches[0].get_data()
+        np.testing.assert_allclose(edges, [-2, -1.5, -1, -0.5, 0, 0.5, 1])
+        expected = [((x > a) & (x <= a + 0.5)).mean() / 0.5 for a in edges[:-1]]
+        np.testing.assert_allclose(counts, expected)
+        line = axes.lines[0]
+        np.testing.assert_allclose(
+            line.get_ydata(), np.exp(normal(line.get_xdata())), rtol=1e-6
+        )
+        assert texts(axes) == ("", "$x$", "density")
+        assert_same_size(figure, path)
+
+    def test_several_sets(self):
+        sets = {"before": [1.0, 2.0, 3.0], "after": [0.0, 0.0]}
+        (axes,) = plots.histogram(sets, xlabel="activation").axes
+        assert axes.get_xlim() == (0, 3) and axes.get_xlabel() == "activation"
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels == ["before", "after"]
+        assert axes.patches[0].get_facecolor() != axes.patches[2].get_facecolor()
+
+    def test_one_value(self):
+        assert plots.histogram([2.0, 2.0]).axes[0].get_xlim() == (1.5, 2.5)
+
+    @pytest.mark.parametrize(
+        ("error", "words", "arguments"),
+        [
+            (ValueError, "samples", {"samples": []}),
+            (ValueError, "samples", {"samples": {}}),
+            (ValueError, "samples", {"samples": {"a": [np.inf]}}),
+            (ValueError, "bins", {"bins": 0}),
+            (ValueError, "bounds", {"bounds": (1, 0)}),
+            (TypeError, "log_prob", {"log_prob": 3}),
+        ],
+    )
+    def test_errors(self, error, words, arguments):
+        with pytest.raises(error, match=words):
+            plots.histogram(**{"samples": [1.0, 2.0], **arguments})
+
+
+class TestCurves:
+    def test_hold_the_numbers(self, path):
+        figure = plots.curves(
+            [2, 4, 8],
+            {"dense": [1, 8, 64], "triangular": [1, 2, np.nan]},
+            xlabel="D",
+            ylabel="seconds",
+            log="xy",
+            path=path,
+        )
+        (axes,) = figure.axes
+        assert texts(axes) == ("", "D", "seconds")
+        assert axes.get_xscale() == axes.get_yscale() == "log"
+        assert [line.get_label() for line in axes.lines] == ["dense", "triangular"]
+        np.testing.assert_array_equal(axes.lines[1].get_ydata(), [1, 2, np.nan])
+        assert [t.get_text() for t in axes.get_xticklabels()] == ["2", "4", "8"]
+        assert_same_size(figure, path)
+
+    @pytest.mark.parametrize(
+        ("words", "arguments"),
+        [
+            ("log must be", {"log": "z"}),
+            ("curves must hold", {"curves": {}}),
+            ("curves must hold .* 'a'", {"curves": {"a": [1]}}),
+            ("x must be", {"x": []}),
+        ],
+    )
+    def test_errors(self, words, arguments):
+        with pytest.raises(ValueError, match=words):
+            plots.curves(**{"x": [1, 2], "curves": {"a": [1, 2]}, **arguments})
+
+
+class TestSpectrum:
+    def test_falls(self, path):
+        figure = plots.spectrum(
+            np.array([[1.0, 3.0], [2.0, 0.5]]), ylabel="scale", log=True, path=path
+        )
+        (axes,) = figure.axes
+        assert axes.lines[0].get_xdata().tolist() == [1, 2, 3, 4]
+        assert axes.lines[0].get_ydata().tolist() == [3, 2, 1, 0.5]
+        assert texts(axes) == ("", "rank", "scale") and axes.get_yscale() == "log"
+        assert axes.get_legend() is None
+        assert_same_size(figure, path)
+
+    def test_of_levels(self):
+        (axes,) = plots.spectrum({"fine": [1, -2, 3], "coarse": [5]}).axes
+        assert [line.get_ydata().tolist() for line in axes.lines] == [[3, 1, -2], [5]]
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels == ["fine", "coarse"]
+
+    @pytest.mark.parametrize(
+        ("words", "arguments"),
+        [
+            ("positive", {"values": [1, 0], "log": True}),
+            ("values must be finite", {"values": [np.nan]}),
+            ("at least one", {"values": []}),
+            ("at least one", {"values": {}}),
+        ],
+    )
+    def test_errors(self, words, arguments):
+        with pytest.raises(ValueError, match=words):
+            plots.spectrum(**arguments)
+
+
+def squares(axes):
+    """`(left, top)` and colour of each square of a panel."""
+    (collection,) = axes.collections
+    corners = [path.vertices.min(0).tolist() for path in collection.get_paths()]
+    return corners, [matplotlib.colors.to_hex(c) for c in collection.get_facecolors()]
+
+
+KEPT, CHANGED = "#0072b2", "#e69f00"
+
+
+class TestMasks:
+    def test_squares_are_where_the_mask_is(self, path):
+        mask = np.array([[True, False, True], [False, False, True]])
+        figure = plots.masks(
+            [mask, all_masks.channel(3)], titles=["plane", "channels"], path=path
+        )
+        plane, channels = figure.axes
+        corners, colors = squares(plane)
+        assert corners == [[x, y] for y in range(2) for x in range(3)]
+        assert colors == [KEPT if m else CHANGED for m in mask.ravel()]
+        corners, colors = squares(channels)
+        assert corners == [[0, 0], [1, 0], [2, 0]]
+        assert colors == [KEPT, KEPT, CHANGED]
+        assert [axes.get_title() for axes in figure.axes] == ["plane", "channels"]
+        assert_same_size(figure, path)
+        # On paper, in one size.
+        found = [
+            np.diff(axes.transData.transform([(0, 0), (1, -1)]), axis=0)
+            for axes in figure.axes
+        ]
+        np.testing.assert_allclose(found, found[0][0, 0], rtol=1e-6)
+
+    def test_the_picture_has_both_colours(self, path):
+        plots.masks(all_masks.checkerboard(4, 4), path=path)
+        picture = bytes_of(path)
+        for color in (KEPT, CHANGED):
+            rgb = np.multiply(matplotlib.colors.to_rgb(color), 255).round()
+            assert (picture == rgb).all(-1).sum() > 5000
+        ink = (picture < 255).any(-1)
+        assert not ink[[0, -1]].any() and not ink[:, [0, -1]].any()
+
+    def test_broadcast_to_an_event(self):
+        (axes,) = plots.masks([all_masks.channel(2)], event_shape=(2, 2, 2)).axes
+        corners, colors = squares(axes)
+        # Entries in the order of the event; the second channel is on the right.
+        assert corners[:4] == [[0, 0], [2.5, 0], [1, 0], [3.5, 0]]
+        assert colors == [KEPT, CHANGED] * 4
+
+    @pytest.mark.parametrize(
+        ("error", "words", "arguments"),
+        [
+            (TypeError, "boolean", {"masks": [np.ones(3)]}),
+            (ValueError, "titles must be 1", {"titles": ["a", "b"]}),
+            (ValueError, "event_shape", {"event_shape": (5,)}),
+            (ValueError, r"\[H, W, C\]", {"masks": [np.ones((1, 1, 1, 1), bool)]}),
+            (ValueError, "at least one", {"masks": []}),
+        ],
+    )
+    def test_errors(self, error, words, arguments):
+        with pytest.raises(error, match=words):
+            plots.masks(**{"masks": [np.ones(3, bool)], **arguments})
+
+
+class TestRearrangement:
+    def test_of_a_squeeze(self, path):
+        figure = plots.rearrangement(bijectors.Squeeze(2).forward, (4, 4, 1), path=path)
+        before, after = figure.axes
+        assert [text.get_text() for text in before.texts] == list(map(str, range(16)))
+        expected = bijectors.Squeeze(2).forward(np.arange(16.0).reshape(1, 4, 4, 1))
+        numbers = [int(text.get_text()) for text in after.texts]
+        assert numbers == np.ravel(expected).astype(int).tolist()
+        # A number keeps its colour, and a channel has one.
+        color_of = dict(zip(range(16), squares(before)[1], strict=True))
+        assert [color_of[n] for n in numbers] == squares(after)[1]
+        channels = np.reshape(squares(after)[1], [4, 4])
+        assert (channels == channels[0]).all() and len(set(channels[0])) == 4
+        assert_same_size(figure, path)
+
+    def test_of_a_permutation(self):
+        forward = bijectors.Permutation([2, 0, 1]).forward
+        before, after = plots.rearrangement(forward, (3,)).axes
+        numbers = [int(text.get_text()) for text in after.texts]
+        assert numbers == forward(np.arange(3.0)).numpy().tolist() != [0, 1, 2]
+        colors = squares(before)[1]
+        assert squares(after)[1] == [colors[n] for n in numbers]
+        assert len(set(colors)) == 3
+
+    def test_many_entries_have_no_numbers(self):
+        figure = plots.rearrangement(lambda x: x[:, ::-1], (12, 12))
+        assert [len(axes.texts) for axes in figure.axes] == [0, 0]
+
+    @pytest.mark.parametrize(
+        ("error", "words", "forward"),
+        [
+            (TypeError, "function", None),
+            (ValueError, "same entries", lambda x: x / 2),
+            (ValueError, "same entries", lambda x: x[0]),
+            (ValueError, "same entries", lambda x: x * 0),
+        ],
+    )
+    def test_errors(self, error, words, forward):
+        with pytest.raises(error, match=words):
+            plots.rearrangement(forward, (4,))
+
+
+class TestMatrices:
+    def test_share_a_scale_about_zero(self, path):
+        a, b = np.eye(3)[[1, 0, 2]], np.full((2, 3), -2.0)
+        figure = plots.matrices([a, b], titles=["swap", "flat"], path=path)
+        first, second = figure.axes
+        np.testing.assert_array_equal(heat(first), a)
+        assert first.images[0].get_clim() == second.images[0].get_clim() == (-2, 2)
+        assert [axes.get_title() for axes in figure.axes] == ["swap", "flat"]
+        assert_same_size(figure, path)
+        assert len(plots.matrices(a).axes) == 1
+        assert plots.matrices(a * 0).axes[0].images[0].get_clim() == (-1, 1)
+
+    @pytest.mark.parametrize(
+        ("words", "arguments"),
+        [
+            ("finite", {"matrices": [[[np.nan]]]}),
+            (r"\[M, N\]", {"matrices": np.zeros((1, 2, 2, 2))}),
+            ("titles", {"matrices": np.eye(2), "titles": []}),
+        ],
+    )
+    def test_errors(self, words, arguments):
+        with pytest.raises(ValueError, match=words):
+            plots.matrices(**arguments)
+
+
+def read_gif(data):
+    """Frames `[H, W, 3]` and their durations in milliseconds."""
+    film = Image.open(io.BytesIO(data))
+    frames, durations = [], []
+    for i in range(film.n_frames):
+        film.seek(i)
+        frames.append(np.asarray(film.convert("RGB")))
+        durations.append(film.info["duration"])
+    return frames, durations, film.info.get("loop")
+
+
+class TestAnimate:
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    frames = [np.full((6, 5, 3), color) for color in colors]
+
+    def test_plays_all_frames_for_ever(self, tmp_path):
+        animation = plots.animate(self.frames, fps=4, hold=2, path=tmp_path / "a.gif")
+        frames, durations, loop = read_gif((tmp_path / "a.gif").read_bytes())
+        np.testing.assert_array_equal(frames, self.frames)
+        assert durations == [250, 250, 2250] and loop == 0
+        assert (tmp_path / "a.gif").read_bytes() == animation.gif
+        assert repr(animation) == "Animation(3 frames of 5x6, 4 fps)"
+
+    def test_figures_look_like_their_pictures(self, path):
+        figures = [
+            plots.warped_grid(lambda x, s=s: s * x, limits=((-2, 2), (-2, 2)))
+            for s in (0.5, 1.0)
+        ]
+        animation = plots.animate(figures)
+        figure = plots.warped_grid(lambda x: x, limits=((-2, 2), (-2, 2)), path=path)
+        assert_same_size(figure, path)
+        np.testing.assert_array_equal(animation.frames[1], bytes_of(path))
+        frames, _, _ = read_gif(animation.gif)
+        assert np.abs(frames[1].astype(int) - bytes_of(path)).max() < 30
+        assert np.abs(frames[1].astype(int) - frames[0]).max() > 50
+
+    def test_sizes_that_differ_are_padded(self):
+        small = np.zeros((4, 9, 3), np.uint8)
+        animation = plots.animate([self.frames[0], small])
+        assert [frame.shape for frame in animation.frames] == [(6, 9, 3)] * 2
+        assert (animation.frames[1][:4] == 0).all()
+        assert (animation.frames[1][4:] == 255).all()
+        assert (animation.frames[0][:, :5] == self.frames[0]).all()
+
+    def test_plays_in_a_stored_notebook(self):
+        animation = plots.animate(self.frames)
+        html = animation._repr_html_()
+        assert html == animation.to_html()
+        data = html.partition("base64,")[2].partition('"')[0]
+        assert base64.b64decode(data) == animation.gif
+
+    @pytest.mark.parametrize(
+        ("error", "words", "arguments"),
+        [
+            (TypeError, "frames must be figures", {"frames": [np.zeros((2, 2, 3))]}),
+            (
+                TypeError,
+                "frames must be figures",
+                {"frames": np.zeros((2, 4, 4), "u1")},
+            ),
+            (ValueError, "at least one", {"frames": []}),
+            (ValueError, "fps", {"fps": 0}),
+            (ValueError, "fps", {"fps": 51}),
+            (ValueError, "hold", {"hold": -1}),
+            (ValueError, r"path must end in \.gif", {"path": "film.png"}),
+        ],
+    )
+    def test_errors(self, error, words, arguments, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(error, match=words):
+            plots.animate(**{"frames": self.frames, **arguments})
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestFrames:
+    def test_are_drawn_during_training(self):
+        normal = tfp.distributions.MultivariateNormalDiag(tf.Variable([2.0, 2.0]))
+        model = tfp_flows.FlowModel(normal)
+        model.compile(keras.optimizers.Adam(0.5))
+        means = []
+
+        def draw():
+            means.append(float(normal.loc[0]))
+            return plots.density(model.flow.log_prob, resolution=4, top=0.2)
+
+        frames = plots.Frames(draw, every=2)
+        x = np.zeros((8, 2), "float32")
+        model.fit(x, epochs=5, callbacks=[frames], verbose=0)
+        assert len(frames.frames) == len(means) == 3
+        assert means[0] == 2 and means[0] > means[1] > means[2]
+        animation = frames.animate(fps=2)
+        assert (len(animation.frames), animation.fps) == (3, 2)
+        assert np.abs(animation.frames[2].astype(int) - animation.frames[0]).max() > 50
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="every must be 1 or more, got 0"):
+            plots.Frames(lambda: None, every=0)
 
 
 def test_a_figure_shows_itself_in_a_notebook(path):

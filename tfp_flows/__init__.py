@@ -4,8 +4,17 @@
 trains them. `tfp_flows.datasets` and `tfp_flows.plots` are imported by name.
 """
 
-from tfp_flows import bijectors, distributions, flows, masks, networks, training
+from tfp_flows import (
+    bijectors,
+    distributions,
+    flows,
+    latent,
+    masks,
+    networks,
+    training,
+)
 from tfp_flows._version import __version__ as __version__
+from tfp_flows.checking import check_bijector
 from tfp_flows.distributions import Flow
 from tfp_flows.training import FlowModel
 
@@ -13,8 +22,10 @@ __all__ = [
     "Flow",
     "FlowModel",
     "bijectors",
+    "check_bijector",
     "distributions",
     "flows",
+    "latent",
     "masks",
     "networks",
     "training",

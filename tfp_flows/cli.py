@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +16,46 @@ import numpy as np
 
 from tfp_flows import datasets, flows, plots, runs
 from tfp_flows._version import __version__
+from tfp_flows.recipes import recipe
 
 __all__ = ["main"]
 
-FLOWS = ("nice", "real_nvp", "glow")
+FLOWS = tuple(name for name in flows.__all__ if name != "from_config")
 
 # Options of the flows, which are their keyword arguments.
 _FLOW_OPTIONS = {
-    "couplings": (int, "number of couplings (nice, real_nvp)"),
-    "levels": (int, "number of levels (glow, real_nvp on images)"),
-    "steps": (int, "steps of flow in each level (glow)"),
+    "couplings": (int, "number of couplings"),
+    "transforms": (int, "number of autoregressive or spline transforms"),
+    "layers": (int, "number of layers"),
+    "blocks": (int, "number of residual blocks"),
+    "levels": (int, "number of levels (images)"),
+    "steps": (int, "steps of flow in each level"),
     "width": (int, "hidden units or channels of the networks"),
-    "depth": (int, "hidden layers or blocks of each network (real_nvp)"),
-    "hidden_layers": (int, "hidden layers of each network (nice)"),
-    "partition": (str, "alternating or reverse (nice)"),
-    "permutation": (str, "alternating or random (real_nvp on vectors)"),
-    "scale": (str, "scale map: exp, tanh or sigmoid (real_nvp, glow)"),
-    "clamp": (float, "bound on the log-scale, nats (real_nvp, glow)"),
-    "conv1x1": (str, "plu or dense (glow)"),
-    "context_mode": (str, "how labels enter: concat or film (real_nvp, glow)"),
-    "base": (str, "normal, logistic or diagonal"),
+    "depth": (int, "hidden layers or blocks of each network"),
+    "hidden_layers": (int, "hidden layers of each network"),
+    "kind": (str, "coupling or autoregressive"),
+    "bins": (int, "bins of each spline"),
+    "bound": (float, "interval [-bound, bound] of the splines"),
+    "components": (int, "components of each mixture of logistics"),
+    "columns": (int, "columns of each Sylvester layer"),
+    "form": (str, "orthogonal, householder or triangular"),
+    "activation": (str, "tanh or leaky_relu; elu, lipswish or sine"),
+    "coefficient": (float, "bound on the Lipschitz constant of a block, below 1"),
+    "log_det": (str, "exact, series or roulette"),
+    "dequantization": (str, "variational, or uniform"),
+    "partition": (str, "alternating or reverse"),
+    "permutation": (str, "alternating or random (vectors)"),
+    "order": (str, "reverse or random"),
+    "linear": (str, "what mixes the features between transforms"),
+    "scale": (str, "scale map: exp, tanh or sigmoid"),
+    "clamp": (float, "bound on the log-scale, nats"),
+    "conv1x1": (str, "plu or dense"),
+    "context_mode": (str, "how labels enter: concat or film"),
+    "base": (str, "normal, logistic, diagonal, student_t or mixture"),
     "alpha": (
         float,
         "model the logit of pixels with this margin; 0 for pixels as such",
     ),
-}
-
-# What suits a data set on two CPU cores, where it is not the paper's architecture on
-# MNIST. An option that is given goes before.
-_IMAGES = {
-    "nice": {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},
-    "real_nvp": {
-        "epochs": 20,
-        "width": 32,
-        "depth": 2,
-        "alpha": 0.05,
-        "clip_norm": 100.0,
-    },
-    "glow": {
-        "epochs": 20,
-        "steps": 8,
-        "width": 64,
-        "alpha": 0.05,
-        "clip_norm": 100.0,
-    },
-}
-_DIGITS = {
-    "nice": {"epochs": 100, "batch_size": 64, "width": 200, "alpha": 0.05},
-    "real_nvp": {
-        "epochs": 60,
-        "batch_size": 64,
-        "width": 32,
-        "depth": 2,
-        "alpha": 0.05,
-    },
-    "glow": {
-        "epochs": 60,
-        "batch_size": 64,
-        "steps": 8,
-        "width": 64,
-        "alpha": 0.05,
-    },
-}
-_VECTORS = {
-    "nice": {"epochs": 50, "width": 256},
-    "real_nvp": {"epochs": 60, "width": 128},
-    "glow": {},
 }
 
 _EXAMPLES = """\
@@ -258,7 +232,7 @@ def _settings(arguments: argparse.Namespace, directory: Path) -> runs.Settings:
         for name in _FLOW_OPTIONS
         if getattr(arguments, name) is not None
     }
-    known = inspect.signature(getattr(flows, arguments.flow)).parameters
+    known = _arguments_of(arguments.flow)
     if options.get("alpha") == 0:
         options["alpha"] = None
     for name in options:
@@ -276,25 +250,15 @@ def _settings(arguments: argparse.Namespace, directory: Path) -> runs.Settings:
                 "flow_options": {**before["flow_options"], **options},
             }
         )
-    recipe = dict(_recipe(arguments.data)[arguments.flow])
+    recipe = recipe(arguments.data, arguments.flow)
     fields = {f.name for f in dataclasses.fields(runs.Settings)}
     for name in [n for n in recipe if n in fields]:
         given.setdefault(name, recipe.pop(name))
     return runs.Settings(**{**given, "flow_options": {**recipe, **options}})
 
 
-def _recipe(data: str) -> dict[str, dict[str, Any]]:
-    if data == "digits":
-        return _DIGITS
-    if data in datasets.TOYS or data.lower().endswith(".csv"):
-        return _VECTORS
-    if data.lower().endswith((".npy", ".npz")):
-        # What they hold is not known yet, and alpha is for 8-bit images only.
-        return {
-            flow: {k: v for k, v in options.items() if k != "alpha"}
-            for flow, options in _IMAGES.items()
-        }
-    return _IMAGES
+def _arguments_of(flow: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(getattr(flows, flow)).parameters
 
 
 def _settings_beside(model: str) -> runs.Settings | None:
@@ -467,6 +431,9 @@ def _add_train(commands) -> None:
     for name, (kind, text) in _FLOW_OPTIONS.items():
         convert = kind if kind is str else _positive(kind)
         convert = _fraction if name == "alpha" else convert
+        takers = [f for f in FLOWS if name in _arguments_of(f)]
+        if len(takers) < len(FLOWS):
+            text += f" ({', '.join(takers)})"
         group.add_argument(_flag(name), type=convert, help=text)
     train.set_defaults(run=_train)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import keras
@@ -80,6 +81,21 @@ def mlp(outputs, dtype, **kwargs):
     return networks.MLP(outputs, (8,), activation="tanh", seed=1, dtype=dtype, **kwargs)
 
 
+GLOROT = keras.initializers.GlorotUniform(seed=0)
+
+
+def dense(shape, dtype):
+    """A network of the context alone, with an output of any shape."""
+    return keras.Sequential(
+        [
+            keras.layers.Dense(
+                int(np.prod(shape)), dtype=dtype, kernel_initializer=GLOROT
+            ),
+            keras.layers.Reshape(shape, dtype=dtype),
+        ]
+    )
+
+
 def conv(outputs, dtype, **kwargs):
     return networks.ConvNet(
         outputs, 6, activation="tanh", seed=1, dtype=dtype, **kwargs
@@ -117,6 +133,44 @@ def multiscale(dtype, context_shape=None):
     )
 
 
+def made(size, dtype, parameters=2, **kwargs):
+    options = {"hidden": (8, 8), "activation": "tanh", "seed": 1, "dtype": dtype}
+    return networks.MADE(size, parameters, **{**options, **kwargs})
+
+
+class StrictlyLower(tf.Module):
+    """An autoregressive conditioner that is no MADE."""
+
+    def __init__(self, size, dtype):
+        super().__init__()
+        self.kernel = tf.Variable(tf.ones([size, 2 * size], dtype))
+        self.bias = tf.Variable(tf.zeros([2 * size], dtype))
+        self._mask = np.tile(np.triu(np.ones((size, size)), 1), (1, 2))
+
+    def __call__(self, x):
+        return tf.tanh(x @ (self.kernel * self._mask) + self.bias)
+
+
+def residual(dtype, activation="lipswish", event_shape=(3,), **kwargs):
+    options = {"activation": activation, "coefficient": 0.9, "seed": 0, "dtype": dtype}
+    if len(event_shape) == 1:
+        network = networks.LipschitzMLP(event_shape[-1], (6,), **options)
+    else:
+        network = networks.LipschitzConvNet(event_shape[-1], 4, (3,), **options)
+    return B.ResidualFlow(network, event_shape, dtype=dtype, **kwargs)
+
+
+class Contraction(tf.Module):
+    """A contraction that is no Lipschitz network of this package."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.kernel = tf.Variable(tf.fill([3, 3], tf.constant(0.2, dtype)))
+
+    def __call__(self, x):
+        return 0.5 * tf.sin(x @ (self.kernel / (1e-3 + tf.norm(self.kernel))))
+
+
 def chain(dtype, context_shape=None):
     return B.Chain(
         [
@@ -130,7 +184,6 @@ def chain(dtype, context_shape=None):
     )
 
 
-GLOROT = keras.initializers.GlorotUniform(seed=0)
 
 CASES = [
     Case(
@@ -237,6 +290,9 @@ CASES = [
         lambda d: B.InvertibleConv1x1([2, 3, 4], "dense", seed=0, dtype=d),
         (2, 3, 4),
     ),
+    Case("plu", lambda d: B.PLU(4, seed=0, dtype=d), (4,)),
+    Case("qr", lambda d: B.QR(4, seed=0, dtype=d), (4,)),
+    Case("qr_few", lambda d: B.QR([5], reflections=2, seed=0, dtype=d), (5,)),
     Case(
         "squeeze",
         lambda d: B.Squeeze(2),
@@ -276,6 +332,109 @@ CASES = [
         bounds=(0.0, 256.0),
         trainable=False,
     ),
+    Case(
+        "spline_coupling",
+        lambda d: B.Coupling(
+            masks.half(4),
+            mlp(22, d),
+            B.RationalQuadratic(4, bound=2.0),
+            dtype=d,
+        ),
+        (4,),
+    ),
+    Case(
+        "spline_autoregressive_context",
+        lambda d: B.MaskedAutoregressive(
+            made(3, d, 8),
+            B.RationalQuadratic(3, bound=2.0),
+            context_shape=(2,),
+            dtype=d,
+        ),
+        (3,),
+        context_shape=(2,),
+    ),
+    Case(
+        "spline_on_a_circle",
+        lambda d: B.Elementwise(B.RationalQuadratic(4, circular=True), (3,), dtype=d),
+        (3,),
+        bounds=(-math.pi, math.pi),
+    ),
+    Case(
+        "logistic_mixture_coupling",
+        lambda d: B.Coupling(
+            masks.alternating(4), mlp(22, d), B.LogisticMixture(3), dtype=d
+        ),
+        (4,),
+    ),
+    Case(
+        "logistic_mixture_inverted",
+        lambda d: B.MaskedAutoregressive(
+            made(3, d, 8), B.Inverted(B.LogisticMixture(2)), dtype=d
+        ),
+        (3,),
+    ),
+    Case(
+        "elementwise_context",
+        lambda d: B.Elementwise(
+            B.LogisticMixture(2), (2, 3), dense((2, 24), d), (2,), dtype=d
+        ),
+        (2, 3),
+        context_shape=(2,),
+    ),
+    Case(
+        "masked_autoregressive",
+        lambda d: B.MaskedAutoregressive(made(4, d), dtype=d),
+        (4,),
+    ),
+    Case(
+        "masked_autoregressive_chunks",
+        lambda d: B.MaskedAutoregressive(
+            made(10, d, residual=True, order="random"), B.Affine("exp", 1.0), dtype=d
+        ),
+        (10,),
+    ),
+    Case(
+        "masked_autoregressive_context",
+        lambda d: B.MaskedAutoregressive(
+            made(3, d, order="reverse"), context_shape=(2,), dtype=d
+        ),
+        (3,),
+        context_shape=(2,),
+    ),
+    Case(
+        "masked_autoregressive_film",
+        lambda d: B.MaskedAutoregressive(
+            made(3, d, context_mode="film"), context_shape=(2,), dtype=d
+        ),
+        (3,),
+        context_shape=(2,),
+    ),
+    Case(
+        "masked_autoregressive_one_entry",
+        lambda d: B.MaskedAutoregressive(made(1, d), context_shape=(2,), dtype=d),
+        (1,),
+        context_shape=(2,),
+    ),
+    Case(
+        "masked_autoregressive_any_conditioner",
+        lambda d: B.MaskedAutoregressive(
+            StrictlyLower(4, d), event_size=4, dtype=d
+        ),
+        (4,),
+    ),
+    Case(
+        "inverse_autoregressive",
+        lambda d: B.InverseAutoregressive(made(4, d), dtype=d),
+        (4,),
+    ),
+    Case(
+        "inverse_autoregressive_context",
+        lambda d: B.InverseAutoregressive(
+            made(3, d, residual=True), context_shape=(2,), dtype=d
+        ),
+        (3,),
+        context_shape=(2,),
+    ),
     Case("multiscale", multiscale, (4, 4, 2), noise_shape=(32,)),
     Case(
         "multiscale_context",
@@ -283,6 +442,68 @@ CASES = [
         (4, 4, 2),
         noise_shape=(32,),
         context_shape=(2,),
+    ),
+    Case("planar", lambda d: B.Planar(3, seed=0, dtype=d), (3,)),
+    Case("planar_leaky", lambda d: B.Planar(3, "leaky_relu", seed=0, dtype=d), (3,)),
+    Case(
+        "planar_amortized",
+        lambda d: B.Planar(
+            3, conditioner=mlp(7, d), context_shape=(2,), seed=0, dtype=d
+        ),
+        (3,),
+        context_shape=(2,),
+    ),
+    Case("radial", lambda d: B.Radial(3, seed=0, dtype=d), (3,)),
+    Case(
+        "radial_amortized",
+        lambda d: B.Radial(
+            3, conditioner=mlp(5, d), context_shape=(2,), seed=0, dtype=d
+        ),
+        (3,),
+        context_shape=(2,),
+    ),
+    Case("sylvester_orthogonal", lambda d: B.Sylvester(4, 2, seed=0, dtype=d), (4,)),
+    Case(
+        "sylvester_triangular_leaky",
+        lambda d: B.Sylvester(
+            3, form="triangular", activation="leaky_relu", seed=0, dtype=d
+        ),
+        (3,),
+    ),
+    *(
+        Case(
+            f"sylvester_{form}_amortized",
+            lambda d, form=form, columns=columns: B.Sylvester(
+                3,
+                columns,
+                form,
+                conditioner=mlp(B.Sylvester.num_parameters(3, columns, form), d),
+                context_shape=(2,),
+                seed=0,
+                dtype=d,
+            ),
+            (3,),
+            context_shape=(2,),
+        )
+        for form, columns in (("orthogonal", 2), ("householder", 2))
+    ),
+    Case("residual", residual, (3,)),
+    Case(
+        "residual_elu_context",
+        lambda d: residual(d, "elu", context_shape=(2,)),
+        (3,),
+        context_shape=(2,),
+    ),
+    Case(
+        "residual_conv_sine_context",
+        lambda d: residual(d, "sine", (3, 2, 2), context_shape=(2,)),
+        (3, 2, 2),
+        context_shape=(2,),
+    ),
+    Case(
+        "residual_any_contraction",
+        lambda d: B.ResidualFlow(Contraction(d), (3,), dtype=d),
+        (3,),
     ),
     Case("chain", chain, (4,)),
     Case("chain_context", lambda d: chain(d, (3,)), (4,), context_shape=(3,)),

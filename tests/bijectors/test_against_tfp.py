@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.bijectors.cases import mlp, perturb
+from tests.bijectors.cases import made, mlp, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks
 
@@ -155,3 +155,11 @@ def test_logit_is_composed_of_tfp():
         theirs.inverse_log_det_jacobian(y, 1),
         rtol=1e-10,
     )
+
+
+def test_masked_autoregressive_is_tfps():
+    network = made(5, "float64")
+    ours = B.MaskedAutoregressive(network, B.Affine("exp"), dtype="float64")
+    perturb(ours)
+    theirs = tfb.MaskedAutoregressiveFlow(lambda x: tf.split(network(x), 2, axis=-1))
+    same(ours, theirs, normal((4, 5)), 1)

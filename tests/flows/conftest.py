@@ -18,7 +18,7 @@ class Small:
     """A ready flow with small networks.
 
     Attributes:
-      build: `nice`, `real_nvp` or `glow`.
+      build: one of `tfp_flows.flows`.
       arguments: its arguments.
       high: data lie in (0, high) if given, else anywhere.
     """
@@ -105,6 +105,106 @@ SMALL = {
             "alpha": 0.05,
         },
         256.0,
+    ),
+    # A mixture of one logistic starts as the identity; larger ones start near it.
+    "flow_plus_plus": Small(
+        flows.flow_plus_plus,
+        {
+            "event_shape": (4,),
+            "couplings": 2,
+            "components": 1,
+            "blocks": 1,
+            **MLP,
+        },
+    ),
+    "flow_plus_plus_image": Small(
+        flows.flow_plus_plus,
+        {
+            "event_shape": (4, 4, 1),
+            "couplings": (1, 1, 0),
+            "components": 1,
+            "width": 4,
+            "blocks": 1,
+            "heads": 2,
+            "bounds": (0, 256),
+        },
+        256.0,
+    ),
+    "maf": Small(flows.maf, {"event_shape": (3,), "transforms": 2, **MLP}),
+    "maf_image": Small(
+        flows.maf,
+        {
+            "event_shape": (2, 2, 1),
+            "transforms": 2,
+            "residual": True,
+            "order": "random",
+            "batch_norm": True,
+            "scale": "exp",
+            "bounds": (0, 16),
+            "alpha": 0.05,
+            **MLP,
+        },
+        16.0,
+    ),
+    "iaf": Small(flows.iaf, {"event_shape": (3,), "transforms": 2, "depth": 1, **MLP}),
+    "neural_spline_flow": Small(
+        flows.neural_spline_flow,
+        {"event_shape": (3,), "transforms": 2, "bins": 4, "depth": 1, **MLP},
+    ),
+    "neural_spline_flow_autoregressive": Small(
+        flows.neural_spline_flow,
+        {
+            "event_shape": (3,),
+            "kind": "autoregressive",
+            "transforms": 2,
+            "bins": 3,
+            "linear": "qr",
+            "depth": 1,
+            **MLP,
+        },
+    ),
+    "planar": Small(flows.planar, {"event_shape": (3,), "layers": 2, **MLP}),
+    "planar_sampling": Small(
+        flows.planar,
+        {
+            "event_shape": (2,),
+            "layers": 2,
+            "activation": "leaky_relu",
+            "direction": "sampling",
+            "bounds": (0, 16),
+            **MLP,
+        },
+        16.0,
+    ),
+    "radial": Small(flows.radial, {"event_shape": (3,), "layers": 2, **MLP}),
+    "sylvester": Small(
+        flows.sylvester, {"event_shape": (3,), "layers": 2, "columns": 2, **MLP}
+    ),
+    "sylvester_triangular": Small(
+        flows.sylvester,
+        {
+            "event_shape": (3,),
+            "layers": 2,
+            "form": "triangular",
+            "direction": "sampling",
+            **MLP,
+        },
+    ),
+    "residual_flow": Small(
+        flows.residual_flow, {"event_shape": (3,), "blocks": 2, "depth": 1, **MLP}
+    ),
+    "residual_flow_image": Small(
+        flows.residual_flow,
+        {
+            "event_shape": (4, 4, 1),
+            "blocks": 1,
+            "depth": 1,
+            "levels": 2,
+            "width": 4,
+            "activation": "elu",
+            "bounds": (0, 16),
+        },
+        16.0,
     ),
     "glow": Small(
         flows.glow,

@@ -28,6 +28,12 @@ NETWORKS: dict[str, tuple[Callable[..., networks.Network], tuple[int, ...]]] = {
         lambda **k: networks.ResidualConvNet(OUTPUTS, width=8, blocks=2, **k),
         (4, 3, 2),
     ),
+    "residual_gated": (
+        lambda **k: networks.GatedResidualConvNet(
+            OUTPUTS, width=8, blocks=2, heads=2, **k
+        ),
+        (4, 3, 2),
+    ),
 }
 HIDDEN = sorted(set(NETWORKS) - {"mlp_linear", "conv_prior"})
 every = pytest.mark.parametrize("name", sorted(NETWORKS))

@@ -89,12 +89,12 @@ class Conditioner(tf.Module):
     def __call__(self, x, context=None):
         batch_rank = x.shape.rank - len(self.input_shape)
         if batch_rank == 1:
-            return tf.cast(self._call(x, context), x.dtype)
+            return _cast_like(self._call(x, context), x)
         batch = tf.shape(x)[:batch_rank]
         flat = tf.reshape(x, (-1, *self.input_shape))
         if context is not None:
             context = tf.reshape(context, (-1, *self.context_shape))
-        out = tf.cast(self._call(flat, context), x.dtype)
+        out = _cast_like(self._call(flat, context), x)
         out = tf.reshape(out, tf.concat([batch, self.output_shape], 0))
         out.set_shape([*x.shape[:batch_rank], *self.output_shape])
         return out
@@ -132,6 +132,11 @@ class Conditioner(tf.Module):
                 target.assign(source)
         memo[id(self)] = new
         return new
+
+
+def _cast_like(out, x):
+    """`out` in the precision of `x`; as it is if `x` holds integers."""
+    return tf.cast(out, x.dtype) if x.dtype.is_floating else out
 
 
 class _Untracked:

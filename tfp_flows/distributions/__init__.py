@@ -5,6 +5,27 @@ from tfp_flows.distributions.base import (
     standard_logistic,
     standard_normal,
 )
+from tfp_flows.distributions.class_conditional_normal import ClassConditionalNormal
+from tfp_flows.distributions.conditional import Conditional
 from tfp_flows.distributions.flow import Flow
+from tfp_flows.distributions.gaussian_mixture import gaussian_mixture
+from tfp_flows.distributions.resampled_base import ResampledBase
+from tfp_flows.distributions.standard_error import log_prob_and_standard_error
+from tfp_flows.distributions.student_t import student_t
+from tfp_flows.distributions.variational_dequantization import (
+    VariationalDequantization,
+)
 
-__all__ = ["Flow", "diagonal_normal", "standard_logistic", "standard_normal"]
+__all__ = [
+    "ClassConditionalNormal",
+    "Conditional",
+    "Flow",
+    "ResampledBase",
+    "VariationalDequantization",
+    "diagonal_normal",
+    "gaussian_mixture",
+    "log_prob_and_standard_error",
+    "standard_logistic",
+    "standard_normal",
+    "student_t",
+]

@@ -12,7 +12,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.chain import Chain
-from tfp_flows.bijectors.joint_bijector import JointBijector, sum_trailing
+from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.bijectors.joint_bijector import (
+    JointBijector,
+    check_event_shape,
+    sum_trailing,
+)
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -35,20 +40,31 @@ class Flow(_TransformedDistribution):
     dimension. All its results are in nats of the data as they are given to it, unless
     said otherwise.
 
+    A context reaches the bijector if that has a `context_shape`, and the base
+    distribution if that has one: a base with an attribute `context_shape` takes
+    `context` in its `log_prob`, `sample` and `mean`, as
+    `tfp_flows.distributions.Conditional` does. A base whose attribute `keywords` holds
+    `"training"` takes that in `log_prob`.
+
     Args:
       distribution: distribution of the noise $z$.
       bijector: any `tfb.Bijector`, from noise to data.
-      context_encoder: a function that turns the context a user gives into the one
-        that the bijector takes (labels into one-hot vectors); the identity by default.
-      context_shape: shape of one context as a user gives it; that of the bijector by
-        default. `()` stands for integer labels when there is a `context_encoder`.
+      context_encoder: what turns the context a user gives into the one that bijector
+        and base take; the identity by default. A Keras layer, a `tf.Module` or another
+        callable with variables is a part of the flow, trained with it; it sees one
+        batch dimension. A plain function (labels into one-hot vectors) sees any.
+      context_shape: shape of one context as a user gives it; that of the bijector or
+        base by default. `()` stands for integer labels when there is a
+        `context_encoder`.
       config: description from which `tfp_flows.flows` can build this flow again; set
         by the ready flows.
       validate_args: see `tfd.Distribution`.
       name: name of the flow.
 
     Raises:
-      ValueError: if the event of the base distribution does not fit the bijector.
+      ValueError: if the event of the base distribution does not fit the bijector, or
+        the shapes of the contexts that these two, the encoder and the user have do not
+        fit.
     """
 
     def __init__(
@@ -72,22 +88,60 @@ class Flow(_TransformedDistribution):
                 f"got event shape {distribution.event_shape}."
             )
         bijector.forward_event_shape(distribution.event_shape)
+        self._inner_context_shape = _common_context_shape(distribution, bijector)
         if context_shape is None:
-            context_shape = bijector.context_shape
-        elif bijector.context_shape is None:
-            raise ValueError(
-                f"context_shape is {tuple(context_shape)}, but no bijector takes a "
-                "context."
-            )
+            context_shape = self._inner_context_shape
         self._context_shape = (
             None if context_shape is None else tuple(map(int, context_shape))
         )
-        self._context_encoder = context_encoder
+        self._context_encoder = self._wrap_encoder(
+            context_encoder, tf.as_dtype(distribution.dtype)
+        )
+        parameters["context_encoder"] = self._context_encoder
         self._config = self._no_dependency(None if config is None else dict(config))
         super().__init__(distribution, bijector, validate_args=validate_args, name=name)
         self._parameters = self._no_dependency(
             {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
         )
+
+    def _wrap_encoder(self, encoder, dtype):
+        """The encoder with its variables in sight; checks that shapes fit."""
+        outer, inner = self._context_shape, self._inner_context_shape
+        if inner is None:
+            if outer is None and encoder is None:
+                return None
+            what = (
+                "context_encoder is given"
+                if outer is None
+                else f"context_shape is {outer}"
+            )
+            raise ValueError(
+                f"{what}, but no bijector takes a context, nor does the distribution."
+            )
+        if encoder is None:
+            if outer != inner:
+                raise ValueError(
+                    f"context_shape is {outer}, but bijector or distribution take "
+                    f"contexts of shape {inner}: a context_encoder is needed."
+                )
+            return None
+        if isinstance(encoder, Conditioner):
+            found = encoder.input_shape, encoder.output_shape
+            if found != (outer, inner):
+                raise ValueError(
+                    f"context_encoder must turn contexts of shape {outer} into "
+                    f"{inner}; it turns {found[0]} into {found[1]}."
+                )
+            return encoder
+        if not hasattr(encoder, "variables"):
+            return encoder
+        labels = outer == ()
+        try:
+            return Conditioner(
+                encoder, outer, inner, dtype=tf.int32 if labels else dtype
+            )
+        except ValueError as error:
+            raise ValueError(f"context_encoder does not fit: {error}") from error
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
@@ -101,6 +155,23 @@ class Flow(_TransformedDistribution):
     def context_shape(self) -> tuple[int, ...] | None:
         """Shape of one context as a user gives it, or `None` for a flow without."""
         return self._context_shape
+
+    @property
+    def context_dtype(self) -> tf.DType | None:
+        """`int32` where contexts are labels, else the flow's; `None` without."""
+        if self._context_shape is None:
+            return None
+        if self._context_encoder is None:
+            inner = getattr(self.distribution, "context_dtype", None)
+            return tf.as_dtype(inner or self.dtype)
+        return tf.int32 if self._context_shape == () else tf.as_dtype(self.dtype)
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """Names of the keywords that `log_prob` takes beside the value."""
+        context = set() if self._context_shape is None else {"context"}
+        of_base = _base_keywords(self.distribution)
+        return frozenset(context | self.bijector.keywords | of_base)
 
     @property
     def config(self) -> dict[str, Any] | None:
@@ -183,6 +254,20 @@ class Flow(_TransformedDistribution):
         """
         return self.bijector.forward_and_log_det(z, **self._keywords(keywords))[0]
 
+    def noise_moments(self, **keywords):
+        """Mean and standard deviation of the noise, given a context if it needs one.
+
+        Args:
+          **keywords: as for `log_prob`.
+
+        Returns:
+          `(mean, stddev)`, each `[*batch, *distribution.event_shape]`, where `batch` is
+          that of the context if the base takes one and `()` otherwise.
+        """
+        given = self._split(keywords)[1]
+        given.pop("training", None)
+        return self.distribution.mean(**given), self.distribution.stddev(**given)
+
     def bits_per_dim(self, x, **keywords):
         r"""$-\log_2 p(x) / D$, with $D$ the number of entries of an event.
 
@@ -200,40 +285,56 @@ class Flow(_TransformedDistribution):
 
     @tf.autograph.experimental.do_not_convert
     def _log_prob(self, y, **keywords):
-        x, ildj = self.bijector.inverse_and_log_det(y, **self._keywords(keywords))
+        keywords, of_base = self._split(keywords)
+        x, ildj = self.bijector.inverse_and_log_det(y, **keywords)
         extra = self.event_shape.rank - self.bijector.inverse_min_event_ndims
-        return self.distribution.log_prob(x) + sum_trailing(ildj, extra)
+        return self.distribution.log_prob(x, **of_base) + sum_trailing(ildj, extra)
 
     def _call_sample_n(self, sample_shape, seed, **keywords):
-        z, keywords = self._sample_noise(sample_shape, seed, **keywords)
+        z, keywords, _ = self._sample_noise(sample_shape, seed, **keywords)
         return self.bijector.forward_and_log_det(z, **keywords)[0]
 
     def _sample_and_log_prob(self, sample_shape, seed, **keywords):
-        z, keywords = self._sample_noise(sample_shape, seed, **keywords)
+        z, keywords, of_base = self._sample_noise(sample_shape, seed, **keywords)
         y, fldj = self.bijector.forward_and_log_det(z, **keywords)
         extra = self.event_shape.rank - self.bijector.inverse_min_event_ndims
-        return y, self.distribution.log_prob(z) - sum_trailing(fldj, extra)
+        log_prob = self.distribution.log_prob(z, **of_base)
+        return y, log_prob - sum_trailing(fldj, extra)
 
     def _sample_noise(self, sample_shape, seed, temperature=None, **keywords):
-        keywords = self._keywords(keywords, ("temperature",))
+        keywords, of_base = self._split(keywords, ("temperature",))
         sample_shape = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
-        context = keywords.get("context")
-        if context is not None:
-            rank = context.shape.rank - len(self.bijector.context_shape)
-            batch = tf.shape(context)[: max(rank - self.batch_shape.rank, 0)]
-            sample_shape = tf.concat([sample_shape, batch], 0)
-        z = self._maybe_broadcast_distribution_batch_shape().sample(
-            _static(sample_shape), seed=seed
-        )
+        base = self.distribution
+        if "context" not in of_base:
+            base = self._maybe_broadcast_distribution_batch_shape()
+            context = keywords.get("context")
+            if context is not None:
+                rank = context.shape.rank - len(self._inner_context_shape)
+                batch = tf.shape(context)[: max(rank - self.batch_shape.rank, 0)]
+                sample_shape = tf.concat([sample_shape, batch], 0)
+        given = {k: v for k, v in of_base.items() if k == "context"}
+        z = base.sample(_static(sample_shape), seed=seed, **given)
         if temperature is not None:
             temperature = tf.cast(temperature, z.dtype)
-            mean = self.distribution.mean()
+            mean = self.distribution.mean(**given)
             z = mean + temperature * (z - mean)
-        return z, keywords
+        return z, keywords, of_base
 
-    def _keywords(self, keywords, others=()):
-        """Keywords as the bijector takes them; a clear error for any other."""
-        known = sorted({*self.bijector.keywords, *others})
+    def _split(self, keywords, others=()):
+        """Keywords as the bijector and as the base take them."""
+        keywords = self._encoded(keywords, others)
+        return tuple(
+            {k: v for k, v in keywords.items() if k in names}
+            for names in (self.bijector.keywords, _base_keywords(self.distribution))
+        )
+
+    def _keywords(self, keywords):
+        """Keywords as the bijector takes them."""
+        return self._split(keywords)[0]
+
+    def _encoded(self, keywords, others=()):
+        """Keywords with the context encoded; a clear error for any unknown one."""
+        known = sorted({*self.keywords, *others})
         if self._context_shape is None and keywords.get("context") is not None:
             raise ValueError(
                 f"{self.name}: context was given, but this flow takes none."
@@ -256,8 +357,40 @@ class Flow(_TransformedDistribution):
             )
         context = tf.convert_to_tensor(context)
         if self._context_encoder is not None:
+            if isinstance(self._context_encoder, Conditioner):
+                if self.context_dtype.is_floating:
+                    # Networks take pixels that are stored as integers, too.
+                    context = tf.cast(context, self.context_dtype)
+                context = check_event_shape(
+                    context,
+                    self._context_shape,
+                    len(self._context_shape),
+                    f"{self.name}: context",
+                )
             context = self._context_encoder(context)
         return {**keywords, "context": context}
+
+
+def _base_keywords(distribution) -> set[str]:
+    """Keywords that a base distribution takes; TFP's take none."""
+    takes_context = getattr(distribution, "context_shape", None) is not None
+    context = {"context"} if takes_context else set()
+    return context | ({"training"} & set(getattr(distribution, "keywords", ())))
+
+
+def _common_context_shape(distribution, bijector):
+    """The context shape of bijector and base, which must agree if both have one."""
+    own = bijector.context_shape
+    of_base = getattr(distribution, "context_shape", None)
+    if of_base is None:
+        return own
+    of_base = tuple(of_base)
+    if own is not None and own != of_base:
+        raise ValueError(
+            f"context shapes must agree: the bijector takes {own}, the distribution "
+            f"{of_base}."
+        )
+    return of_base
 
 
 def _deepcopy(value, memo):

@@ -7,11 +7,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_flows.distributions import Flow
+from tfp_flows.flows.flow_plus_plus import flow_plus_plus
 from tfp_flows.flows.glow import glow
+from tfp_flows.flows.iaf import iaf
+from tfp_flows.flows.maf import maf
+from tfp_flows.flows.neural_spline_flow import neural_spline_flow
 from tfp_flows.flows.nice import nice
+from tfp_flows.flows.planar import planar
+from tfp_flows.flows.radial import radial
 from tfp_flows.flows.real_nvp import real_nvp
+from tfp_flows.flows.residual_flow import residual_flow
+from tfp_flows.flows.sylvester import sylvester
 
-__all__ = ["from_config", "glow", "nice", "real_nvp"]
+__all__ = [
+    "flow_plus_plus",
+    "from_config",
+    "glow",
+    "iaf",
+    "maf",
+    "neural_spline_flow",
+    "nice",
+    "planar",
+    "radial",
+    "real_nvp",
+    "residual_flow",
+    "sylvester",
+]
 
 
 def from_config(config: Mapping[str, Any]) -> Flow:
@@ -23,7 +44,7 @@ def from_config(config: Mapping[str, Any]) -> Flow:
     """
     arguments = dict(config)
     name = arguments.pop("flow", None)
-    known = {"glow": glow, "nice": nice, "real_nvp": real_nvp}
+    known = {n: globals()[n] for n in __all__ if n != "from_config"}
     if name not in known:
         raise ValueError(f"config names the flow {name!r}; known: {sorted(known)}.")
     try:

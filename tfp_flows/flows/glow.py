@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
 from tfp_flows import masks
@@ -42,12 +43,13 @@ def glow(
     conv1x1: str = "plu",
     scale: str = "sigmoid",
     clamp: float | None = 3.0,
-    base: str = "normal",
+    base: str | Mapping[str, Any] = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
     normalize: bool = False,
     context_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
+    context_encoder: keras.layers.Layer | None = None,
     context_mode: str = "concat",
     seed: int | None = None,
     dtype: Any = "float32",
@@ -72,7 +74,11 @@ def glow(
       scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
       clamp: bound on the log-scale in nats, see there. The paper has none (`None`); an
         unbounded scale lets one sample in a hundred of a small model overflow.
-      base: `"normal"`, `"logistic"` or `"diagonal"` (learned mean and deviation).
+      base: `"normal"`, `"logistic"`, `"diagonal"` (learned mean and deviation),
+        `"student_t"` (heavy tails), `"mixture"` (of Gaussians), `"resampled"` (a
+        network rejects samples) or `"class_conditional"` (a Gaussian for each of
+        `num_classes`); or a mapping with that `"name"` and arguments of the base, such
+        as `{"name": "mixture", "components": 20}`, see `tfp_flows.distributions`.
       bounds: `(low, high)` of the data, scaled to [-0.5, 0.5]; for dequantised 8-bit
         pixels `(0, 256)`.
       alpha: if given, the logit of the scaled data with this margin is modelled.
@@ -80,6 +86,9 @@ def glow(
         each channel) is standardised by the first batch. Not with `bounds`.
       context_shape: shape of one context, or `None`.
       num_classes: instead of `context_shape`: the context is an integer label.
+      context_encoder: a Keras layer or model that contexts of `context_shape` go
+        through first, trained with the flow: a convolutional network for images, an
+        `Embedding` for integer labels (`context_shape=()`).
       context_mode: how networks take the context, `"concat"` or `"film"`.
       seed: integer seed of the initial weights and rotations.
       dtype: `"float32"` or `"float64"`.
@@ -96,7 +105,9 @@ def glow(
             f"glow needs images, event_shape (H, W, C); got {event_shape}. For vectors "
             "use real_nvp."
         )
-    context, encoder = resolve_context(context_shape, num_classes, dtype)
+    context, encoder = resolve_context(
+        context_shape, num_classes, dtype, context_encoder
+    )
     levels = count_levels(event_shape, levels, squeezes_last=True)
     next_seed = layer_seeds(seed)
 
@@ -144,4 +155,6 @@ def glow(
         *preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype),
         multiscale,
     ]
-    return assemble(members, event_shape, base, encoder, dtype, "glow")
+    return assemble(
+        members, event_shape, base, encoder, dtype, "glow", seed=next_seed()
+    )

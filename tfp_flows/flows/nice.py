@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
 from tfp_flows import masks
@@ -33,12 +34,13 @@ def nice(
     hidden_layers: int = 5,
     width: int = 1000,
     partition: str = "alternating",
-    base: str = "logistic",
+    base: str | Mapping[str, Any] = "logistic",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
     normalize: bool = False,
     context_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
+    context_encoder: keras.layers.Layer | None = None,
     seed: int | None = None,
     dtype: Any = "float32",
 ) -> Flow:
@@ -60,7 +62,11 @@ def nice(
       partition: `"alternating"` (even and odd dimensions take turns) or `"reverse"`
         (the dimensions are reversed before each coupling, whose first half moves the
         second).
-      base: `"logistic"`, `"normal"` or `"diagonal"` (learned mean and deviation).
+      base: `"normal"`, `"logistic"`, `"diagonal"` (learned mean and deviation),
+        `"student_t"` (heavy tails), `"mixture"` (of Gaussians), `"resampled"` (a
+        network rejects samples) or `"class_conditional"` (a Gaussian for each of
+        `num_classes`); or a mapping with that `"name"` and arguments of the base, such
+        as `{"name": "mixture", "components": 20}`, see `tfp_flows.distributions`.
       bounds: `(low, high)` of the data; they are scaled to [0, 1]. For dequantised
         8-bit pixels `(0, 256)`.
       alpha: if given, the logit of the scaled data with this margin is modelled.
@@ -68,6 +74,9 @@ def nice(
         each channel) is standardised by the first batch. Not with `bounds`.
       context_shape: shape of one context, or `None`.
       num_classes: instead of `context_shape`: the context is an integer label.
+      context_encoder: a Keras layer or model that contexts of `context_shape` go
+        through first, trained with the flow: a convolutional network for images, an
+        `Embedding` for integer labels (`context_shape=()`).
       seed: integer seed of the initial weights.
       dtype: `"float32"` or `"float64"`.
 
@@ -75,7 +84,9 @@ def nice(
       A `Flow` over `event_shape`; densities are those of the data as given.
     """
     size = math.prod(event_shape)
-    context, encoder = resolve_context(context_shape, num_classes, dtype)
+    context, encoder = resolve_context(
+        context_shape, num_classes, dtype, context_encoder
+    )
     if partition not in ("alternating", "reverse"):
         raise ValueError(
             f'partition must be "alternating" or "reverse", got {partition!r}.'
@@ -100,4 +111,6 @@ def nice(
             )
         )
     members.append(Scaling([size], from_data=True, factor=30.0, dtype=dtype))
-    return assemble(members, event_shape, base, encoder, dtype, "nice")
+    return assemble(
+        members, event_shape, base, encoder, dtype, "nice", seed=next_seed()
+    )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import bijectors, distributions
+from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.networks import MLP
 
 tfb = tfp.bijectors
 
@@ -31,7 +33,8 @@ def ready(build: Callable) -> Callable:
     """Makes a function that builds a flow record how to build it again.
 
     The returned flow's `config` holds the function's name and all its arguments, with
-    the seed that was drawn if none was given.
+    the seed that was drawn if none was given. A `context_encoder`, which is not in it
+    unless given, is described as Keras describes a layer.
     """
     signature = inspect.signature(build)
 
@@ -44,11 +47,29 @@ def ready(build: Callable) -> Callable:
         if arguments["seed"] is None:
             arguments["seed"] = random.randrange(2**31)
         arguments["dtype"] = tf.as_dtype(arguments["dtype"]).name
+        encoder = _layer(arguments.pop("context_encoder", None))
         config = {"flow": build.__name__, **arguments}
         config["event_shape"] = list(arguments["event_shape"])
-        return build(**arguments).copy(config=config)
+        if encoder is None:
+            return build(**arguments).copy(config=config)
+        flow = build(**arguments, context_encoder=encoder)
+        # Only now does the description of a layer hold the shape that it was built for.
+        described = keras.saving.serialize_keras_object(encoder)
+        return flow.copy(config={**config, "context_encoder": _plain(described)})
 
     return wrapper
+
+
+def _layer(encoder):
+    """The Keras layer that was given, or that is described in a `config`."""
+    if isinstance(encoder, Mapping):
+        encoder = keras.saving.deserialize_keras_object(encoder)
+    if encoder is not None and not isinstance(encoder, keras.layers.Layer):
+        raise TypeError(
+            "context_encoder must be a Keras 3 layer or model, got "
+            f"{type(encoder).__name__}; tfp_flows.Flow takes any callable."
+        )
+    return encoder
 
 
 def _plain(value):
@@ -59,6 +80,8 @@ def _plain(value):
         return value.as_list()
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
     return value
 
 
@@ -69,11 +92,6 @@ def check_event_shape(event_shape) -> tuple[int, ...]:
         raise ValueError(
             "event_shape must be (D,) for vectors or (H, W, C) for images, got "
             f"{shape}."
-        )
-    if math.prod(shape) < 2:
-        raise ValueError(
-            f"event_shape is {shape}: a coupling keeps one part of an event to "
-            "transform the other, so an event needs two features or more."
         )
     return shape
 
@@ -124,10 +142,13 @@ class OneHot:
       ValueError: if labels are not integers, or not in `[0, num_classes)`.
     """
 
+    input_shape = ()
+
     def __init__(self, num_classes: int, dtype: Any):
         self.num_classes, self.dtype = num_classes, dtype
 
-    def __call__(self, labels):
+    def check(self, labels) -> None:
+        """Raises the errors that calling it would."""
         if not labels.dtype.is_integer:
             raise ValueError(
                 f"context must hold integer labels in [0, {self.num_classes}), got "
@@ -141,22 +162,59 @@ class OneHot:
                     f"context must hold labels in [0, {self.num_classes}), got "
                     f"{worst.flat[0]}."
                 )
+
+    def __call__(self, labels):
+        self.check(labels)
         valid = (labels >= 0) & (labels < self.num_classes)
         on = tf.where(valid, tf.ones([], self.dtype), np.nan)
         return tf.one_hot(labels, self.num_classes, dtype=self.dtype) * on[..., None]
 
 
 def resolve_context(
-    context_shape: Sequence[int] | None, num_classes: int | None, dtype: Any
-) -> tuple[tuple[int, ...] | None, OneHot | None]:
-    """The context shape that bijectors take, and the encoder in front of them."""
-    if num_classes is None:
-        return (None if context_shape is None else tuple(context_shape)), None
-    if context_shape is not None:
-        raise ValueError("give context_shape or num_classes, not both.")
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
-    return (num_classes,), OneHot(num_classes, tf.as_dtype(dtype))
+    context_shape: Sequence[int] | None,
+    num_classes: int | None,
+    dtype: Any,
+    context_encoder: keras.layers.Layer | None = None,
+) -> tuple[tuple[int, ...] | None, OneHot | Conditioner | None]:
+    """The context shape that bijectors take, and the encoder in front of them.
+
+    Args:
+      context_shape: shape of one context as a user gives it. `()`, with a
+        `context_encoder`, stands for integer labels.
+      num_classes: instead of `context_shape`: contexts are labels, to be one-hot.
+      dtype: dtype of the flow.
+      context_encoder: a layer `[batch, *context_shape] -> [batch, ...]` whose output is
+        the context of the bijectors.
+
+    Returns:
+      `(shape, encoder)`, the one for bijectors, the other for `assemble`.
+
+    Raises:
+      ValueError: if `num_classes` is given beside another, or is below 2; on a
+        `context_encoder` without a `context_shape`.
+    """
+    if num_classes is not None:
+        if context_shape is not None:
+            raise ValueError("give context_shape or num_classes, not both.")
+        if context_encoder is not None:
+            raise ValueError(
+                "give context_encoder or num_classes, not both. To embed labels, give "
+                "context_shape=() and context_encoder=keras.layers.Embedding(...)."
+            )
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}.")
+        return (num_classes,), OneHot(num_classes, tf.as_dtype(dtype))
+    shape = None if context_shape is None else tuple(map(int, context_shape))
+    if context_encoder is None:
+        return shape, None
+    if shape is None:
+        raise ValueError(
+            "context_encoder needs context_shape, the shape of what it is given."
+        )
+    given = tf.as_dtype(dtype) if shape else tf.int32
+    with tf.init_scope():
+        encoded = tuple(context_encoder(tf.zeros((1, *shape), given)).shape[1:])
+    return encoded, Conditioner(context_encoder, shape, encoded, dtype=given)
 
 
 def layer_seeds(seed: int) -> Callable[[], int]:
@@ -165,30 +223,80 @@ def layer_seeds(seed: int) -> Callable[[], int]:
     return lambda: int(draw.integers(2**31))
 
 
+def _resampled(shape, dtype, seed, width=128, depth=2, **options):
+    network = MLP(1, [width] * depth, seed=seed, dtype=dtype)
+    return distributions.ResampledBase(network, shape, dtype, **options)
+
+
 _BASES = {
     "normal": distributions.standard_normal,
     "logistic": distributions.standard_logistic,
     "diagonal": distributions.diagonal_normal,
+    "student_t": distributions.student_t,
+    "mixture": distributions.gaussian_mixture,
+    "class_conditional": distributions.ClassConditionalNormal,
+    "resampled": _resampled,
 }
+_SEEDED = ("mixture", "class_conditional", "resampled")
 
 
 def assemble(
     members: Sequence[tfb.Bijector],
     event_shape: tuple[int, ...],
-    base: str,
-    encoder: OneHot | None,
+    base: str | Mapping[str, Any],
+    encoder: OneHot | Conditioner | None,
     dtype: Any,
     name: str,
+    seed: int = 0,
 ) -> distributions.Flow:
-    """A flow of bijectors given in the order in which data meet them."""
-    if base not in _BASES:
-        raise ValueError(f"base must be one of {sorted(_BASES)}, got {base!r}.")
+    """A flow of bijectors given in the order in which data meet them.
+
+    Args:
+      members: the bijectors.
+      event_shape: shape of the data.
+      base: name of the base distribution, or a mapping with its `"name"` and arguments
+        of the function of `tfp_flows.distributions` that makes it:
+
+        * `"normal"`, `"logistic"`: standard ones;
+        * `"diagonal"`: Gaussian, with a learned mean and deviation;
+        * `"student_t"`: heavy tails, with learned degrees of freedom;
+        * `"mixture"`: Gaussians with learned weights, means and deviations;
+        * `"class_conditional"`: a Gaussian for each of `num_classes` labels;
+        * `"resampled"`: Gaussian proposals that an `MLP`, of `width` and `depth`,
+          accepts or rejects.
+      encoder: what `resolve_context` returned.
+      dtype: dtype of the flow.
+      name: name of the flow.
+      seed: integer seed of a base that starts at random.
+
+    Raises:
+      ValueError: on an unknown base or argument of it, or `"class_conditional"`
+        without labels.
+    """
     chain = bijectors.Chain(members, name=f"{name}_chain")
     noise_shape = chain.inverse_event_shape(event_shape).as_list()
     return distributions.Flow(
-        _BASES[base](noise_shape, dtype),
+        _make_base(base, noise_shape, encoder, dtype, seed),
         chain,
         context_encoder=encoder,
-        context_shape=() if encoder is not None else None,
+        context_shape=getattr(encoder, "input_shape", None),
         name=name,
     )
+
+
+def _make_base(base, shape, encoder, dtype, seed):
+    options = {"name": base} if isinstance(base, str) else dict(base)
+    name = options.pop("name", None)
+    if name not in _BASES:
+        raise ValueError(f"base must be one of {sorted(_BASES)}, got {name!r}.")
+    options = {"dtype": dtype, **options}
+    if name in _SEEDED:
+        options.setdefault("seed", seed)
+    if name == "class_conditional":
+        if not isinstance(encoder, OneHot):
+            raise ValueError('base="class_conditional" needs num_classes.')
+        options.setdefault("num_classes", encoder.num_classes)
+    try:
+        return _BASES[name](shape, **options)
+    except TypeError as error:
+        raise ValueError(f"base {name!r} is not understood: {error}") from error

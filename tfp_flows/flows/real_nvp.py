@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
 from tfp_flows import masks
@@ -43,12 +44,13 @@ def real_nvp(
     batch_norm: bool | None = None,
     scale: str = "tanh",
     clamp: float | None = None,
-    base: str = "normal",
+    base: str | Mapping[str, Any] = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
     normalize: bool = False,
     context_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
+    context_encoder: keras.layers.Layer | None = None,
     context_mode: str = "concat",
     seed: int | None = None,
     dtype: Any = "float32",
@@ -79,7 +81,11 @@ def real_nvp(
         only, as in the paper.
       scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
       clamp: bound on the log-scale in nats, see there.
-      base: `"normal"`, `"logistic"` or `"diagonal"` (learned mean and deviation).
+      base: `"normal"`, `"logistic"`, `"diagonal"` (learned mean and deviation),
+        `"student_t"` (heavy tails), `"mixture"` (of Gaussians), `"resampled"` (a
+        network rejects samples) or `"class_conditional"` (a Gaussian for each of
+        `num_classes`); or a mapping with that `"name"` and arguments of the base, such
+        as `{"name": "mixture", "components": 20}`, see `tfp_flows.distributions`.
       bounds: `(low, high)` of the data, scaled to [-0.5, 0.5]; for dequantised 8-bit
         pixels `(0, 256)`.
       alpha: if given, the logit of the scaled data with this margin is modelled
@@ -88,6 +94,9 @@ def real_nvp(
         each channel) is standardised by the first batch. Not with `bounds`.
       context_shape: shape of one context, or `None`.
       num_classes: instead of `context_shape`: the context is an integer label.
+      context_encoder: a Keras layer or model that contexts of `context_shape` go
+        through first, trained with the flow: a convolutional network for images, an
+        `Embedding` for integer labels (`context_shape=()`).
       context_mode: how networks take the context, `"concat"` or `"film"`.
       seed: integer seed of the initial weights and permutations.
       dtype: `"float32"` or `"float64"`.
@@ -98,7 +107,9 @@ def real_nvp(
     Raises:
       ValueError: if `levels` does not divide the image's sides, naming the side.
     """
-    context, encoder = resolve_context(context_shape, num_classes, dtype)
+    context, encoder = resolve_context(
+        context_shape, num_classes, dtype, context_encoder
+    )
     next_seed = layer_seeds(seed)
     options = {"context_mode": context_mode, "dtype": dtype}
     coupling = {
@@ -142,7 +153,9 @@ def real_nvp(
                 coupling,
             )
         )
-    return assemble(members, event_shape, base, encoder, dtype, "real_nvp")
+    return assemble(
+        members, event_shape, base, encoder, dtype, "real_nvp", seed=next_seed()
+    )
 
 
 def _vector_layers(

@@ -1,9 +1,25 @@
 """Conditioner networks, as Keras layers whose output starts at zero."""
 
 from tfp_flows.networks.conv_net import ConvNet
+from tfp_flows.networks.gated_residual_conv_net import GatedResidualConvNet
+from tfp_flows.networks.lipschitz_conv_net import LipschitzConvNet
+from tfp_flows.networks.lipschitz_mlp import LipschitzMLP
+from tfp_flows.networks.lipschitz_network import LipschitzNetwork
+from tfp_flows.networks.made import MADE
 from tfp_flows.networks.mlp import MLP
 from tfp_flows.networks.network import Network
 from tfp_flows.networks.residual_conv_net import ResidualConvNet
 from tfp_flows.networks.residual_mlp import ResidualMLP
 
-__all__ = ["MLP", "ConvNet", "Network", "ResidualConvNet", "ResidualMLP"]
+__all__ = [
+    "MADE",
+    "MLP",
+    "ConvNet",
+    "GatedResidualConvNet",
+    "LipschitzConvNet",
+    "LipschitzMLP",
+    "LipschitzNetwork",
+    "Network",
+    "ResidualConvNet",
+    "ResidualMLP",
+]

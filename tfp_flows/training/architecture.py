@@ -34,7 +34,7 @@ def describe(distribution: tfd.Distribution) -> list[str]:
     lines = []
     config = getattr(distribution, "config", None)
     if config is not None:
-        kept = {k: v for k, v in config.items() if k not in _FREE}
+        kept = {k: _nameless(v) for k, v in config.items() if k not in _FREE}
         lines.append(json.dumps(kept, sort_keys=True))
     for module in (distribution, *distribution.submodules):
         if not isinstance(module, (tfb.Bijector, tfd.Distribution)):
@@ -51,6 +51,33 @@ def describe(distribution: tfd.Distribution) -> list[str]:
         lines.append(line + _constants(module))
     lines += [f"variable {v.shape} {v.dtype.name}" for v in distribution.variables]
     return lines
+
+
+def _nameless(value):
+    """A description of Keras layers with their names numbered from 0."""
+    if not isinstance(value, dict):
+        return value
+    numbers = {}
+
+    def collect(part):
+        if isinstance(part, dict):
+            name = part.get("name")
+            if isinstance(name, str):
+                numbers.setdefault(name, f"name_{len(numbers)}")
+            part = list(part.values())
+        if isinstance(part, (list, tuple)):
+            for inner in part:
+                collect(inner)
+
+    def replace(part):
+        if isinstance(part, dict):
+            return {k: replace(v) for k, v in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [replace(v) for v in part]
+        return numbers.get(part, part) if isinstance(part, str) else part
+
+    collect(value)
+    return replace(value)
 
 
 def _constants(module: tf.Module) -> str:

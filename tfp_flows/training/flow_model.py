@@ -114,8 +114,7 @@ class FlowModel(keras.Model):
         keywords = {}
         if context is not None:
             keywords["context"] = context
-        bijector = getattr(self.flow, "bijector", None)
-        if training and "training" in getattr(bijector, "keywords", ()):
+        if training and "training" in getattr(self.flow, "keywords", ()):
             keywords["training"] = True
         return self.flow.log_prob(x, **keywords)
 
@@ -190,8 +189,8 @@ class FlowModel(keras.Model):
         # dataset holds, which makes labels fractions.
         if data_batch is not None:
             inputs, _, weight = _as_inputs(data_batch)
-            if getattr(self.flow, "_context_encoder", None) is not None:
-                inputs = (inputs[0], tf.cast(inputs[1], tf.int32))
+            if self._takes_context and _context_dtype(self.flow).is_integer:
+                inputs = (inputs[0], tf.cast(inputs[1], _context_dtype(self.flow)))
             data_batch = inputs, None, weight
         return super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
@@ -289,9 +288,9 @@ class FlowModel(keras.Model):
                     f"{len(context)}."
                 )
             _check_finite("context", np.asarray(context))
-            encoder = getattr(self.flow, "_context_encoder", None)
-            if encoder is not None:
-                encoder(tf.convert_to_tensor(context))
+            check = getattr(getattr(self.flow, "_context_encoder", None), "check", None)
+            if check is not None:
+                check(tf.convert_to_tensor(context))
         _check_finite("x", np.asarray(x))
 
     # Saving.
@@ -512,8 +511,7 @@ def _as_inputs(data):
 
 def _context_dtype(flow) -> tf.DType:
     """What contexts are: integers if they are labels, else what the data are."""
-    labels = getattr(flow, "_context_encoder", None) is not None
-    return tf.int32 if labels else tf.as_dtype(flow.dtype)
+    return tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
 
 
 def _find_variables(flow) -> list[tf.Variable]:

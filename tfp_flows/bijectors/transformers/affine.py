@@ -1,48 +1,10 @@
-"""Elementwise transformers: what couplings and autoregressions apply to an entry."""
+"""The scale and shift of an affine coupling."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import tensorflow as tf
 
-__all__ = ["Affine", "Shift", "Transformer"]
-
-
-class Transformer(Protocol):
-    r"""A strictly monotonic function of one number, given its parameters.
-
-    Both methods take a tensor `[..., n]` and unconstrained parameters `[...,
-    num_parameters, n]`, and return the result and the elementwise $\log|dy/dx|$
-    ($\log|dx/dy|$), both `[..., n]`. Parameters of zero give the identity, or nearly.
-    """
-
-    num_parameters: int
-
-    def forward_and_log_det(
-        self, x: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]: ...
-
-    def inverse_and_log_det(
-        self, y: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]: ...
-
-
-class Shift:
-    """$y = x + t$, with log-derivative zero (Dinh et al. 2014, equation 6)."""
-
-    num_parameters = 1
-
-    def forward_and_log_det(self, x, parameters):
-        shift = tf.squeeze(parameters, -2)
-        return x + shift, tf.zeros_like(x)
-
-    def inverse_and_log_det(self, y, parameters):
-        shift = tf.squeeze(parameters, -2)
-        return y - shift, tf.zeros_like(y)
-
-    def __repr__(self):
-        return "Shift()"
+__all__ = ["Affine"]
 
 
 class Affine:

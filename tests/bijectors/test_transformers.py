@@ -1,0 +1,266 @@
+"""Splines and mixtures of logistics at their edges, far out and in single precision."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfp_flows import bijectors as B
+from tfp_flows.bijectors.root import monotone_root
+
+tfb = tfp.bijectors
+
+TRANSFORMERS = [
+    B.Shift(),
+    B.Affine("tanh"),
+    B.RationalQuadratic(2),
+    B.RationalQuadratic(8, bound=2.0),
+    B.RationalQuadratic(5, circular=True),
+    B.LogisticMixture(1),
+    B.LogisticMixture(5),
+    B.Inverted(B.LogisticMixture(3)),
+]
+every = pytest.mark.parametrize("transformer", TRANSFORMERS, ids=repr)
+lines = pytest.mark.parametrize(
+    "transformer",
+    [t for t in TRANSFORMERS if not getattr(t, "circular", False)],
+    ids=repr,
+)
+
+
+def parameters_of(transformer, n, scale=1.0, seed=0, dtype="float64"):
+    draw = np.random.default_rng(seed)
+    shape = (transformer.num_parameters, n)
+    return tf.constant(scale * draw.standard_normal(shape), dtype)
+
+
+def alike(transformer, n, *args, **kwargs):
+    """The same parameters for all of `n` entries."""
+    theta = parameters_of(transformer, 1, *args, **kwargs)
+    return tf.broadcast_to(theta, [transformer.num_parameters, n])
+
+
+def inputs(transformer, n=201, dtype="float64"):
+    if getattr(transformer, "circular", False):
+        return tf.constant(np.linspace(-math.pi, math.pi, n + 2)[1:-1], dtype)
+    return tf.constant(np.linspace(-6, 6, n), dtype)
+
+
+@every
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
+def test_slopes_round_trips_and_order(transformer, scale):
+    x = inputs(transformer)
+    theta = alike(transformer, len(x), scale)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y, log_det = transformer.forward_and_log_det(x, theta)
+    np.testing.assert_allclose(
+        log_det, np.log(tape.gradient(y, x)), rtol=1e-9, atol=1e-9
+    )
+    back, inverse_log_det = transformer.inverse_and_log_det(tf.constant(y), theta)
+    np.testing.assert_allclose(back, x, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(inverse_log_det, -log_det, rtol=1e-8, atol=1e-8)
+    if not getattr(transformer, "circular", False):
+        assert (np.diff(y) > 0).all()
+
+
+@every
+def test_zeros_are_nearly_the_identity(transformer):
+    x = inputs(transformer, 100)
+    theta = alike(transformer, 100, 0.0)
+    y, log_det = transformer.forward_and_log_det(x, theta)
+    exact = not isinstance(transformer, (B.LogisticMixture, B.Inverted))
+    tolerance = 1e-12 if exact else 0.2
+    np.testing.assert_allclose(y, x, atol=tolerance, rtol=tolerance)
+    np.testing.assert_allclose(log_det, 0 * x, atol=tolerance)
+
+
+@lines
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_large_numbers_in_single_precision(transformer, scale):
+    """No NaN at 1e6, finite gradients, and exact where the function is a line."""
+    x = tf.constant([-1e6, -1e4, -50.0, -2.0, 0.0, 2.0, 50.0, 1e4, 1e6], "float32")
+    theta = parameters_of(transformer, 1, scale, dtype="float32")
+    for method in (transformer.forward_and_log_det, transformer.inverse_and_log_det):
+        with tf.GradientTape() as tape:
+            tape.watch([x, theta])
+            out, log_det = method(x, theta)
+            total = tf.reduce_sum(out / (1 + tf.abs(x))) + tf.reduce_sum(log_det)
+        assert np.isfinite(out).all() and np.isfinite(log_det).all()
+        for gradient in tape.gradient(total, [x, theta]):
+            assert np.isfinite(gradient).all()
+    y, _ = transformer.forward_and_log_det(x, theta)
+    back, _ = transformer.inverse_and_log_det(tf.constant(y), theta)
+    np.testing.assert_allclose(back, x, rtol=2e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("circular", [False, True])
+def test_splines_at_their_knots(circular, scale, dtype):
+    spline = B.RationalQuadratic(6, bound=2.0, circular=circular)
+    theta = parameters_of(spline, 1, scale, dtype=dtype)
+    (x_knots, y_knots, slopes), phase = spline._knots(theta)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    x, y = x_knots[:-1, 0], spline._wrap(y_knots[:-1, 0] + phase)
+    with tf.GradientTape() as tape:
+        tape.watch([x, theta])
+        got, log_det = spline.forward_and_log_det(x, theta)
+        total = tf.reduce_sum(got) + tf.reduce_sum(log_det)
+    np.testing.assert_allclose(got, y, atol=tolerance)
+    np.testing.assert_allclose(log_det, np.log(slopes[:-1, 0]), atol=20 * tolerance)
+    assert all(np.isfinite(g).all() for g in tape.gradient(total, [x, theta]))
+    if circular:
+        return
+    with tf.GradientTape() as tape:
+        tape.watch([y, theta])
+        back, log_det = spline.inverse_and_log_det(y_knots[:, 0], theta)
+        total = tf.reduce_sum(back) + tf.reduce_sum(log_det)
+    np.testing.assert_allclose(back, x_knots[:, 0], atol=20 * tolerance)
+    assert np.isfinite(tape.gradient(total, theta)).all()
+    # The ends belong to the spline and to the line alike.
+    ends = tf.constant([-2.0, 2.0], dtype)
+    y, log_det = spline.forward_and_log_det(ends, theta)
+    np.testing.assert_allclose(y, ends, atol=tolerance)
+    np.testing.assert_allclose(log_det, [0, 0], atol=20 * tolerance)
+
+
+def test_a_spline_is_tfps():
+    spline = B.RationalQuadratic(5, bound=2.0)
+    theta = parameters_of(spline, 3, seed=4)
+    (x_knots, y_knots, slopes), _ = spline._knots(theta)
+    theirs = tfb.RationalQuadraticSpline(
+        tf.transpose(x_knots[1:] - x_knots[:-1]),
+        tf.transpose(y_knots[1:] - y_knots[:-1]),
+        tf.transpose(slopes[1:-1]),
+        range_min=-2.0,
+    )
+    x = tf.constant(np.random.default_rng(1).uniform(-3, 3, (50, 3)))
+    y, log_det = spline.forward_and_log_det(x, theta)
+    np.testing.assert_allclose(y, theirs.forward(x), atol=1e-12)
+    np.testing.assert_allclose(
+        log_det, theirs.forward_log_det_jacobian(x, 0), atol=1e-10
+    )
+    np.testing.assert_allclose(
+        spline.inverse_and_log_det(x, theta)[0], theirs.inverse(x), atol=1e-10
+    )
+
+
+def test_a_circle_has_no_seam():
+    spline = B.RationalQuadratic(5, circular=True)
+    theta = parameters_of(spline, 1, seed=2)
+    near = tf.constant([-math.pi + 1e-9, math.pi - 1e-9])
+    near = tf.cast(near, tf.float64)
+    y, log_det = spline.forward_and_log_det(near, theta)
+    gap = (y[0] - y[1]) % (2 * math.pi)
+    assert min(gap, 2 * math.pi - gap) < 1e-6
+    np.testing.assert_allclose(log_det[0], log_det[1], atol=1e-5)
+    # An angle and the same angle a turn further are one point.
+    x = tf.constant([0.3, 2.0, -3.0], tf.float64)
+    for a, b in zip(
+        spline.forward_and_log_det(x, theta),
+        spline.forward_and_log_det(x + 4 * math.pi, theta),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    assert np.abs(y).max() <= math.pi
+
+
+def test_a_density_on_the_circle_integrates_to_one():
+    spline = B.RationalQuadratic(5, circular=True)
+    theta = parameters_of(spline, 1)
+    angles = tf.constant(np.linspace(-math.pi, math.pi, 20_000, endpoint=False))
+    _, log_det = spline.inverse_and_log_det(angles, theta)
+    assert abs(np.mean(np.exp(log_det)) - 1) < 1e-4
+
+
+def test_the_mixture_is_its_formula():
+    mixture = B.LogisticMixture(3)
+    theta = parameters_of(mixture, 1)
+    logits, means, scales = (theta[3 * i : 3 * i + 3, 0].numpy() for i in range(3))
+    weights = np.exp(logits) / np.exp(logits).sum()
+    means += np.array([-1.0, 0.0, 1.0])
+    scales = np.exp(5 * np.tanh(scales / 5))
+    a, b = 2 * np.tanh(theta[9, 0] / 2), theta[10, 0]
+    x = np.linspace(-4, 4, 30)
+    f = (weights / (1 + np.exp(-(x[:, None] - means) / scales))).sum(1)
+    want = np.exp(a) * np.log(f / (1 - f)) + b
+    got, _ = mixture.forward_and_log_det(tf.constant(x), theta)
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    scale=st.floats(0.1, 8.0),
+    components=st.integers(1, 6),
+    exponent=st.floats(-3, 6),
+)
+def test_the_inverse_of_any_mixture(seed, scale, components, exponent):
+    mixture = B.LogisticMixture(components)
+    theta = parameters_of(mixture, 5, scale, seed)
+    draw = np.random.default_rng(seed)
+    y = tf.constant(10**exponent * draw.standard_normal(5))
+    x, log_det = mixture.inverse_and_log_det(y, theta)
+    back, slope = mixture.forward_and_log_det(tf.constant(x), theta)
+    np.testing.assert_allclose(back, y, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(log_det, -slope, atol=1e-9)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_derivatives_of_a_root(order):
+    """x^3 + a x = y: derivatives by y and a, of the first and second order."""
+    a, y = tf.constant(0.7, tf.float64), tf.constant([0.3, -2.0, 5.0], tf.float64)
+
+    def root(a, y):
+        return monotone_root(
+            lambda x: (x**3 + a * x, 3 * x**2 + a), y, -10 + 0 * y, 10 + 0 * y
+        )
+
+    x = root(a, y).numpy()
+    np.testing.assert_allclose(x**3 + 0.7 * x, y, rtol=1e-14)
+    with tf.GradientTape() as outer:
+        outer.watch(a)
+        with tf.GradientTape() as tape:
+            tape.watch([a, y])
+            value = tf.reduce_sum(root(a, y))
+        by_a, by_y = tape.gradient(value, [a, y])
+    slope = 3 * x**2 + 0.7
+    if order == 1:
+        np.testing.assert_allclose(by_y, 1 / slope, rtol=1e-12)
+        np.testing.assert_allclose(by_a, (-x / slope).sum(), rtol=1e-12)
+        return
+    dx = -x / slope
+    want = (-(dx * slope - x * (6 * x * dx + 1)) / slope**2).sum()
+    np.testing.assert_allclose(outer.gradient(by_a, a), want, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: B.RationalQuadratic(1), "bins must be at least 2, got 1"),
+        (lambda: B.RationalQuadratic(4, bound=0.0), "bound must be positive, got 0.0"),
+        (lambda: B.RationalQuadratic(4, bound=-1.0), "bound"),
+        (lambda: B.RationalQuadratic(4, min_bin=0.25), "min_bin.*0.25, got 0.25"),
+        (lambda: B.RationalQuadratic(4, min_bin=0.0), "min_bin"),
+        (lambda: B.RationalQuadratic(4, min_slope=1.0), "min_slope.*got 1.0"),
+        (lambda: B.LogisticMixture(0), "components must be at least 1, got 0"),
+        (lambda: B.LogisticMixture(2, clamp=0.0), "clamp must be positive"),
+        (lambda: B.LogisticMixture(2, clamp_scale=-1.0), "clamp_scale"),
+        (lambda: B.Elementwise(B.Shift(), ()), "event_shape must have rank 1"),
+        (lambda: B.Elementwise(B.Shift(), (2,), context_shape=(2,)), "go together"),
+        (
+            lambda: B.Elementwise(B.Affine(), (2,), lambda c: c, (2,)),
+            r"\[batch, 4\].*2 parameter.*returned \[batch, 2\]",
+        ),
+    ],
+)
+def test_errors(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()

@@ -1,0 +1,108 @@
+"""A transformer applied to every entry on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.bijectors.coupling import split_parameters
+from tfp_flows.bijectors.joint_bijector import JointBijector, sum_trailing
+from tfp_flows.bijectors.transformers import Transformer
+
+__all__ = ["Elementwise"]
+
+
+class Elementwise(JointBijector):
+    r"""Transforms each entry of an event by a function of its own.
+
+    $$ y_i = \tau(x_i;\, \theta_i), \qquad
+       \log|\det \partial y / \partial x| = \sum_i \log|\partial \tau / \partial x_i| $$
+
+    with learned parameters $\theta$, to which a conditioner, if there is one, adds a
+    function of the context. Marginals become flexible; entries stay independent given
+    the context.
+
+    Args:
+      transformer: an elementwise transformer, see `tfp_flows.bijectors.transformers`.
+      event_shape: shape of the event, of rank 1 or more.
+      conditioner: a callable `context -> [batch, *event_shape]` with the last
+        dimension times `transformer.num_parameters`: first all of the first parameter,
+        and so on. Needs `context_shape`.
+      context_shape: shape of one context, or `None` for no context.
+      dtype: dtype of values, float32 by default.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if `event_shape` is empty, only one of `conditioner` and
+        `context_shape` is given, or the conditioner returns another shape.
+    """
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        event_shape: Sequence[int],
+        conditioner: Callable | None = None,
+        context_shape: Sequence[int] | None = None,
+        dtype: Any = tf.float32,
+        validate_args: bool = False,
+        name: str = "elementwise",
+    ):
+        parameters = dict(locals())
+        event_shape = tuple(map(int, event_shape))
+        if not event_shape:
+            raise ValueError("event_shape must have rank 1 or more, got ().")
+        if (conditioner is None) != (context_shape is None):
+            raise ValueError(
+                "conditioner and context_shape go together: the conditioner computes "
+                "parameters from the context."
+            )
+        dtype = tf.as_dtype(dtype)
+        self._transformer = transformer
+        count = transformer.num_parameters
+        *leading, last = event_shape
+        self._raw = self._add_variable(
+            "parameters", tf.zeros([*leading, count, last], dtype)
+        )
+        self._conditioner = (
+            None
+            if conditioner is None
+            else Conditioner(
+                conditioner,
+                context_shape,
+                (*leading, count * last),
+                dtype=dtype,
+                describe=f" ({count} parameter(s) of {transformer!r} for each entry)",
+            )
+        )
+        super().__init__(
+            forward_min_event_ndims=len(event_shape),
+            input_event_shape=event_shape,
+            context_shape=context_shape,
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def transformer(self) -> Transformer:
+        """The elementwise transformer."""
+        return self._transformer
+
+    def _forward_and_log_det(self, x, context=None):
+        return self._apply(self._transformer.forward_and_log_det, x, context)
+
+    def _inverse_and_log_det(self, y, context=None):
+        return self._apply(self._transformer.inverse_and_log_det, y, context)
+
+    def _apply(self, transform, value, context):
+        theta = tf.convert_to_tensor(self._raw)
+        if context is not None:
+            given = self._conditioner(context)
+            theta += split_parameters(given, self._transformer.num_parameters)
+        out, log_det = transform(value, theta)
+        return out, sum_trailing(log_det, self.forward_min_event_ndims)

@@ -1,0 +1,32 @@
+"""A transformer the other way round."""
+
+from __future__ import annotations
+
+from tfp_flows.bijectors.transformers.transformer import Transformer
+
+__all__ = ["Inverted"]
+
+
+class Inverted:
+    r"""$y = \tau^{-1}(x)$ for a transformer $\tau$.
+
+    Where $\tau$ has no inverse in closed form, this makes the density direction the
+    cheap one: an autoregression or coupling with an inverted `LogisticMixture` is
+    trained without a root to find, and finds it in sampling.
+
+    Args:
+      transformer: $\tau$, an elementwise transformer.
+    """
+
+    def __init__(self, transformer: Transformer):
+        self.transformer = transformer
+        self.num_parameters = transformer.num_parameters
+
+    def forward_and_log_det(self, x, parameters):
+        return self.transformer.inverse_and_log_det(x, parameters)
+
+    def inverse_and_log_det(self, y, parameters):
+        return self.transformer.forward_and_log_det(y, parameters)
+
+    def __repr__(self):
+        return f"Inverted({self.transformer!r})"

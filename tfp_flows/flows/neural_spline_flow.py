@@ -1,0 +1,156 @@
+"""Neural spline flows (Durkan et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfp_flows import masks
+from tfp_flows.bijectors import (
+    PLU,
+    QR,
+    ActNorm,
+    Coupling,
+    MaskedAutoregressive,
+    Permutation,
+    RationalQuadratic,
+)
+from tfp_flows.distributions import Flow
+from tfp_flows.flows.maf import flatten
+from tfp_flows.flows.ready import assemble, layer_seeds, ready, resolve_context
+from tfp_flows.networks import MADE, ResidualMLP
+
+__all__ = ["neural_spline_flow"]
+
+
+@ready
+def neural_spline_flow(
+    event_shape: Sequence[int],
+    *,
+    kind: str = "coupling",
+    transforms: int = 5,
+    bins: int = 8,
+    bound: float = 3.0,
+    width: int = 128,
+    depth: int = 2,
+    linear: str = "plu",
+    actnorm: bool = False,
+    base: str | Mapping[str, Any] = "normal",
+    bounds: Sequence[float] | None = None,
+    alpha: float | None = None,
+    normalize: bool = False,
+    context_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    context_encoder: keras.layers.Layer | None = None,
+    context_mode: str = "concat",
+    seed: int | None = None,
+    dtype: Any = "float32",
+) -> Flow:
+    """Rational-quadratic splines, by couplings or autoregressive.
+
+    Durkan et al. 2019, "Neural Spline Flows", section 4: a linear layer, then a spline
+    of half of the entries (or of each entry) whose bins residual networks compute from
+    the others (from those before it). Outside `[-bound, bound]` the splines are the
+    identity, so data should be of that size: `normalize=True` sees to it. Images are
+    flattened.
+
+    Args:
+      event_shape: `(D,)` or `(H, W, C)`. A single entry needs `"autoregressive"`.
+      kind: `"coupling"`, fast in both directions, or `"autoregressive"`, the more
+        flexible one, which samples entry by entry.
+      transforms: number of spline transforms.
+      bins: pieces of each spline.
+      bound: the splines act on `[-bound, bound]`.
+      width: units of each hidden layer.
+      depth: residual blocks of each network.
+      linear: what stands before each transform: `"plu"` or `"qr"`, a learned matrix
+        that starts as a random rotation, or `"permutation"`, a random one.
+      actnorm: whether an `ActNorm` stands before that, which keeps the data of each
+        spline within its bound and is set from the first batch.
+      base: distribution of the noise, see `tfp_flows.flows.real_nvp`.
+      bounds: `(low, high)` of the data; they are scaled to [-0.5, 0.5].
+      alpha: if given, the logit of the scaled data with this margin is modelled.
+      normalize: whether an `ActNorm` meets the data first. Not with `bounds`.
+      context_shape: shape of one context, or `None`.
+      num_classes: instead of `context_shape`: the context is an integer label.
+      context_encoder: a Keras layer or model that contexts of `context_shape` go
+        through first, trained with the flow.
+      context_mode: how networks take the context, `"concat"` or `"film"`.
+      seed: integer seed of the initial weights, rotations and orders.
+      dtype: `"float32"` or `"float64"`.
+
+    Returns:
+      A `Flow` over `event_shape`; densities are those of the data as given.
+
+    Raises:
+      ValueError: if `transforms` or `depth` is not positive, on another `kind` or
+        `linear`, or on bins that do not fit (see `RationalQuadratic`).
+    """
+    for argument, value in (("transforms", transforms), ("depth", depth)):
+        if value < 1:
+            raise ValueError(f"{argument} must be at least 1, got {value}.")
+    if kind not in ("coupling", "autoregressive"):
+        raise ValueError(f'kind must be "coupling" or "autoregressive", got {kind!r}.')
+    if linear not in ("plu", "qr", "permutation"):
+        raise ValueError(
+            f'linear must be "plu", "qr" or "permutation", got {linear!r}.'
+        )
+    next_seed = layer_seeds(seed)
+    context, encoder = resolve_context(
+        context_shape, num_classes, dtype, context_encoder
+    )
+    size = math.prod(event_shape)
+    spline = RationalQuadratic(bins, bound)
+    network = {"context_mode": context_mode, "dtype": dtype}
+    options = {"context_shape": context, "dtype": dtype}
+
+    def mix(i):
+        name = f"{linear}_{i}"
+        if linear == "permutation":
+            return Permutation("random", size, seed=next_seed(), name=name)
+        matrix = PLU if linear == "plu" else QR
+        return matrix(size, seed=next_seed(), dtype=dtype, name=name)
+
+    def transform(i):
+        name = f"spline_{i}"
+        if kind == "autoregressive":
+            made = MADE(
+                size,
+                spline.num_parameters,
+                [width] * depth,
+                residual=True,
+                order=("natural", "reverse")[i % 2],
+                seed=next_seed(),
+                **network,
+            )
+            return MaskedAutoregressive(made, spline, name=name, **options)
+        mask = masks.alternating(size)
+        mask = mask if i % 2 == 0 else ~mask
+        conditioner = ResidualMLP(
+            spline.num_parameters * int((~mask).sum()),
+            width,
+            depth,
+            seed=next_seed(),
+            **network,
+        )
+        return Coupling(mask, conditioner, spline, name=name, **options)
+
+    members = flatten(event_shape, bounds, alpha, normalize, dtype)
+    for i in range(transforms):
+        if actnorm:
+            members.append(ActNorm([size], dtype=dtype, name=f"actnorm_{i}"))
+        if size > 1:
+            members.append(mix(i))
+        members.append(transform(i))
+    return assemble(
+        members,
+        event_shape,
+        base,
+        encoder,
+        dtype,
+        "neural_spline_flow",
+        seed=next_seed(),
+    )
