@@ -1,0 +1,137 @@
+"""Linear layers: the matrices they start from, reach, and share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.bijectors.cases import perturb
+from tfp_flows import bijectors as B
+from tfp_flows.bijectors.plu_matrix import initial_matrix
+
+LAYERS = {
+    "plu": lambda size, **options: B.PLU(size, dtype="float64", **options),
+    "qr": lambda size, **options: B.QR(size, dtype="float64", **options),
+    "qr_fewest": lambda size, **options: B.QR(
+        size, max(1, size - 1), dtype="float64", **options
+    ),
+    "qr_many": lambda size, **options: B.QR(
+        size, 2 * size + 1, dtype="float64", **options
+    ),
+}
+every = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
+
+
+def gaussian(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@every
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_starts_at_the_matrix_given(build, size):
+    starts = {
+        "gaussian": gaussian(size, size),
+        # What a reflection has nothing to clear in.
+        "identity": np.eye(size),
+        "negative": -np.eye(size),
+        "reversed": np.eye(size)[::-1],
+        "triangular": np.triu(gaussian(size, size)) + 3 * np.eye(size),
+    }
+    for name, start in starts.items():
+        layer = build(size, initial=start)
+        np.testing.assert_allclose(layer.matrix(), start, atol=1e-12, err_msg=name)
+
+
+@every
+def test_starts_at_a_rotation(build):
+    def start(seed):
+        return build(4, seed=seed).matrix().numpy()
+
+    np.testing.assert_allclose(start(0) @ start(0).T, np.eye(4), atol=1e-12)
+    np.testing.assert_array_equal(start(0), start(0))
+    assert np.abs(start(0) - start(1)).max() > 0.1
+    # One seed, one rotation, whatever holds it.
+    np.testing.assert_allclose(start(0), B.PLU(4, seed=0).matrix(), atol=1e-6)
+
+
+def test_random_rotations_favour_no_sign():
+    """As Haar's measure does not, though the decomposition behind it does."""
+    corners = [initial_matrix(None, 4, seed)[0, 0] for seed in range(400)]
+    # A squared entry has mean 1/4.
+    assert abs(np.mean(corners)) < 4 * 0.5 / np.sqrt(400)
+
+
+@every
+def test_is_a_product_with_its_matrix(build):
+    layer = build(5, seed=0)
+    perturb(layer)
+    matrix, y = layer.matrix().numpy(), gaussian(3, 2, 5)
+    x, log_det = layer.inverse_and_log_det(y)
+    np.testing.assert_allclose(x, y @ matrix.T, rtol=1e-10, atol=1e-12)
+    expected = np.full((3, 2), np.linalg.slogdet(matrix)[1])
+    np.testing.assert_allclose(log_det, expected, rtol=1e-10)
+
+
+def test_few_reflections_leave_a_subspace_as_it_is():
+    layer = B.QR(5, reflections=2, seed=0, dtype="float64")
+    singular = np.linalg.svd(layer.matrix() * layer._sign[None] - np.eye(5))[1]
+    assert (singular > 1e-10).sum() == 2
+
+
+def test_a_rotation_stays_one_while_reflections_move():
+    layer = B.QR(6, seed=0, dtype="float64")
+    layer._vectors.assign_add(gaussian(6, 6))
+    matrix = layer.matrix().numpy()
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(6), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 4), (2, 3, 4)])
+def test_conv1x1_is_plu_at_every_position(shape):
+    conv = B.InvertibleConv1x1(shape, seed=3, dtype="float64")
+    layer = B.PLU(shape[-1:], seed=3, dtype="float64")
+    # The same variables in the same order.
+    for there, here in zip(conv.variables, layer.variables, strict=True):
+        assert there.name == here.name
+        np.testing.assert_array_equal(there, here)
+    perturb(conv), perturb(layer)
+    y = gaussian(2, *shape)
+    x, log_det = conv.inverse_and_log_det(y)
+    at_each, log_dets = layer.inverse_and_log_det(y)
+    np.testing.assert_allclose(x, at_each, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(log_det, tf.reduce_sum(log_dets, [1, 2]), rtol=1e-12)
+    np.testing.assert_allclose(conv.forward(x), y, rtol=1e-10, atol=1e-10)
+
+
+def test_conv1x1_keeps_the_names_of_its_variables():
+    """Checkpoints name variables by attributes."""
+    conv = B.InvertibleConv1x1((2, 2, 3), seed=0)
+    names = ["_log_diagonal", "_lower", "_permutation", "_sign", "_upper"]
+    assert [v.ref() for v in conv.variables] == [getattr(conv, n).ref() for n in names]
+
+
+@pytest.mark.parametrize("build", [B.PLU, B.QR])
+def test_orthogonal_in_float32_at_size_256(build):
+    layer = build(256, seed=0)
+    x = tf.constant(gaussian(8, 256), tf.float32)
+    z = layer.inverse(x)
+    np.testing.assert_allclose(
+        np.linalg.norm(z, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5
+    )
+    np.testing.assert_allclose(layer.forward(z), x, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: B.PLU(0), "size.*got 0"),
+        (lambda: B.QR((2, 2, 3)), r"size.*\(2, 2, 3\).*InvertibleConv1x1"),
+        (lambda: B.PLU(2, initial=np.ones((2, 2))), "invertible"),
+        (lambda: B.QR(2, initial=np.eye(3)), r"initial.*\(2, 2\).*\(3, 3\)"),
+        (lambda: B.QR(3, 0), "reflections.*at least 1, got 0"),
+        (lambda: B.QR(4, 2, initial=np.eye(4)), "initial.*3 reflections, got 2"),
+    ],
+)
+def test_errors(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()

@@ -1,0 +1,123 @@
+"""Planar flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors.determinant_lemma import (
+    Amortized,
+    activation_of,
+    check_size,
+    shrink,
+    stretch,
+)
+
+__all__ = ["Planar"]
+
+
+class Planar(Amortized):
+    r"""Stretches or squeezes space along one direction, around a hyperplane.
+
+    With $w, v \in \mathbb R^D$, $b \in \mathbb R$ and an activation $h$ (Rezende &
+    Mohamed 2015, equations 10 to 12, where $v$ is $u$), `forward` is
+
+    $$ y = z + v\, h(w^\top z + b), \qquad
+       \log|\det \partial y / \partial z| = \log(1 + w^\top v\, h'(w^\top z + b)). $$
+
+    **Always invertible.** With the steepest slope $S$ of $h$ (1 for tanh), $w^\top v >
+    -1/S$ is what makes it so. The paper's appendix A.1 moves $v$ along $w$ to that
+    end, which is singular at $w = 0$; here a raw vector $\tilde v$ is shortened,
+
+    $$ v = \frac{\tilde v}{1 + \zeta(-S w^\top \tilde v)}, \qquad
+       \zeta(x) = \log(1 + e^x), $$
+
+    which is smooth everywhere, reaches every $v$ that is allowed and no other, and
+    leaves $v = 0$ where it is.
+
+    **The inverse** is that of one increasing function: $u = w^\top z$ solves $u +
+    w^\top v\, h(u + b) = w^\top y$, for tanh by Newton's method from a bound on the
+    root, which always converges, and for leaky ReLU in closed form. Then $z = y - v\,
+    h(u + b)$. Gradients are those of the implicit function, to second order.
+
+    A new bijector is the identity: $v$ and $b$ start at 0, $w$ at random.
+
+    Args:
+      size: $D$, the size of an event `[..., D]`.
+      activation: `"tanh"` or `"leaky_relu"`.
+      negative_slope: slope of leaky ReLU at negative numbers, 0 or more.
+      conditioner: a callable `context -> [batch, 2 D + 1]`, that adds to the raw $w$,
+        $\tilde v$ and $b$ of each example (amortised parameters): a Keras layer, a
+        tf_keras layer, a `tf.Module` or a function. With `context_shape` only.
+      context_shape: shape of one context, or `None`.
+      seed: integer seed of the initial $w$.
+      dtype: dtype of values.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: on another activation, a negative slope or a size below 1, one of
+        `conditioner` and `context_shape` without the other, or a conditioner that
+        returns another shape.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        activation: str = "tanh",
+        negative_slope: float = 0.2,
+        conditioner: Callable | None = None,
+        context_shape: Sequence[int] | None = None,
+        seed: int | None = None,
+        dtype: Any = tf.float32,
+        validate_args: bool = False,
+        name: str = "planar",
+    ):
+        parameters = dict(locals())
+        size = check_size(size)
+        self._activation = activation_of(activation, negative_slope)
+        draw = np.random.default_rng(seed)
+        super().__init__(
+            size,
+            {
+                "w": draw.standard_normal(size) / np.sqrt(size),
+                "v": np.zeros(size),
+                "b": np.zeros(()),
+            },
+            conditioner,
+            context_shape,
+            dtype=dtype,
+            parameters=parameters,
+            validate_args=validate_args,
+            name=name,
+        )
+
+    @staticmethod
+    def num_parameters(size: int) -> int:
+        """How many numbers a conditioner returns for each example."""
+        return 2 * size + 1
+
+    def _parameters_of(self, context):
+        r"""$w$, $v$, $b$ and $1 + S w^\top v$."""
+        w, v, b = self._raw_parameters(context)
+        factor, gap = shrink(self._activation.steepest * _dot(w, v))
+        return w, v * factor[..., None], b, gap
+
+    def _forward_and_log_det(self, x, context=None):
+        w, v, b, gap = self._parameters_of(context)
+        h, slope = self._activation(_dot(w, x) + b)
+        y = x + v * h[..., None]
+        return y, tf.math.log(stretch(self._activation, slope, gap))
+
+    def _inverse_and_log_det(self, y, context=None):
+        w, v, b, gap = self._parameters_of(context)
+        h, slope = self._activation(self._activation.root(gap, _dot(w, y) + b))
+        x = y - v * h[..., None]
+        return x, -tf.math.log(stretch(self._activation, slope, gap))
+
+
+def _dot(a, b):
+    return tf.reduce_sum(a * b, -1)

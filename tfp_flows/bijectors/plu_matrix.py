@@ -1,0 +1,91 @@
+"""Square matrices as bijectors hold them: the PLU factors, a start, a product."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import tensorflow as tf
+
+__all__ = ["PLUMatrix", "initial_matrix", "multiply", "vector_size"]
+
+
+class PLUMatrix:
+    r"""What a bijector inherits to own $W = P L (U + \mathrm{diag}(e^{d} \odot
+    \mathrm{sign}))$.
+
+    $L$ is lower triangular with a diagonal of ones, $U$ strictly upper triangular; the
+    permutation $P$ and the signs are fixed, so that $W$ stays invertible and
+    $\log|\det W| = \sum_i d_i$ (Kingma & Dhariwal 2018, equations 10 and 11).
+    """
+
+    def _add_factors(self, matrix: np.ndarray, dtype: tf.DType) -> None:
+        """Creates the variables, from a first `matrix`."""
+        p, lower, upper = scipy.linalg.lu(matrix)
+        diagonal = np.diag(upper)
+        # Saved with the weights: another seed makes another P and signs.
+        fixed = {"trainable": False}
+        add = self._add_variable
+        self._permutation = add("permutation", tf.constant(p, dtype), **fixed)
+        self._sign = add("sign", tf.constant(np.sign(diagonal), dtype), **fixed)
+        self._log_diagonal = add(
+            "log_diagonal", tf.constant(np.log(np.abs(diagonal)), dtype)
+        )
+        self._lower = add("lower", tf.constant(np.tril(lower, -1), dtype))
+        self._upper = add("upper", tf.constant(np.triu(upper, 1), dtype))
+        self._below = np.tril(np.ones(matrix.shape, bool), -1)
+
+    def _factors(self):
+        r"""$P$, $L$, $U + \mathrm{diag}(\ldots)$ and $\log|\det W|$."""
+        dtype = self._lower.dtype
+        zero = tf.zeros([], dtype)
+        log_diagonal = tf.convert_to_tensor(self._log_diagonal)
+        size = log_diagonal.shape[0]
+        lower = tf.where(self._below, self._lower, zero) + tf.eye(size, dtype=dtype)
+        diagonal = self._sign * tf.exp(log_diagonal)
+        upper = tf.where(self._below.T, self._upper, zero) + tf.linalg.diag(diagonal)
+        permutation = tf.convert_to_tensor(self._permutation)
+        return permutation, lower, upper, tf.reduce_sum(log_diagonal)
+
+
+def multiply(x, matrix):
+    """`matrix` applied to the last axis of `x`, as one matrix product."""
+    rows, size = matrix.shape
+    flat = tf.matmul(tf.reshape(x, [-1, size]), matrix, transpose_b=True)
+    return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [rows]], 0))
+
+
+def vector_size(size: int | Sequence[int]) -> int:
+    """The size of a vector, given as a number or as the shape `[D]`."""
+    try:
+        number = operator.index(size)
+    except TypeError:
+        shape = [int(n) for n in size]
+        number = shape[0] if len(shape) == 1 else 0
+    if number < 1:
+        raise ValueError(
+            "size must be a positive number D, or the shape [D] of a vector; got "
+            f"{size}. For images there is InvertibleConv1x1."
+        )
+    return number
+
+
+def initial_matrix(initial: Any, size: int, seed: int | None) -> np.ndarray:
+    """The matrix given, checked, or else a random rotation, `[size, size]`."""
+    if initial is None:
+        # QR of a Gaussian matrix, with the signs of R moved into Q, is distributed by
+        # the Haar measure (Mezzadri 2007, section 5).
+        gaussian = np.random.default_rng(seed).standard_normal((size, size))
+        q, r = np.linalg.qr(gaussian)
+        return q * np.sign(np.diag(r))
+    matrix = np.asarray(initial, np.float64)
+    if matrix.shape != (size, size):
+        raise ValueError(
+            f"initial must have shape ({size}, {size}), got {matrix.shape}."
+        )
+    if np.linalg.matrix_rank(matrix) < size:
+        raise ValueError("initial must be invertible; its rank is not full.")
+    return matrix

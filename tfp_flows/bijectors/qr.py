@@ -1,0 +1,149 @@
+"""A linear layer on vectors, by its QR factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import tensorflow as tf
+
+from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.plu_matrix import initial_matrix, multiply, vector_size
+
+__all__ = ["QR"]
+
+
+class QR(JointBijector):
+    r"""Multiplies a vector by one learned matrix, held as its QR factors.
+
+    The density direction multiplies, sampling solves one triangular system:
+
+    $$ x = W y, \qquad y = R^{-1} S\, Q^\top x, \qquad W = Q S R, \qquad
+       \log|\det \partial x / \partial y| = \sum_i d_i, $$
+
+    with $R$ upper triangular of diagonal $e^{d}$, fixed signs $S$ and $Q = H_1 \cdots
+    H_k$, the product of the reflections $H_i = I - 2 v_i v_i^\top / \|v_i\|^2$ (Tomczak
+    & Welling 2016; Hoogeboom et al. 2019, for the channels of images). $D - 1$
+    reflections and the signs reach every orthogonal matrix; fewer leave a subspace as
+    it is. `PLU` keeps the permutation that it starts with; here the whole rotation
+    is learned.
+
+    All reflections are applied at once. With the $v_i$ of unit length as columns of
+    $V$, $Q = I - V T^{-1} V^\top$, where $T$ is the upper triangle of $V^\top V$ with
+    half its diagonal (Joffrain et al. 2006): two products with matrices of $D \times k$
+    for each vector.
+
+    Args:
+      size: $D$, the size of an event `[..., D]`, or its shape `[D]`.
+      reflections: $k$, at least 1; $D$ by default.
+      initial: initial $W$, an invertible `[D, D]` array, which takes $D - 1$
+        reflections or more; a random orthogonal matrix by default.
+      seed: integer seed of the random matrix.
+      dtype: dtype of values, float32 by default.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: if `size` is not positive or not a vector's shape, `reflections` below
+        1, or below D - 1 with `initial`; if `initial` is singular or of another shape.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        reflections: int | None = None,
+        initial: Any = None,
+        seed: int | None = None,
+        dtype: Any = tf.float32,
+        validate_args: bool = False,
+        name: str = "qr",
+    ):
+        parameters = dict(locals())
+        size, dtype = vector_size(size), tf.as_dtype(dtype)
+        count = size if reflections is None else int(reflections)
+        if count < 1:
+            raise ValueError(f"reflections must be at least 1, got {count}.")
+        if initial is not None and count < size - 1:
+            raise ValueError(
+                f"initial needs at least {size - 1} reflections, got {count}."
+            )
+        vectors, upper = _factorize(initial_matrix(initial, size, seed), count)
+        diagonal = np.diag(upper)
+        if initial is None:
+            # The triangle of an orthogonal matrix is a diagonal of signs; the rest is
+            # rounding.
+            upper, diagonal = np.zeros_like(upper), np.sign(diagonal)
+        add = self._add_variable
+        self._vectors = add("vectors", tf.constant(vectors, dtype))
+        self._sign = add("sign", tf.constant(np.sign(diagonal), dtype), trainable=False)
+        self._log_diagonal = add(
+            "log_diagonal", tf.constant(np.log(np.abs(diagonal)), dtype)
+        )
+        self._upper = add(
+            "upper", tf.constant(np.triu(np.sign(diagonal)[:, None] * upper, 1), dtype)
+        )
+        self._above = np.triu(np.ones((size, size), bool), 1)
+        super().__init__(
+            forward_min_event_ndims=1,
+            input_event_shape=(size,),
+            is_constant_jacobian=True,
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+
+    def matrix(self) -> tf.Tensor:
+        """The matrix $W$ of the density direction, `[D, D]`."""
+        eye = tf.eye(self._log_diagonal.shape[0], dtype=self.dtype)
+        return tf.transpose(self._inverse_and_log_det(eye)[0])
+
+    def _triangle(self):
+        r"""$R$ and $\log|\det W|$."""
+        log_diagonal = tf.convert_to_tensor(self._log_diagonal)
+        upper = tf.where(self._above, self._upper, tf.zeros([], self.dtype))
+        diagonal = tf.linalg.diag(tf.exp(log_diagonal))
+        return upper + diagonal, tf.reduce_sum(log_diagonal)
+
+    def _reflections(self):
+        r"""$V^\top$ and $(V T^{-1})^\top$, both `[k, D]`."""
+        v = tf.math.l2_normalize(self._vectors, -1)
+        gram = tf.matmul(v, v, transpose_b=True)
+        half = tf.fill([v.shape[0]], tf.constant(0.5, v.dtype))
+        # The solver reads the upper triangle alone.
+        t = tf.linalg.set_diag(gram, half)
+        return v, tf.linalg.triangular_solve(t, v, lower=False, adjoint=True)
+
+    def _forward_and_log_det(self, x):
+        upper, log_det = self._triangle()
+        v, w = self._reflections()
+        x -= multiply(multiply(x, w), tf.transpose(v))
+        columns = tf.transpose(tf.reshape(self._sign * x, [-1, v.shape[1]]))
+        columns = tf.linalg.triangular_solve(upper, columns, lower=False)
+        return tf.reshape(tf.transpose(columns), tf.shape(x)), -log_det
+
+    def _inverse_and_log_det(self, y):
+        upper, log_det = self._triangle()
+        v, w = self._reflections()
+        x = self._sign * multiply(y, upper)
+        return x - multiply(multiply(x, v), tf.transpose(w)), log_det
+
+
+def _factorize(matrix, count):
+    """The vectors of `count` reflections `[count, D]`, and the triangle they leave.
+
+    Householder's algorithm: reflection i clears column i below the diagonal. One that
+    has nothing to clear flips the sign of an axis; the triangle flips it back.
+    """
+    size = len(matrix)
+    (packed, scales), upper = scipy.linalg.qr(matrix, mode="raw")
+    vectors, sign = np.zeros((count, size)), np.ones(size)
+    for i in range(count):
+        vectors[i, i % size] = 1.0
+        if i < size - 1 and scales[i]:
+            vectors[i, i + 1 :] = packed[i + 1 :, i]
+        else:
+            sign[i % size] *= -1.0
+    return vectors, sign[:, None] * upper

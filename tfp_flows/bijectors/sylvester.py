@@ -1,0 +1,316 @@
+"""Sylvester flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors.determinant_lemma import (
+    Amortized,
+    activation_of,
+    check_size,
+    shrink,
+    stretch,
+)
+
+__all__ = ["Sylvester"]
+
+_FORMS = ("orthogonal", "householder", "triangular")
+# Singular values grow by 3/2 in each of the first iterations: a ratio of a million
+# between the largest and the smallest is within reach.
+_ITERATIONS = 40
+
+
+class Sylvester(Amortized):
+    r"""A planar flow with $M$ hidden units instead of one.
+
+    With $Q$ of $M$ orthonormal columns in $\mathbb R^D$, upper triangular $R, \tilde R
+    \in \mathbb R^{M \times M}$, $b \in \mathbb R^M$ and an activation $h$, `forward` is
+    (van den Berg et al. 2018, section 3)
+
+    $$ y = z + Q R\, h(\tilde R Q^\top z + b), \qquad
+       \log|\det \partial y / \partial z| =
+       \sum_{m=1}^M \log(1 + R_{mm} \tilde R_{mm} h'_m), $$
+
+    which follows from $\det(I_D + A B) = \det(I_M + B A)$ (their theorem 1): nothing
+    of size $D \times D$ is ever factorised.
+
+    `form` says where $Q$ comes from:
+
+    * `"orthogonal"`: a raw matrix, orthogonalised by $Q \leftarrow Q (I + \tfrac12 (I -
+      Q^\top Q))$ from a start with singular values of at most 1. Where it has not
+      converged, because the raw matrix has columns that depend on each other,
+      log-determinants are NaN rather than wrong.
+    * `"householder"`: the first $M$ columns of a product of reflections.
+    * `"triangular"`: $Q = I$ and $M = D$. Put a `Permutation("reverse")` between two
+      of them, as the paper does.
+
+    **Always invertible.** With the steepest slope $S$ of $h$ (1 for tanh), $R_{mm}
+    \tilde R_{mm} > -1/S$ is what makes it so (theorem 2). The paper bounds both
+    factors; here $R_{mm}$ is a raw number times $1 / (1 + \zeta(-x))$, with $x$ the raw
+    product times $S$ and the softplus $\zeta$, as in `Planar`: every product that is
+    allowed is reached.
+
+    **The inverse** is that of $M$ increasing functions of one number, one after the
+    other: $u = Q^\top z$ solves the triangular system $u + R\, h(\tilde R u + b) =
+    Q^\top y$ by back substitution, each coordinate by Newton's method from a bound
+    (tanh), which always converges, or in closed form (leaky ReLU). Gradients are those
+    of the implicit function, to second order.
+
+    A new bijector is the identity: $R$ starts at 0.
+
+    Args:
+      size: $D$, the size of an event `[..., D]`.
+      columns: $M$, between 1 and $D$; $D$ for `"triangular"`.
+      form: `"orthogonal"`, `"householder"` or `"triangular"`.
+      reflections: number of reflections of `"householder"`; $M$ by default, which
+        reaches every $Q$.
+      activation: `"tanh"` or `"leaky_relu"`.
+      negative_slope: slope of leaky ReLU at negative numbers, 0 or more.
+      conditioner: a callable `context -> [batch, P]`, with $P$ from
+        `Sylvester.num_parameters`, that adds to the raw parameters of each example
+        (amortised parameters): a Keras layer, a tf_keras layer, a `tf.Module` or a
+        function. With `context_shape` only. In order, each in row-major order: the
+        raw $Q$ `[D, M]` or the reflections `[reflections, D]`; one matrix `[M, M]`
+        whose upper triangle is $R$ and whose lower one, transposed and without the
+        diagonal, is $\tilde R$; the diagonal of $\tilde R$; $b$.
+      context_shape: shape of one context, or `None`.
+      seed: integer seed of the initial $Q$ and $\tilde R$.
+      dtype: dtype of values.
+      validate_args: kept for TFP.
+      name: name of the bijector.
+
+    Raises:
+      ValueError: on another form or activation, `columns` out of range, `reflections`
+        below 1 or with another form, a negative slope or a size below 1, one of
+        `conditioner` and `context_shape` without the other, or a conditioner that
+        returns another shape.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        columns: int | None = None,
+        form: str = "orthogonal",
+        reflections: int | None = None,
+        activation: str = "tanh",
+        negative_slope: float = 0.2,
+        conditioner: Callable | None = None,
+        context_shape: Sequence[int] | None = None,
+        seed: int | None = None,
+        dtype: Any = tf.float32,
+        validate_args: bool = False,
+        name: str = "sylvester",
+    ):
+        parameters = dict(locals())
+        size = check_size(size)
+        shape, columns = _shape_of_basis(size, columns, form, reflections)
+        self._form, self._size, self._columns = form, size, columns
+        self._activation = activation_of(activation, negative_slope)
+        draw = np.random.default_rng(seed)
+        # Orthonormal from the start, and reflections whose lengths hardly matter.
+        basis = {}
+        if form == "orthogonal":
+            basis = {"basis": np.linalg.qr(draw.standard_normal(shape))[0]}
+        elif form == "householder":
+            basis = {"reflections": draw.standard_normal(shape)}
+        # R is zero; the inner matrix mixes, so that units differ.
+        below = np.tril(draw.standard_normal((columns, columns)), -1)
+        super().__init__(
+            size,
+            {
+                **basis,
+                "triangles": below / np.sqrt(columns),
+                "diagonal": np.ones(columns),
+                "b": np.zeros(columns),
+            },
+            conditioner,
+            context_shape,
+            dtype=dtype,
+            parameters=parameters,
+            validate_args=validate_args,
+            name=name,
+        )
+
+    @staticmethod
+    def num_parameters(
+        size: int,
+        columns: int | None = None,
+        form: str = "orthogonal",
+        reflections: int | None = None,
+    ) -> int:
+        """How many numbers a conditioner returns for each example."""
+        shape, columns = _shape_of_basis(size, columns, form, reflections)
+        return int(np.prod(shape)) * (shape != ()) + columns * (columns + 2)
+
+    def _parameters_of(self, context):
+        r"""$Q$ (`None` for the identity), $R$, $\tilde R$, $b$, gaps and validity."""
+        *basis, triangles, diagonal, b = self._raw_parameters(context)
+        valid = True
+        if self._form == "orthogonal":
+            basis, valid = _orthogonalize(*basis)
+        elif self._form == "householder":
+            basis = _reflect(*basis, self._columns)
+        else:
+            basis = None
+        outer = tf.linalg.diag_part(triangles)
+        factor, gap = shrink(self._activation.steepest * outer * diagonal)
+        upper = tf.linalg.band_part(triangles, 0, -1)
+        r = tf.linalg.set_diag(upper, outer * factor)
+        lower = tf.linalg.band_part(triangles, -1, 0)
+        r_inner = tf.linalg.set_diag(tf.linalg.matrix_transpose(lower), diagonal)
+        return basis, r, r_inner, b, gap, valid
+
+    def _forward_and_log_det(self, x, context=None):
+        basis, r, r_inner, b, gap, valid = self._parameters_of(context)
+        u = _project(basis, x)
+        h, slope = self._activation(_apply(r_inner, u) + b)
+        y = x + _expand(basis, _apply(r, h))
+        return y, self._log_det(slope, gap, valid)
+
+    def _inverse_and_log_det(self, y, context=None):
+        basis, r, r_inner, b, gap, valid = self._parameters_of(context)
+        u = self._solve(_project(basis, y), r, r_inner, b, gap)
+        h, slope = self._activation(_apply(r_inner, u) + b)
+        x = y - _expand(basis, _apply(r, h))
+        return x, -self._log_det(slope, gap, valid)
+
+    def _log_det(self, slope, gap, valid):
+        log_det = tf.reduce_sum(tf.math.log(stretch(self._activation, slope, gap)), -1)
+        if valid is True:
+            return log_det
+        return tf.where(valid, log_det, np.nan)
+
+    def _solve(self, target, r, r_inner, b, gap):
+        r"""The $u$ with $u + R h(\tilde R u + b)$ = `target`."""
+        given = [tf.stop_gradient(v) for v in (target, r, r_inner, b, gap)]
+        u = tf.stop_gradient(self._substitute(*given))
+        # Newton steps from the solution carry its derivatives: each adds an order.
+        for _ in range(2):
+            h, slope = self._activation(_apply(r_inner, u) + b)
+            error = u + _apply(r, h) - target
+            jacobian = _eye(self._columns, u) + tf.matmul(
+                r * slope[..., None, :], r_inner
+            )
+            step = tf.linalg.triangular_solve(jacobian, error[..., None], lower=False)
+            u -= step[..., 0]
+        return u
+
+    def _substitute(self, target, r, r_inner, b, gap):
+        """Back substitution: each coordinate knows those after it."""
+        columns = self._columns
+        diagonal, inner = tf.linalg.diag_part(r), tf.linalg.diag_part(r_inner)
+        off = r - tf.linalg.diag(diagonal)
+        off_inner = r_inner - tf.linalg.diag(inner)
+        positions = tf.range(columns)
+
+        def body(i, u, h):
+            m = columns - 1 - i
+            rest = _at(target, m) - _row(off, m, h)
+            offset = _at(b, m) + _row(off_inner, m, u)
+            a = self._activation.root(_at(gap, m), _at(inner, m) * rest + offset)
+            found = self._activation(a)[0]
+            here = positions == m
+            u = tf.where(here, (rest - _at(diagonal, m) * found)[..., None], u)
+            return i + 1, u, tf.where(here, found[..., None], h)
+
+        zeros = tf.zeros_like(target)
+        return tf.while_loop(
+            lambda i, *_: i < columns,
+            body,
+            (0, zeros, zeros),
+            maximum_iterations=columns,
+        )[1]
+
+
+def _at(x, m):
+    return tf.gather(x, m, axis=-1)
+
+
+def _row(matrix, m, x):
+    return tf.reduce_sum(tf.gather(matrix, m, axis=-2) * x, -1)
+
+
+def _eye(columns, like):
+    return tf.eye(columns, dtype=like.dtype)
+
+
+def _apply(matrix, x):
+    """`matrix` times `x`: one matrix for the whole batch, or one for each example."""
+    if matrix.shape.rank == 2:
+        return tf.tensordot(x, matrix, [[-1], [1]])
+    return tf.linalg.matvec(matrix, x)
+
+
+def _expand(basis, x):
+    return x if basis is None else _apply(basis, x)
+
+
+def _project(basis, x):
+    return x if basis is None else _apply(tf.linalg.matrix_transpose(basis), x)
+
+
+def _orthogonalize(raw):
+    """The nearest matrix with orthonormal columns, and whether it is one."""
+    eye = _eye(raw.shape[-1], raw)
+
+    def step(q, _):
+        error = eye - tf.matmul(q, q, transpose_a=True)
+        return q + 0.5 * tf.matmul(q, error), tf.reduce_max(tf.abs(error), [-2, -1])
+
+    gram = tf.matmul(raw, raw, transpose_a=True)
+    # The largest absolute row sum bounds the largest eigenvalue.
+    bound = tf.reduce_max(tf.reduce_sum(tf.abs(gram), -1), -1)
+    numbers = np.finfo(raw.dtype.name)
+    limit = float(np.sqrt(numbers.eps))
+    start = raw * tf.math.rsqrt(tf.maximum(bound, float(numbers.tiny)))[..., None, None]
+    q, error = tf.while_loop(
+        lambda _, error: tf.reduce_any(error > limit),
+        step,
+        (start, bound + 1.0),
+        maximum_iterations=_ITERATIONS,
+    )
+    # Convergence is quadratic: these three make value and derivatives exact.
+    for _ in range(3):
+        q, error = step(q, error)
+    return q, error < limit
+
+
+def _reflect(vectors, columns):
+    """The first columns of the product of the reflections along `vectors`."""
+    count, size = vectors.shape[-2:]
+    tiny = float(np.finfo(vectors.dtype.name).tiny)
+    q = tf.eye(size, columns, dtype=vectors.dtype)
+    for i in reversed(range(count)):
+        v = vectors[..., i, :, None]
+        square = tf.maximum(tf.reduce_sum(tf.square(v), [-2, -1], keepdims=True), tiny)
+        q -= 2.0 * v * (tf.reduce_sum(v * q, -2, keepdims=True) / square)
+    return q
+
+
+def _shape_of_basis(size, columns, form, reflections):
+    """Shape of the raw basis, and the number of columns; errors for what is off."""
+    if form not in _FORMS:
+        raise ValueError(f"form must be one of {_FORMS}, got {form!r}.")
+    columns = size if columns is None else int(columns)
+    if not 1 <= columns <= size:
+        raise ValueError(
+            f"columns must be between 1 and the size of an event, {size}; got "
+            f"{columns}."
+        )
+    if form == "triangular" and columns != size:
+        raise ValueError(
+            f'form="triangular" needs columns equal to the size of an event, {size}; '
+            f"got {columns}."
+        )
+    if reflections is not None and form != "householder":
+        raise ValueError(f'reflections is for form="householder", got form={form!r}.')
+    if form == "householder":
+        reflections = columns if reflections is None else int(reflections)
+        if reflections < 1:
+            raise ValueError(f"reflections must be at least 1, got {reflections}.")
+        return (reflections, size), columns
+    return ((size, columns) if form == "orthogonal" else ()), columns

@@ -1,0 +1,212 @@
+"""A base distribution whose samples a network accepts or rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.distributions.base import standard_normal
+
+tfd = tfp.distributions
+
+__all__ = ["ResampledBase"]
+
+
+class ResampledBase(tfd.Distribution):
+    r"""Learned accept/reject sampling from a standard Gaussian.
+
+    Proposals $z \sim \pi = \mathcal N(0, 1)$ are accepted with probability $a(z)$, a
+    network's; if $T - 1$ of them were rejected, the next one is taken as it comes. That
+    has the density
+
+    $$ p(z) = \pi(z) \left( (1 - \alpha) \frac{a(z)}{Z} + \alpha \right), \quad
+       Z = \int \pi(z)\, a(z)\, dz, \quad \alpha = (1 - Z)^{T - 1} $$
+
+    (Bauer & Mnih 2019, equation 2; as the base of a flow, Stimper et al. 2022, equation
+    8). So the base can have holes and several bumps, and the flow need not tear one
+    apart. With a network that starts at zero it is $\pi$.
+
+    **The normaliser** is a mean over `draws` proposals. They are the same ones at every
+    call, so that the density is a function of $z$ and of the variables alone, and never
+    out of date; with `training=True`, which `FlowModel` gives, they are new ones at
+    every call, counted in a saved variable, so that the network cannot adapt to a fixed
+    set. The estimate of $\log Z$, and so all log-densities alike, have a standard error
+    of at most $\epsilon = \sqrt{(1 - Z) / (Z\, \text{draws})}$ nats, and a bias that
+    makes densities too high by at most $\epsilon^2 / 2$ on average (delta method, for a
+    large $T$). `normalizer` gives the estimate of $Z$ and its standard error.
+
+    Sampling makes all $T$ proposals at once: its memory grows with `truncation`, and
+    its time does not depend on luck. Samples carry no gradient to the network.
+
+    Args:
+      acceptance: a callable `[batch, *event_shape] -> [batch, 1]`, the logit of
+        $a(z)$: a Keras layer, a tf_keras layer, a `tf.Module` or a function.
+      event_shape: shape of the event.
+      dtype: dtype of values.
+      truncation: $T$, the largest number of proposals for one sample.
+      draws: number of proposals that $Z$ is estimated with.
+      seed: integer seed of the draws.
+      validate_args: kept for TFP.
+      name: name of the distribution.
+
+    Raises:
+      ValueError: if `truncation` is below 2 or `draws` below 1, or if `acceptance`
+        returns another shape.
+      TypeError: if `acceptance` is not callable.
+    """
+
+    def __init__(
+        self,
+        acceptance: Callable,
+        event_shape: Sequence[int],
+        dtype: Any = tf.float32,
+        truncation: int = 100,
+        draws: int = 2048,
+        seed: int = 0,
+        validate_args: bool = False,
+        name: str = "resampled_base",
+    ):
+        parameters = dict(locals())
+        if truncation < 2:
+            raise ValueError(f"truncation must be at least 2, got {truncation}.")
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, got {draws}.")
+        event = tuple(map(int, event_shape))
+        dtype = tf.as_dtype(dtype)
+        if not isinstance(acceptance, Conditioner):
+            acceptance = Conditioner(
+                acceptance, event, (1,), dtype=dtype, describe=", the logit of a(z)"
+            )
+        parameters.update(acceptance=acceptance)
+        self._acceptance = acceptance
+        self._proposal = standard_normal(event, dtype)
+        self._truncation, self._draws = int(truncation), int(draws)
+        self._seed = int(seed)
+        # Each replica of a tf.distribute strategy counts for itself.
+        self._calls = tf.Variable(
+            0,
+            trainable=False,
+            dtype=tf.int32,
+            name="calls",
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        super().__init__(
+            dtype=dtype,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=validate_args,
+            allow_nan_stats=True,
+            parameters={
+                k: v for k, v in parameters.items() if k not in ("self", "__class__")
+            },
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return {}
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """Names of the keywords that `log_prob` takes beside the value."""
+        return frozenset({"training"})
+
+    def acceptance(self, z: Any) -> tf.Tensor:
+        """The probability with which proposals `[*batch, *event_shape]` are accepted.
+
+        Returns:
+          Tensor of shape `batch`.
+        """
+        return tf.sigmoid(self._logit(tf.convert_to_tensor(z, self.dtype)))
+
+    def normalizer(
+        self, draws: int | None = None, seed: int | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The estimate of $Z$ and its standard error, two numbers.
+
+        Args:
+          draws: number of proposals; by default as many as `log_prob` uses.
+          seed: integer seed of these, below 2^31; by default that of `log_prob`.
+        """
+        seed = self._seed if seed is None else seed
+        z = self._propose([draws or self._draws], [0, seed])
+        a = self.acceptance(z)
+        count = tf.cast(tf.size(a), a.dtype)
+        return tf.reduce_mean(a), tf.math.reduce_std(a) / tf.sqrt(count)
+
+    def _logit(self, z):
+        return tf.squeeze(self._acceptance(z), -1)
+
+    def _propose(self, shape, seed):
+        # The same numbers on every device, and under XLA.
+        shape = tf.concat([shape, self._proposal.event_shape], 0)
+        return tf.random.stateless_normal(shape, seed, dtype=self.dtype, alg="philox")
+
+    def _draws_for(self, training):
+        number = self._calls.assign_add(1) if training else 0
+        return self._propose([self._draws], tf.stack([number, self._seed]))
+
+    def _log_weights(self, logit, of_draws):
+        r"""$\log(p / \pi)$ where the logit of $a$ is `logit`."""
+        log_count = tf.math.log(tf.cast(tf.size(of_draws), self.dtype))
+        log_z = tf.reduce_logsumexp(tf.math.log_sigmoid(of_draws)) - log_count
+        log_rest = tf.reduce_logsumexp(tf.math.log_sigmoid(-of_draws)) - log_count
+        # Rounding must not lift the logarithm of a probability above zero.
+        eps = np.finfo(self.dtype.as_numpy_dtype).eps
+        log_alpha = tf.minimum((self._truncation - 1) * log_rest, -eps)
+        accepted = tfp.math.log1mexp(log_alpha) + tf.math.log_sigmoid(logit) - log_z
+        return tfp.math.log_add_exp(accepted, log_alpha)
+
+    def _log_prob(self, z, training=False):
+        of_draws = self._logit(self._draws_for(training))
+        return self._proposal.log_prob(z) + self._log_weights(self._logit(z), of_draws)
+
+    def _call_sample_n(self, sample_shape, seed, **_):
+        seed = tfp.random.sanitize_seed(seed)
+        fold = tf.random.experimental.stateless_fold_in
+        proposal_seed, accept_seed = (fold(seed, i, alg="philox") for i in (0, 1))
+        shape = tf.concat(
+            [[self._truncation], tf.reshape(tf.cast(sample_shape, tf.int32), [-1])], 0
+        )
+        z = self._propose(shape, proposal_seed)
+        logit = self._logit(z)
+        u = tf.random.stateless_uniform(
+            tf.shape(logit), accept_seed, dtype=self.dtype, alg="philox"
+        )
+        accepted = tf.reshape(u < tf.sigmoid(logit), [self._truncation, -1])
+        # The first one accepted; the last one if there is none.
+        last = tf.range(self._truncation)[:, None] == self._truncation - 1
+        first = tf.argmax(tf.cast(accepted | last, tf.int32), 0, tf.int32)
+        which = tf.stack([first, tf.range(tf.size(first))], 1)
+        event = self._proposal.event_shape
+        flat = tf.reshape(z, [self._truncation, tf.size(first), *event])
+        return tf.reshape(tf.gather_nd(flat, which), tf.shape(z)[1:])
+
+    def _mean(self, **_):
+        return self._mean_of(lambda z: z)
+
+    def _variance(self, **_):
+        return self._mean_of(tf.square) - tf.square(self._mean())
+
+    def _mean_of(self, function):
+        z = self._draws_for(training=False)
+        logit = self._logit(z)
+        weights = tf.exp(self._log_weights(logit, logit))
+        return tf.tensordot(weights, function(z), 1) / tf.cast(self._draws, self.dtype)
+
+    def _event_shape(self):
+        return self._proposal.event_shape
+
+    def _event_shape_tensor(self):
+        return tf.constant(self._proposal.event_shape.as_list(), tf.int32)
+
+    def _batch_shape(self):
+        return tf.TensorShape([])
+
+    def _batch_shape_tensor(self):
+        return tf.zeros([0], tf.int32)

@@ -1,0 +1,48 @@
+"""Densities of flows whose log-determinant is estimated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.bijectors.residual_flow import mean_and_standard_error
+from tfp_flows.distributions.flow import Flow
+
+__all__ = ["log_prob_and_standard_error"]
+
+
+def log_prob_and_standard_error(
+    flow: Flow, x: Any, context: Any = None, draws: int = 16, seed: Any = 0
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Log-density as a mean of independent estimates, and how far off it may be.
+
+    `flow.log_prob` of a flow with an estimated log-determinant (a `ResidualFlow`'s) is
+    one deterministic estimate, the same every time and with an error that all data
+    share in part. This draws the random numbers anew, `draws` times and for each
+    example.
+
+    Args:
+      flow: a `Flow`.
+      x: data `[*batch, *event_shape]`.
+      context: `[*batch, *context_shape]` for a flow with a context.
+      draws: number of estimates, at least 2.
+      seed: an integer or a stateless seed `[2]`.
+
+    Returns:
+      `(log_prob, standard_error)`, each of shape `batch`, in nats. The standard error
+      of a flow without an estimate in it is zero.
+
+    Raises:
+      ValueError: if `draws` is below 2; on a wrong shape or context.
+    """
+    keywords = {} if context is None else {"context": context}
+    is_estimate = "seed" in flow.bijector.keywords
+    return mean_and_standard_error(
+        lambda seed: flow.log_prob(
+            x, **keywords, **({"seed": seed} if is_estimate else {})
+        ),
+        draws,
+        seed,
+        not is_estimate,
+    )

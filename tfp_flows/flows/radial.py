@@ -1,0 +1,93 @@
+"""A radial flow (Rezende & Mohamed 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfp_flows.bijectors import Radial
+from tfp_flows.distributions import Flow
+from tfp_flows.flows.planar import lemma_layers, vector_size
+from tfp_flows.flows.ready import (
+    assemble,
+    layer_seeds,
+    preprocess,
+    ready,
+    resolve_context,
+)
+
+__all__ = ["radial"]
+
+
+@ready
+def radial(
+    event_shape: Sequence[int],
+    *,
+    layers: int = 16,
+    direction: str = "density",
+    width: int = 64,
+    depth: int = 2,
+    base: str | Mapping[str, Any] = "normal",
+    bounds: Sequence[float] | None = None,
+    alpha: float | None = None,
+    normalize: bool = False,
+    context_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    context_encoder: keras.layers.Layer | None = None,
+    seed: int | None = None,
+    dtype: Any = "float32",
+) -> Flow:
+    """Radial layers, each of which moves space towards a point or away from it.
+
+    Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section
+    4.1. With a context, each example has parameters of its own (amortised inference).
+    Both directions are in closed form.
+
+    Args:
+      event_shape: `(D,)`.
+      layers: number of radial layers.
+      direction: which way is the paper's formula: `"density"` (data to noise, to fit
+        data) or `"sampling"` (noise to data, for a variational posterior).
+      width: units of each hidden layer of the networks that compute the parameters
+        from a context, one for each layer of the flow; unused without a context.
+      depth: hidden layers of these networks.
+      base: distribution of the noise, see `tfp_flows.flows.real_nvp`.
+      bounds: `(low, high)` of the data; they are scaled to [-0.5, 0.5].
+      alpha: if given, the logit of the scaled data with this margin is modelled.
+      normalize: whether an `ActNorm` meets the data first. Not with `bounds`.
+      context_shape: shape of one context `(C,)`, or `None`.
+      num_classes: instead of `context_shape`: the context is an integer label.
+      context_encoder: a Keras layer or model that contexts of `context_shape` go
+        through first, trained with the flow.
+      seed: integer seed of the initial weights.
+      dtype: `"float32"` or `"float64"`.
+
+    Returns:
+      A `Flow` over `event_shape`; densities are those of the data as given.
+
+    Raises:
+      ValueError: on images, or another `direction`.
+    """
+    next_seed = layer_seeds(seed)
+    size = vector_size(event_shape, "radial")
+    context, encoder = resolve_context(
+        context_shape, num_classes, dtype, context_encoder
+    )
+    members = preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype)
+    members += lemma_layers(
+        Radial,
+        Radial.num_parameters(size),
+        layers,
+        direction,
+        context,
+        [width] * depth,
+        next_seed,
+        size=size,
+        dtype=dtype,
+        name="radial",
+    )
+    return assemble(
+        members, event_shape, base, encoder, dtype, "radial", seed=next_seed()
+    )

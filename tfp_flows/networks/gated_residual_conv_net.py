@@ -1,0 +1,125 @@
+"""Flow++'s convolutional conditioner with self-attention."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfp_flows.networks.network import Network
+
+__all__ = ["GatedResidualConvNet"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class GatedResidualConvNet(Network):
+    """Residual blocks of a gated convolution and gated self-attention.
+
+    After Ho et al. 2019, section 3.2: each block adds a 3x3 convolution, then attention
+    of every position to all positions, each through a gate: half of the channels times
+    the sigmoid of the other half. Channels are normalised in front of each (in the
+    paper, behind), and positions have a learned embedding. Attention takes time and
+    memory of $(H W)^2$. Input `[batch, H, W, C]`, context a vector or an image of the
+    same size, output `[batch, H, W, outputs]`. Each gate and the output start at zero.
+
+    Args:
+      outputs: channels of the output.
+      width: channels of the hidden layers.
+      blocks: number of residual blocks.
+      heads: heads of the self-attention, which divide `width`; 0 for no attention.
+      **kwargs: see `Network`.
+
+    Raises:
+      ValueError: if `heads` does not divide `width`.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        width: int = 96,
+        blocks: int = 10,
+        heads: int = 4,
+        **kwargs: Any,
+    ):
+        super().__init__(outputs, **kwargs)
+        if heads < 0 or (heads and width % heads):
+            raise ValueError(f"heads must divide width={width}, or be 0; got {heads}.")
+        self.width, self.blocks, self.heads = width, blocks, heads
+
+        def conv(filters, name, zero=False):
+            return keras.layers.Conv2D(
+                filters, 3, padding="same", name=name, **self._options(zero)
+            )
+
+        def dense(units, name, zero=False):
+            return keras.layers.Dense(units, name=name, **self._options(zero))
+
+        # What it could learn, the layer behind it can.
+        self._norm = keras.layers.LayerNormalization(
+            center=False, scale=False, name="norm", dtype=self.dtype_policy
+        )
+        self._first = conv(width, "input")
+        self._blocks = [
+            [conv(width, f"block_{i}"), dense(2 * width, f"block_{i}_gate", zero=True)]
+            for i in range(blocks)
+        ]
+        # One product for the queries, keys and values of all heads.
+        self._attention = [
+            [
+                dense(3 * width, f"attention_{i}"),
+                dense(2 * width, f"attention_{i}_gate", zero=True),
+            ]
+            for i in range(blocks if heads else 0)
+        ]
+        self._output = conv(outputs, "output", zero=True)
+
+    def build(self, x_shape, context_shape=None):
+        self._first.build(self._input_shape(x_shape, context_shape))
+        shape = (*x_shape[:-1], self.width)
+        layers = itertools.chain(*self._blocks, *self._attention)
+        for layer in [self._norm, *layers, self._output]:
+            layer.build(shape)
+        if self.heads:
+            self._positions = self.add_weight(
+                shape=shape[1:], initializer="zeros", name="positions"
+            )
+        self._build_film([self.width] * self.blocks, context_shape)
+
+    def call(self, x, context=None):
+        h = self._first(self._join(x, context))
+        if self.heads:
+            h = h + ops.cast(self._positions, h.dtype)
+        for i, (conv, gate) in enumerate(self._blocks):
+            inner = self._modulate(conv(self._norm(h)), context, i)
+            h = h + _gated(gate(self.activation(inner)))
+            if self.heads:
+                attention, gate = self._attention[i]
+                h = h + _gated(gate(self._attend(attention(self._norm(h)))))
+        return self._output(self.activation(h))
+
+    def _attend(self, qkv):
+        """What each position reads from all others, head by head."""
+        height, width = qkv.shape[1:3]
+        size = self.width // self.heads
+        qkv = ops.reshape(qkv, (-1, height * width, 3, self.heads, size))
+        q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) / math.sqrt(size)
+        read = ops.matmul(ops.softmax(scores), v)
+        read = ops.transpose(read, (0, 2, 1, 3))
+        return ops.reshape(read, (-1, height, width, self.width))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "blocks": self.blocks,
+            "heads": self.heads,
+        }
+
+
+def _gated(h):
+    value, gate = ops.split(h, 2, axis=-1)
+    return value * ops.sigmoid(gate)

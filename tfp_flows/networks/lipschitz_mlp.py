@@ -1,0 +1,44 @@
+"""A contractive multilayer perceptron."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfp_flows.networks.lipschitz_network import LipschitzNetwork
+
+__all__ = ["LipschitzMLP"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class LipschitzMLP(LipschitzNetwork):
+    """Dense layers with a Lipschitz constant below one.
+
+    Input `[batch, D]`, context `[batch, C]` or none, output `[batch, outputs]`.
+
+    Args:
+      outputs: size of the output.
+      hidden: widths of the hidden layers, at least one.
+      **kwargs: see `LipschitzNetwork`.
+
+    Raises:
+      ValueError: if there is no hidden layer.
+    """
+
+    def __init__(self, outputs: int, hidden: Sequence[int] = (128, 128), **kwargs: Any):
+        super().__init__(outputs, **kwargs)
+        self.hidden = tuple(map(int, hidden))
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(
+                f"hidden must list one positive width or more, got {tuple(hidden)}."
+            )
+
+    def _plan(self, x_shape):
+        sizes = [x_shape[-1], *self.hidden, self.outputs]
+        return [((a, b), (1, b)) for a, b in itertools.pairwise(sizes)]
+
+    def get_config(self):
+        return {**super().get_config(), "hidden": self.hidden}

@@ -1,0 +1,326 @@
+"""What networks with a Lipschitz constant below one share: spectral normalisation."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["LipschitzNetwork", "spectral_norm"]
+
+# How far the power iteration goes before each use of the weights.
+_TOLERANCE, _MOST = 1e-5, 100
+_ACTIVATIONS = ("elu", "lipswish", "sine")
+
+
+def spectral_norm(
+    kernel: tf.Tensor,
+    u: tf.Tensor,
+    tolerance: float = _TOLERANCE,
+    max_iterations: int = _MOST,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    r"""The largest singular value of a linear layer, by power iteration.
+
+    With the layer's operator $W$,
+
+    $$ v = W^\top u / |W^\top u|, \quad u \leftarrow W v / |W v|, \quad
+       \sigma = u^\top W v $$
+
+    (Miyato et al. 2018, algorithm 1). The operator of a convolution is that on the
+    whole image, zeros around it included, and not the matrix into which its kernel
+    could be reshaped (Gouk et al. 2021, section 3.3; Behrmann et al. 2019, section 4).
+    The gradient reaches `kernel` through $\sigma$ with $u$ and $v$ held constant, which
+    is the gradient of the largest singular value at convergence.
+
+    Args:
+      kernel: `[inputs, outputs]`, or `[h, w, inputs, outputs]` of a convolution with
+        stride 1 and "SAME" padding.
+      u: where to start, of unit norm: `[1, outputs]`, or `[1, H, W, outputs]` with the
+        image's size.
+      tolerance: the iteration stops once an iteration raises $\sigma$ by no more than
+        this share.
+      max_iterations: when to stop in any case.
+
+    Returns:
+      `(sigma, u)`: $\sigma$, a scalar and never above the true value but for rounding,
+      and the new $u$, without a gradient.
+    """
+    u, v = _singular_vectors(kernel, u, tolerance, max_iterations)
+    return _sigma(kernel, u, v), u
+
+
+def _singular_vectors(kernel, u, tolerance=_TOLERANCE, max_iterations=_MOST):
+    kernel, u = tf.stop_gradient(kernel), tf.convert_to_tensor(u)
+    if not tf.executing_eagerly():
+        return _iterate(kernel, u, tolerance, max_iterations)
+    # A loop of small operations is slow in eager mode.
+    shapes = tuple(kernel.shape), tuple(u.shape)
+    return _compiled(*shapes, kernel.dtype, tolerance, max_iterations)(kernel, u)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(kernel_shape, u_shape, dtype, tolerance, max_iterations):
+    """`_iterate` as a `tf.function`, one for all layers of one size."""
+    del kernel_shape, u_shape, dtype
+    # A partial has no code by which TensorFlow would count retraces.
+    options = {"tolerance": tolerance, "max_iterations": max_iterations}
+    return tf.function(functools.partial(_iterate, **options), autograph=False)
+
+
+def _iterate(kernel, u, tolerance, max_iterations):
+    """The singular vectors of the largest singular value, by power iteration."""
+
+    def body(u, v, _):
+        pulled = _adjoint(kernel, u)
+        v = _unit(pulled, v)
+        image = _apply(kernel, v)
+        # |W^T u| <= |W v|, and both are below the norm: how far apart they are says how
+        # much is gained still.
+        before, after = tf.norm(pulled), tf.norm(image)
+        return _unit(image, u), v, after - before > tolerance * after
+
+    u, v, _ = tf.while_loop(
+        lambda u, v, gains: gains,
+        body,
+        (u, tf.zeros_like(_adjoint(kernel, u)), True),
+        maximum_iterations=max_iterations,
+    )
+    return tf.stop_gradient(u), tf.stop_gradient(v)
+
+
+def _sigma(kernel, u, v):
+    return tf.reduce_sum(u * _apply(kernel, v))
+
+
+class LipschitzNetwork(keras.layers.Layer):
+    r"""What networks with a bounded Lipschitz constant share.
+
+    $n$ linear layers with an activation of slope at most 1 between them. Each kernel is
+    divided by $\max(1, \sigma / c^{1/n})$ with its operator's largest singular value
+    $\sigma$ (Behrmann et al. 2019, section 4; Gouk et al. 2021, section 3), so that the
+    whole network's Lipschitz constant in `x`, in the Euclidean norm, is at most $c$.
+
+    Activations:
+
+    * `"lipswish"`: $x\, \mathrm{sigmoid}(\beta x) / 1.1$ with one learned
+      $\beta > 0$ for each layer (Chen et al. 2019, section 3.2);
+    * `"elu"`: $x$ above zero, $e^x - 1$ below;
+    * `"sine"`: $\sin x$.
+
+    $\sigma$ comes from power iteration, which starts from a vector kept in a variable,
+    is run until it stands still, and so sees the weights as they are, whether they were
+    trained, loaded or set by hand. With `training=True` the vector is also kept for
+    the next time; without, calling the network changes nothing. An estimate is below
+    $\sigma$ by little: see `spectral_norm`. `normalize` makes it as good as it gets.
+
+    The last layer's kernel starts at zero and it has no bias, which a residual
+    block does not need: shifts are those of an ActNorm. A context is joined to each
+    hidden layer by a linear map of its own, without a bound.
+
+    Computes in the variables' precision, whatever the dtype policy says: half precision
+    is too coarse to invert a block.
+
+    Args:
+      outputs: size of the last axis of the output.
+      coefficient: $c$, between 0 and 1.
+      activation: `"lipswish"`, `"elu"` or `"sine"`.
+      seed: integer seed of the initial weights.
+      **kwargs: see `keras.layers.Layer`.
+
+    Raises:
+      ValueError: if `outputs` is not positive, `coefficient` not between 0 and 1 or
+        `activation` unknown.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        coefficient: float = 0.97,
+        activation: str = "lipswish",
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**{"autocast": False, **kwargs})
+        if outputs < 1:
+            raise ValueError(f"outputs must be positive, got {outputs}.")
+        if not 0 < coefficient < 1:
+            raise ValueError(
+                f"coefficient must be between 0 and 1, exclusive, got {coefficient}."
+            )
+        if activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {_ACTIVATIONS}, of slopes up to 1, got "
+                f"{activation!r}."
+            )
+        self.outputs = outputs
+        self.coefficient = float(coefficient)
+        self.activation = activation
+        self.seed = seed
+        self._layers_of_weights: list[dict[str, keras.Variable]] = []
+        self._states: list[keras.Variable] = []
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "outputs": self.outputs,
+            "coefficient": self.coefficient,
+            "activation": self.activation,
+            "seed": self.seed,
+        }
+
+    def _plan(self, x_shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Shapes of each layer's kernel and of the power iteration's vector."""
+        raise NotImplementedError
+
+    def build(self, x_shape, context_shape=None):
+        if context_shape is not None and len(context_shape) not in (2, len(x_shape)):
+            raise ValueError(
+                f"{self.name}: context must be a vector or have the rank of the input; "
+                f"got shapes {tuple(context_shape)} and {tuple(x_shape)} (with batch)."
+            )
+        draw = np.random.default_rng(self.seed)
+        plan = self._plan(x_shape)
+
+        def add(name, value, trainable=True):
+            return self.add_weight(
+                shape=value.shape,
+                initializer=lambda shape, dtype: tf.constant(value, dtype),
+                trainable=trainable,
+                autocast=False,
+                aggregation="mean" if trainable else "only_first_replica",
+                name=name,
+            )
+
+        for i, (kernel, state) in enumerate(plan):
+            last = i == len(plan) - 1
+            name = "output" if last else f"hidden_{i}"
+            fan_in = math.prod(kernel[:-1])
+            normal = draw.standard_normal(kernel) * math.sqrt(2.0 / fan_in)
+            weights = {
+                "kernel": add(f"{name}_kernel", np.zeros(kernel) if last else normal)
+            }
+            if not last:
+                weights["bias"] = add(f"{name}_bias", np.zeros(kernel[-1]))
+                if self.activation == "lipswish":
+                    weights["beta"] = add(f"{name}_beta", np.array(0.5))
+                if context_shape is not None:
+                    shape = (context_shape[-1], kernel[-1])
+                    weights["context"] = add(
+                        f"{name}_context",
+                        draw.standard_normal(shape) / math.sqrt(shape[0]),
+                    )
+            self._layers_of_weights.append(weights)
+            vector = draw.standard_normal(state)
+            vector /= np.linalg.norm(vector)
+            self._states.append(add(f"{name}_singular_vector", vector, False))
+        with tf.init_scope():
+            self.normalize()
+
+    @property
+    def layer_coefficient(self) -> float:
+        r"""$c^{1/n}$, the bound on each of the $n$ linear layers."""
+        return self.coefficient ** (1.0 / len(self._layers_of_weights))
+
+    def normalize(self, tolerance: float = 1e-7, max_iterations: int = 10_000) -> None:
+        r"""Runs the power iterations on, and keeps what they arrive at.
+
+        Args:
+          tolerance: the share of $\sigma$ by which the last iteration may raise it.
+          max_iterations: when to stop in any case.
+        """
+        for weights, state in zip(self._layers_of_weights, self._states, strict=True):
+            kernel = tf.convert_to_tensor(weights["kernel"])
+            state.assign(_singular_vectors(kernel, state, tolerance, max_iterations)[0])
+
+    def bounded_weights(self, training: bool = False) -> list[dict[str, tf.Tensor]]:
+        """The weights as they are used: kernels divided, all else as it is.
+
+        Args:
+          training: whether to keep the state of the power iteration.
+
+        Returns:
+          For each layer a dictionary of tensors, which `evaluate` takes.
+        """
+        result = []
+        for weights, state in zip(self._layers_of_weights, self._states, strict=True):
+            tensors = {k: tf.convert_to_tensor(v) for k, v in weights.items()}
+            kernel = tensors["kernel"]
+            u, v = _singular_vectors(kernel, state)
+            if training:
+                state.assign(u)
+            sigma = _sigma(kernel, u, v)
+            bound = tf.constant(self.layer_coefficient, kernel.dtype)
+            tensors["kernel"] = kernel / tf.maximum(tf.ones_like(sigma), sigma / bound)
+            result.append(tensors)
+        return result
+
+    def evaluate(self, weights, x, context=None):
+        """The network at given weights.
+
+        Args:
+          weights: what `bounded_weights` returns.
+          x: `[batch, ...]`.
+          context: `[batch, ...]` or `None`.
+
+        Returns:
+          `[batch, ..., outputs]`.
+        """
+        h = x
+        for i, layer in enumerate(weights):
+            h = _apply(layer["kernel"], h)
+            if i == len(weights) - 1:
+                return h
+            h += layer["bias"]
+            if context is not None:
+                h += self._linear(tf.cast(context, h.dtype), layer["context"])
+            h = self._activate(h, layer)
+        return h
+
+    def call(self, x, context=None, training=False):
+        weights = self.bounded_weights(bool(training))
+        return self.evaluate(weights, tf.cast(x, weights[0]["kernel"].dtype), context)
+
+    def compute_output_shape(self, x_shape, context_shape=None):
+        return (*x_shape[:-1], self.outputs)
+
+    def _linear(self, context, kernel):
+        joined = tf.tensordot(context, kernel, 1)
+        if len(self._states[0].shape) == 4 and context.shape.rank == 2:
+            return joined[:, None, None, :]
+        return joined
+
+    def _activate(self, h, layer):
+        if self.activation == "elu":
+            return tf.nn.elu(h)
+        if self.activation == "sine":
+            return tf.sin(h)
+        # The slope of x sigmoid(x) is at most 1.0998, whatever its argument's scale.
+        return h * tf.sigmoid(tf.nn.softplus(layer["beta"]) * h) / 1.1
+
+
+def _apply(kernel, x):
+    """The linear operator of a dense or a convolutional layer."""
+    if kernel.shape.rank == 2:
+        return tf.matmul(x, kernel)
+    return tf.nn.conv2d(x, kernel, 1, "SAME")
+
+
+def _adjoint(kernel, y):
+    """The transpose of `_apply`."""
+    if kernel.shape.rank == 2:
+        return tf.matmul(y, kernel, transpose_b=True)
+    shape = tf.concat([tf.shape(y)[:-1], tf.shape(kernel)[2:3]], 0)
+    return tf.nn.conv2d_transpose(y, kernel, shape, 1, "SAME")
+
+
+def _unit(x, otherwise):
+    """`x` at unit norm; of a zero vector, which has no direction, `otherwise`."""
+    norm = tf.norm(x)
+    positive = norm > 0
+    return tf.where(
+        positive, x / tf.where(positive, norm, tf.ones_like(norm)), otherwise
+    )
