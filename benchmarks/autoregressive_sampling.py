@@ -3,8 +3,8 @@
     python benchmarks/autoregressive_sampling.py
 
 Five affine transforms with two hidden layers of 256 units, batch 1024, `tf.function`
-without XLA. Runs are interleaved; the table shows medians in milliseconds, and the ratio
-of sampling to density, which is what machines agree on.
+without XLA. Runs are interleaved; the table shows medians in milliseconds, and the
+ratio of sampling to density, which is what machines agree on.
 """
 
 from __future__ import annotations

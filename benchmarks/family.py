@@ -3,10 +3,10 @@
     python benchmarks/family.py
 
 trains what `benchmarks/results` does not hold yet and writes `toys.md`, `digits.md`,
-`toys.json`, `digits.json` and `toys.png` there. Each result is that of `tfp-flows train`
-with the settings of `tfp_flows.recipes`, except for what a table's head says. Delete a
-line of a .json to have it measured again. First calls are those of a flow that was just
-built, on the batch of its training.
+`toys.json`, `digits.json` and `toys.png` there. Each result is that of `tfp-flows
+train` with the settings of `tfp_flows.recipes`; on the toys all flows train for the
+same number of steps. Delete a line of a .json to have it measured again. First calls
+are those of a flow that was just built, on the batch of its training.
 """
 
 from __future__ import annotations

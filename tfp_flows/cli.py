@@ -51,7 +51,7 @@ _FLOW_OPTIONS = {
     "clamp": (float, "bound on the log-scale, nats"),
     "conv1x1": (str, "plu or dense"),
     "context_mode": (str, "how labels enter: concat or film"),
-    "base": (str, "normal, logistic, diagonal, student_t or mixture"),
+    "base": (str, "normal, logistic, diagonal, student_t, mixture or resampled"),
     "alpha": (
         float,
         "model the logit of pixels with this margin; 0 for pixels as such",
@@ -250,11 +250,11 @@ def _settings(arguments: argparse.Namespace, directory: Path) -> runs.Settings:
                 "flow_options": {**before["flow_options"], **options},
             }
         )
-    recipe = recipe(arguments.data, arguments.flow)
+    suited = recipe(arguments.data, arguments.flow)
     fields = {f.name for f in dataclasses.fields(runs.Settings)}
-    for name in [n for n in recipe if n in fields]:
-        given.setdefault(name, recipe.pop(name))
-    return runs.Settings(**{**given, "flow_options": {**recipe, **options}})
+    for name in [n for n in suited if n in fields]:
+        given.setdefault(name, suited.pop(name))
+    return runs.Settings(**{**given, "flow_options": {**suited, **options}})
 
 
 def _arguments_of(flow: str) -> Mapping[str, inspect.Parameter]:
@@ -294,11 +294,14 @@ def _result_lines(results: dict[str, Any], bounds: tuple[float, float] | None) -
             f" per example, {results['bits_per_dim']:.4f} bits per dimension "
             f"(pixels {low}..{high - 1} as stored)"
         )
-        lines.append(
-            f"  with pixels scaled to [0, 1]: {results['log_likelihood_unit']:.2f} nats"
-        )
+        if "log_likelihood_unit" in results:
+            unit = results["log_likelihood_unit"]
+            lines.append(f"  with pixels scaled to [0, 1]: {unit:.2f} nats")
     else:
         lines[0] += f", {results['bits_per_dim']:.4f} bits per dimension"
+    if "estimator_standard_error" in results:
+        error = results["estimator_standard_error"]
+        lines.append(f"  of which the estimate of the log-determinant: {error:.4f}")
     if "kl" in results:
         lines.append(
             f"  KL divergence from the exact density: {results['kl']:.4f} +/- "

@@ -15,11 +15,11 @@ _VECTORS = {
     "planar": {"epochs": 60, "layers": 32, "learning_rate": 5e-3},
     "radial": {"epochs": 60, "layers": 32, "learning_rate": 5e-3},
     "sylvester": {"epochs": 60, "layers": 16, "learning_rate": 5e-3},
-    "residual_flow": {"epochs": 40, "blocks": 8, "width": 64},
-    "maf": {"epochs": 60, "width": 128},
-    "iaf": {"epochs": 60, "width": 128},
+    "residual_flow": {"epochs": 60, "blocks": 6, "width": 64},
+    "maf": {"epochs": 60, "transforms": 8, "width": 64, "learning_rate": 2e-3},
+    "iaf": {"epochs": 60, "width": 64, "learning_rate": 2e-3},
     "neural_spline_flow": {"epochs": 40, "transforms": 4, "width": 64},
-    "flow_plus_plus": {"epochs": 40, "couplings": 4, "width": 64},
+    "flow_plus_plus": {"epochs": 40, "couplings": 6, "width": 64, "components": 8},
 }
 _DIGITS = {
     "nice": {"epochs": 100, "width": 200},
@@ -32,7 +32,13 @@ _DIGITS = {
     "maf": {"epochs": 60, "width": 256},
     "iaf": {"epochs": 20, "transforms": 2, "width": 256},
     "neural_spline_flow": {"epochs": 40, "transforms": 4, "width": 128},
-    "flow_plus_plus": {"epochs": 40, "width": 32},
+    "flow_plus_plus": {
+        "epochs": 30,
+        "couplings": 2,
+        "width": 32,
+        "blocks": 2,
+        "components": 4,
+    },
 }
 _IMAGES = {
     "nice": {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},
@@ -48,6 +54,13 @@ _IMAGES = {
         "steps": 8,
         "width": 64,
         "alpha": 0.05,
+        "clip_norm": 100.0,
+    },
+    "flow_plus_plus": {
+        "epochs": 20,
+        "width": 32,
+        "blocks": 2,
+        "components": 8,
         "clip_norm": 100.0,
     },
 }

@@ -20,9 +20,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfp_flows import datasets, flows, plots
 from tfp_flows._version import __version__
+from tfp_flows.distributions import (
+    VariationalDequantization,
+    log_prob_and_standard_error,
+)
 from tfp_flows.training import FlowModel
 
 __all__ = [
@@ -44,6 +49,9 @@ SETTINGS = "settings.json"
 # Everything that a run writes.
 _FILES = (SETTINGS, HISTORY, LAST, MODEL, "loss.png", "samples.png", "samples.npy")
 _FILES += ("density.png", REPORT)
+
+# Random numbers for each example, where a density is an estimate.
+_DRAWS = 16
 
 # Seconds between two savings of the state that `resume` continues from.
 _SAVE_EVERY = 60.0
@@ -239,7 +247,11 @@ def evaluate(
       `log_likelihood` (mean, nats per example, of the data as stored), its
       `standard_error`, `bits_per_dim`; for bounded data also `log_likelihood_unit`,
       with values scaled to [0, 1]; for a toy also the exact `kl` from the data's
-      density to the model's, in nats, and its `kl_standard_error`.
+      density to the model's, in nats, and its `kl_standard_error`. Where the model's
+      density is an estimate, it is averaged over 16 draws, and what their randomness
+      adds to the error of the mean is the `estimator_standard_error`. A
+      `VariationalDequantization` gives the log-probability of integers, as its bound
+      with 16 samples, and has no `log_likelihood_unit`.
 
     Raises:
       ValueError: if data do not fit the model.
@@ -262,7 +274,7 @@ def evaluate(
         labels=classes is not None,
         seed=settings.seed if settings else 0,
     )
-    log_q = np.asarray(model.predict(batches, verbose=0), np.float64)
+    log_q, errors = _log_probs(model, batches)
     size = math.prod(source.event_shape)
     results = {
         "split": split,
@@ -271,7 +283,11 @@ def evaluate(
         "standard_error": _standard_error(log_q),
         "bits_per_dim": float(-log_q.mean() / (size * math.log(2.0))),
     }
-    if source.bounds:
+    if errors is not None:
+        results["estimator_standard_error"] = float(
+            np.sqrt(np.square(errors).sum()) / len(errors)
+        )
+    if source.bounds and not isinstance(model.flow, VariationalDequantization):
         unit = size * math.log(source.bounds[1] - source.bounds[0])
         results["log_likelihood_unit"] = results["log_likelihood"] + unit
     toy = datasets.TOYS.get(source.name)
@@ -280,6 +296,33 @@ def evaluate(
         results["kl"] = float(difference.mean())
         results["kl_standard_error"] = _standard_error(difference)
     return results
+
+
+def _log_probs(model: FlowModel, batches) -> tuple[np.ndarray, np.ndarray | None]:
+    """Log-densities, with their standard errors if they are estimates."""
+    flow = model.flow
+    if "seed" not in getattr(flow, "keywords", ()):
+        return np.asarray(model.predict(batches, verbose=0), np.float64), None
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def estimate(x, context, seed):
+        x = tf.cast(x, flow.dtype)
+        if isinstance(flow, VariationalDequantization):
+            keywords = {} if context is None else {"context": context}
+            log_q = flow.log_prob(x, seed=seed, samples=_DRAWS, **keywords)
+            return log_q, None
+        return log_prob_and_standard_error(flow, x, context, _DRAWS, seed)
+
+    found = [
+        estimate(
+            *(batch if isinstance(batch, tuple) else (batch, None)),
+            tf.constant([0, i], tf.int32),
+        )
+        for i, batch in enumerate(batches)
+    ]
+    log_q, errors = zip(*found, strict=True)
+    errors = None if errors[0] is None else np.concatenate(errors).astype(np.float64)
+    return np.concatenate(log_q).astype(np.float64), errors
 
 
 def sample(

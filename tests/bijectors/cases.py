@@ -184,7 +184,6 @@ def chain(dtype, context_shape=None):
     )
 
 
-
 CASES = [
     Case(
         "additive_half",
@@ -417,9 +416,7 @@ CASES = [
     ),
     Case(
         "masked_autoregressive_any_conditioner",
-        lambda d: B.MaskedAutoregressive(
-            StrictlyLower(4, d), event_size=4, dtype=d
-        ),
+        lambda d: B.MaskedAutoregressive(StrictlyLower(4, d), event_size=4, dtype=d),
         (4,),
     ),
     Case(

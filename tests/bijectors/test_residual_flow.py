@@ -33,6 +33,18 @@ def make(size=4, log_det="exact", coefficient=0.6, context_shape=None, **options
     return bijector
 
 
+def strong(log_det, **options):
+    """As `make`, with a Jacobian near -0.6 times the identity: a slow series."""
+    bijector = make(4, log_det, **options)
+    for v in bijector.trainable_variables:
+        v.assign(0.2 * v)
+        if "kernel" in v.name:
+            sign = -3.0 if "output" in v.name else 3.0
+            v.assign_add(sign * tf.eye(*v.shape, dtype=v.dtype))
+    bijector.network.normalize()
+    return bijector
+
+
 def normal(*shape, seed=0):
     return tf.constant(np.random.default_rng(seed).standard_normal(shape))
 
@@ -79,8 +91,8 @@ def standard_errors(values, truth):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_roulette_is_unbiased_in_value_and_gradient(training):
-    bijector = make(log_det="roulette", terms=1, evaluation_terms=2)
-    x = normal(3, 4)
+    bijector = strong("roulette", terms=1, evaluation_terms=2)
+    x = 0.3 * normal(3, 4)
     truth, true_gradient = exact(bijector, x)
     values, gradients = draw(bijector, x, 4000, training)
     off, error = standard_errors(values, truth)
@@ -94,27 +106,26 @@ def test_roulette_is_unbiased_in_value_and_gradient(training):
 
 def test_series_is_biased_by_what_it_leaves_out():
     """The check above sees the bias; more terms remove it."""
-    x = normal(3, 4)
-    short = make(log_det="series", evaluation_terms=2)
-    long = make(log_det="series", evaluation_terms=30)
+    x = 0.3 * normal(3, 4)
+    short = strong("series", evaluation_terms=2)
+    long = strong("series", evaluation_terms=20)
     truth, true_gradient = exact(short, x)
-    off, _ = standard_errors(draw(short, x, 2000, False)[0], truth)
+    off, _ = standard_errors(draw(short, x, 500, False)[0], truth)
     assert off.max() > 6.0
-    values, gradients = draw(long, x, 2000, False)
+    values, gradients = draw(long, x, 500, False)
     assert standard_errors(values, truth)[0].max() < 4.0
     assert standard_errors(gradients, true_gradient)[0].max() < 4.0
 
 
 @pytest.mark.parametrize("log_det", ["series", "roulette"])
-@pytest.mark.parametrize("probes", [1, 3])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("probes", "jit"), [(1, False), (3, True)])
 def test_in_one_dimension_estimates_are_exact(log_det, probes, jit):
     """Signs square to 1, so that enough terms leave nothing to chance.
 
     Value, gradient and second derivative, with respect to data and variables.
     """
-    options = {"terms": 60, "evaluation_terms": 60, "probes": probes}
-    bijector = make(1, log_det, context_shape=(2,), **options)
+    options = {"terms": 8, "evaluation_terms": 8, "probes": probes}
+    bijector = make(1, log_det, 0.08, context_shape=(2,), **options)
     x, context = normal(5, 1), normal(5, 2, seed=1)
     variables = bijector.trainable_variables
 
@@ -187,7 +198,7 @@ def test_random_numbers_of_a_call():
         (estimate(seed=1), estimate(bijector.copy(seed=5), seed=1)),
         (estimate(), estimate(bijector.copy(seed=5))),
     ):
-        assert np.abs(a - b).min() > 1e-9
+        assert np.abs(a - b).max() > 1e-3
     fresh = tf.function(lambda: bijector.forward_and_log_det(x, training=True)[1])
     assert np.abs(fresh() - fresh()).max() > 1e-9
 
@@ -199,12 +210,13 @@ def estimate_tensor(bijector, x, seed):
 def test_standard_error_of_the_log_determinant():
     bijector, x = make(6, "roulette"), normal(200, 6)
     truth, _ = exact(bijector, x)
-    mean, error = bijector.log_det_and_standard_error(x, draws=64)
+    measure = tf.function(bijector.log_det_and_standard_error, autograph=False)
+    mean, error = measure(x, draws=64)
     off = (mean - truth) / error
     # Student's t with 63 degrees of freedom, or nearly.
     assert 0.85 < np.std(off) < 1.15
     assert np.abs(off).max() < 6.0
-    _, small = bijector.log_det_and_standard_error(x, draws=256)
+    _, small = measure(x, draws=256)
     assert 1.7 < np.mean(error) / np.mean(small) < 2.4
     mean, error = bijector.copy(log_det="exact").log_det_and_standard_error(x)
     np.testing.assert_allclose(mean, truth, rtol=1e-12)
@@ -219,7 +231,9 @@ def test_standard_error_of_a_flow():
     perturb(flow, 0.8)
     x, labels = normal(50, 3), tf.constant([0, 1] * 25)
     with_error = distributions.log_prob_and_standard_error
-    mean, error = with_error(flow, x, labels, draws=64)
+    mean, error = tf.function(
+        lambda x, labels: with_error(flow, x, labels, draws=64), autograph=False
+    )(x, labels)
     small = flows.residual_flow((3,), log_det="exact", dtype="float64", **options)
     for a, b in zip(small.variables, flow.variables, strict=True):
         a.assign(b)
@@ -281,7 +295,8 @@ def test_an_inverse_that_does_not_converge():
     assert found.iterations[0] == 50
     assert not found.converged[0]
     for jit in (False, True):
-        assert np.isnan(tf.function(bijector.inverse, jit_compile=jit)(y)).all()
+        z = tf.function(bijector.inverse, jit_compile=jit)(y)
+        assert np.isnan(z[0]).all()
     # Data that are NaN already are no failure of the iteration.
     assert np.isnan(bijector.inverse(y[1:])[0, 0])
     few = make(3, max_iterations=3)
@@ -407,7 +422,7 @@ def test_auto_is_exact_where_that_is_cheap():
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_training_moves_the_power_iteration_and_files_keep_it(tmp_path, jit_compile):
     flow = flows.residual_flow(
-        (3,), blocks=2, width=8, depth=1, log_det="roulette", seed=0
+        (3,), blocks=1, width=8, depth=1, log_det="roulette", seed=0
     )
     model = FlowModel(flow)
     model.compile("adam", jit_compile=jit_compile)
@@ -417,7 +432,7 @@ def test_training_moves_the_power_iteration_and_files_keep_it(tmp_path, jit_comp
         return [v.numpy() for v in flow.variables if "singular_vector" in v.name]
 
     before = states()
-    assert len(before) == 4
+    assert len(before) == 2
     model.fit(x, epochs=3, batch_size=32, verbose=0)
     after = states()
     assert all(np.abs(a - b).max() > 1e-6 for a, b in zip(before, after, strict=True))
@@ -436,7 +451,7 @@ def test_training_moves_the_power_iteration_and_files_keep_it(tmp_path, jit_comp
 def test_log_likelihood_improves_and_samples_fit():
     """Points around a ring: a few steps of the unbiased estimate."""
     flow = flows.residual_flow(
-        (2,), blocks=4, width=16, depth=2, log_det="roulette", seed=0
+        (2,), blocks=3, width=16, depth=1, log_det="roulette", seed=0
     )
     draw = np.random.default_rng(0)
     angle = draw.uniform(0, 2 * np.pi, 512)
@@ -444,8 +459,8 @@ def test_log_likelihood_improves_and_samples_fit():
     x = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype("float32")
     model = FlowModel(flow)
     model.compile(keras.optimizers.Adam(0.02))
-    history = model.fit(x, epochs=20, batch_size=128, verbose=0).history["nll"]
-    assert history[-1] < history[0] - 0.2
+    history = model.fit(x, epochs=12, batch_size=32, verbose=0).history["nll"]
+    assert history[-1] < history[0] - 0.1
     sample = flow.sample(500, seed=0)
     assert 1.6 < np.mean(np.linalg.norm(sample, axis=1)) < 2.5
 

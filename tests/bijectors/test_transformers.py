@@ -131,6 +131,23 @@ def test_splines_at_their_knots(circular, scale, dtype):
     np.testing.assert_allclose(log_det, [0, 0], atol=20 * tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("circular", [False, True])
+def test_slopes_of_inverse_splines_at_and_beside_their_knots(circular, dtype):
+    for seed in range(10):
+        spline = B.RationalQuadratic(8, bound=3.0, circular=circular)
+        theta = parameters_of(spline, 1, 5.0, seed, dtype)
+        (_, knots, _), phase = spline._knots(theta)
+        knots = knots[1:-1, 0].numpy()
+        beside = [np.nextafter(knots, np.array(n, dtype)) for n in (-9, 9)]
+        y = tf.constant(np.concatenate([knots, *beside])) + phase
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            x, log_det = spline.inverse_and_log_det(y, theta)
+        # Rounding moves a point within the steepest bins by a visible part of them.
+        np.testing.assert_allclose(np.log(tape.gradient(x, y)), log_det, atol=1e-2)
+
+
 def test_a_spline_is_tfps():
     spline = B.RationalQuadratic(5, bound=2.0)
     theta = parameters_of(spline, 3, seed=4)
@@ -172,6 +189,27 @@ def test_a_circle_has_no_seam():
     assert np.abs(y).max() <= math.pi
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_seam_of_a_circle_many_turns_out(dtype):
+    spline = B.RationalQuadratic(5, circular=True)
+    theta = parameters_of(spline, 1, 1.0, dtype=dtype)
+    (_, _, slopes), phase = spline._knots(theta)
+    seam = (np.pi * np.arange(-201, 202, 2)).astype(dtype)
+    beside = [np.nextafter(seam, np.array(n, dtype)) for n in (-1e9, 1e9)]
+    x = tf.constant(np.concatenate([seam, *beside]))
+    want = np.log(slopes[0, 0]) * np.ones(len(x))
+    for method, value, sign in (
+        (spline.forward_and_log_det, x, 1),
+        (spline.inverse_and_log_det, x + phase, -1),
+    ):
+        out, log_det = method(value, theta)
+        np.testing.assert_allclose(log_det, sign * want, atol=2e-3)
+        assert np.abs(out).max() <= np.array(np.pi, dtype)
+    out, log_det = spline.forward_and_log_det(tf.constant([-1e6, 1e6], dtype), theta)
+    assert np.abs(out).max() <= np.array(np.pi, dtype)
+    assert np.isfinite(log_det).all()
+
+
 def test_a_density_on_the_circle_integrates_to_one():
     spline = B.RationalQuadratic(5, circular=True)
     theta = parameters_of(spline, 1)
@@ -193,6 +231,39 @@ def test_the_mixture_is_its_formula():
     want = np.exp(a) * np.log(f / (1 - f)) + b
     got, _ = mixture.forward_and_log_det(tf.constant(x), theta)
     np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+@pytest.mark.parametrize("components", [1, 3, 16])
+def test_slopes_of_a_mixture_far_out_in_single_precision(components):
+    mixture = B.LogisticMixture(components)
+    theta = parameters_of(mixture, 100)
+    x = tf.constant(np.random.default_rng(1).choice([-1e6, -1e3, 1e3, 1e6], 100))
+    for method in (mixture.forward_and_log_det, mixture.inverse_and_log_det):
+        want, want_log_det = method(x, theta)
+        got, log_det = method(tf.cast(x, "float32"), tf.cast(theta, "float32"))
+        np.testing.assert_allclose(got, want, rtol=2e-6)
+        np.testing.assert_allclose(log_det, want_log_det, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gap", [1.0, 6.0, 20.0])
+@pytest.mark.parametrize("raw_scale", [-3.0, -10.0])
+def test_inverse_of_a_mixture_that_is_flat_in_its_middle(dtype, gap, raw_scale):
+    """Between two narrow logistics the slope is zero to all digits."""
+    mixture = B.LogisticMixture(2)
+    theta = np.zeros((mixture.num_parameters, 1))
+    theta[2:4, 0], theta[4:6] = [-gap, gap], raw_scale
+    theta = tf.constant(theta, dtype)
+    y = tf.constant(np.linspace(-3, 3, 13), dtype)
+    with tf.GradientTape() as tape:
+        tape.watch([y, theta])
+        x, log_det = mixture.inverse_and_log_det(y, theta)
+        total = tf.reduce_sum(x) + tf.reduce_sum(log_det)
+    back, _ = mixture.forward_and_log_det(x, theta)
+    tolerance = 1e-3 if dtype == "float32" else 1e-11
+    np.testing.assert_allclose(back, y, atol=tolerance)
+    assert np.isfinite(log_det).all()
+    assert all(np.isfinite(g).all() for g in tape.gradient(total, [y, theta]))
 
 
 @settings(max_examples=30, deadline=None)
@@ -239,6 +310,42 @@ def test_derivatives_of_a_root(order):
     dx = -x / slope
     want = (-(dx * slope - x * (6 * x * dx + 1)) / slope**2).sum()
     np.testing.assert_allclose(outer.gradient(by_a, a), want, rtol=1e-10)
+
+
+def test_a_root_does_not_depend_on_the_others():
+    def root(y):
+        return monotone_root(
+            lambda x: (x + 0.9 * tf.sin(x), 1 + 0.9 * tf.cos(x)), y, y - 1, y + 1
+        )
+
+    y = tf.constant(np.random.default_rng(0).uniform(-20, 20, 50))
+    alone = [root(y[i : i + 1])[0] for i in range(50)]
+    np.testing.assert_array_equal(root(y), alone)
+
+
+def test_third_derivative_and_flat_places_of_a_root():
+    y = tf.constant([0.2, -1.5], tf.float64)
+    with tf.GradientTape() as three:
+        three.watch(y)
+        with tf.GradientTape() as two:
+            two.watch(y)
+            with tf.GradientTape() as one:
+                one.watch(y)
+                x = monotone_root(
+                    lambda x: (tf.sinh(x), tf.cosh(x)), y, -9 + 0 * y, 9 + 0 * y
+                )
+            first = one.gradient(x, y)
+        second = two.gradient(first, y)
+    np.testing.assert_allclose(x, np.arcsinh(y), rtol=1e-14)
+    want = (2 * y**2 - 1) / (1 + y**2) ** 2.5
+    np.testing.assert_allclose(three.gradient(second, y), want, rtol=1e-10)
+    # A cubic has slope zero at its root, where Newton's method alone would crawl.
+    zero = tf.zeros([1], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(zero)
+        x = monotone_root(lambda x: (x**3, 3 * x**2), zero, zero - 1, zero + 2)
+    assert np.abs(x) < 1e-5
+    assert np.isfinite(tape.gradient(x, zero)).all()
 
 
 @pytest.mark.parametrize(

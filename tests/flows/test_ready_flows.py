@@ -43,7 +43,9 @@ def test_density_is_the_change_of_variables(small: Small):
     np.testing.assert_allclose(flow.log_prob(x), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["nice", "real_nvp", "real_nvp_image", "glow", "maf", "iaf"])
+@pytest.mark.parametrize(
+    "name", ["nice", "real_nvp", "real_nvp_image", "glow", "maf", "iaf"]
+)
 @pytest.mark.parametrize("kind", ["labels", "vector", "film"])
 def test_conditional_density(name: str, kind: str):
     small = SMALL[name]

@@ -42,6 +42,17 @@ def nice(partition="alternating"):
     )
 
 
+def alone(bijector):
+    """A flow of one bijector of vectors of size 4."""
+    return Flow(distributions.standard_normal((4,)), bijector)
+
+
+def spline(order="natural"):
+    made = networks.MADE(4, 11, (8,), order=order, seed=1)
+    transformer = bijectors.RationalQuadratic(4)
+    return alone(bijectors.MaskedAutoregressive(made, transformer))
+
+
 # What the weights are of, and what they are loaded into.
 OTHERS = {
     "width": (vector, lambda: vector(width=9)),
@@ -67,6 +78,23 @@ OTHERS = {
     "scale_map_by_hand": (by_hand, lambda: by_hand(scale="exp")),
     "clamp_by_hand": (by_hand, lambda: by_hand(clamp=1.0)),
     "order": (by_hand, lambda: by_hand(order=-1)),
+    "order_of_entries": (spline, lambda: spline(order="reverse")),
+    "elementwise": (
+        lambda: alone(bijectors.Elementwise(bijectors.RationalQuadratic(4), (4,))),
+        lambda: alone(bijectors.Elementwise(bijectors.LogisticMixture(3), (4,))),
+    ),
+    "inverse_autoregressive": (
+        lambda: alone(bijectors.MaskedAutoregressive(networks.MADE(4, 2, (8,)))),
+        lambda: alone(bijectors.InverseAutoregressive(networks.MADE(4, 2, (8,)))),
+    ),
+    "planar_activation": (
+        lambda: alone(bijectors.Planar(4)),
+        lambda: alone(bijectors.Planar(4, "leaky_relu")),
+    ),
+    "sylvester_form": (
+        lambda: alone(bijectors.Sylvester(4, form="orthogonal")),
+        lambda: alone(bijectors.Sylvester(4, form="householder", reflections=4)),
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,6 +106,11 @@ class Coupling(JointBijector):
     def transformer(self) -> Transformer:
         """The elementwise transformer."""
         return self._transformer
+
+    @property
+    def _structure(self):
+        mask = hashlib.sha256(np.packbits(self._mask)).hexdigest()[:16]
+        return f" {self._transformer!r} mask {mask}"
 
     def _forward_and_log_det(self, x, context=None):
         return self._couple(self._transformer.forward_and_log_det, x, context)

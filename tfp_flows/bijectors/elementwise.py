@@ -93,6 +93,10 @@ class Elementwise(JointBijector):
         """The elementwise transformer."""
         return self._transformer
 
+    @property
+    def _structure(self):
+        return f" {self._transformer!r}"
+
     def _forward_and_log_det(self, x, context=None):
         return self._apply(self._transformer.forward_and_log_det, x, context)
 

@@ -111,6 +111,11 @@ class JointBijector(tfb.Bijector):
         """Adapts data-dependent parameters to the batch `y`; returns its inverse."""
         return self._inverse_and_log_det(y, **keywords)[0]
 
+    @property
+    def _structure(self) -> str:
+        """What the meaning of the variables depends on, beside numeric arguments."""
+        return ""
+
     # What a user calls.
 
     @property

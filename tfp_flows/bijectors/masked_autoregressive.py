@@ -107,6 +107,13 @@ class MaskedAutoregressive(JointBijector):
         """The elementwise transformer."""
         return self._transformer
 
+    @property
+    def _structure(self):
+        order = getattr(self.conditioner, "order", None)
+        return f" {self._transformer!r}" + (
+            "" if order is None else f" order {order.tolist()}"
+        )
+
     def _forward_and_log_det(self, x, context=None):
         return self._sequential(self._transformer.forward_and_log_det, x, context)
 

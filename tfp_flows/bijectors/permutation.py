@@ -88,6 +88,10 @@ class Permutation(JointBijector):
         return self._indices if self._variable is None else self._variable.numpy()
 
     @property
+    def _structure(self):
+        return "" if self.variables else f" permutation {self.permutation.tolist()}"
+
+    @property
     def _is_permutation(self):
         return True
 

@@ -100,6 +100,10 @@ class Planar(Amortized):
         """How many numbers a conditioner returns for each example."""
         return 2 * size + 1
 
+    @property
+    def _structure(self):
+        return f" {self.parameters['activation']}"
+
     def _parameters_of(self, context):
         r"""$w$, $v$, $b$ and $1 + S w^\top v$."""
         w, v, b = self._raw_parameters(context)

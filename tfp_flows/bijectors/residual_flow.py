@@ -24,6 +24,9 @@ _LARGEST_AUTO, _LARGEST_EXACT = 16, 1024
 # The chance that the roulette goes on after a term. More terms than can follow at this
 # chance have never been seen.
 _GOES_ON, _MOST_TERMS = 0.5, 60
+# TensorFlow's default algorithm is another one under XLA.
+_ALG = "philox"
+_random = tf.random.experimental
 
 
 class ResidualFlow(JointBijector):
@@ -220,6 +223,7 @@ class ResidualFlow(JointBijector):
             lambda seed: self.forward_and_log_det(x, seed=seed, **keywords)[1],
             draws,
             seed,
+            self.dtype,
             self._log_det == "exact",
         )
 
@@ -301,26 +305,22 @@ class ResidualFlow(JointBijector):
             v = tf.broadcast_to(tf.constant(signs, x.dtype), shape)
             of_terms = tf.ones([self._evaluation_terms], x.dtype)
         else:
-            seed = tf.random.experimental.stateless_fold_in(
-                stateless_seed(seed), self._seed
-            )
-            of_signs, of_length = tf.unstack(
-                tf.random.experimental.stateless_split(seed, 2)
-            )
+            seed = _random.stateless_fold_in(stateless_seed(seed), self._seed, _ALG)
+            of_signs, of_length = tf.unstack(_random.stateless_split(seed, 2, _ALG))
             v = _random_signs(shape, of_signs, x.dtype)
             terms = self._terms if training else self._evaluation_terms
             of_terms = tf.ones([terms], x.dtype)
             if self._log_det == "roulette":
                 neumann = True
                 of_terms = tf.concat([of_terms, _roulette(of_length, x.dtype)], 0)
-        estimate = _neumann_estimate if neumann else _series
+        estimate = _neumann_estimate if neumann else _plain_estimate
         x_copies, contexts_copies = x, contexts
         if self._probes > 1:
             x_copies, *contexts_copies = (
                 _copies(part, self._probes) for part in (x, *contexts)
             )
         v = tf.reshape(v, tf.shape(x_copies))
-        log_det, _ = estimate(g, x_copies, v, of_terms, (*weights, *contexts_copies))
+        log_det = estimate(g, x_copies, v, of_terms, (*weights, *contexts_copies))
         log_det = tf.reshape(log_det, tf.stack([self._probes, tf.shape(x)[0]]))
         return g(x, *weights, *contexts), tf.reduce_mean(log_det, 0)
 
@@ -334,13 +334,16 @@ def stateless_seed(seed) -> tf.Tensor:
     return tf.convert_to_tensor(seed)
 
 
-def mean_and_standard_error(estimate: Callable, draws: int, seed: Any, exact: bool):
+def mean_and_standard_error(
+    estimate: Callable, draws: int, seed: Any, dtype: tf.DType, exact: bool
+):
     """Mean of independent estimates, and its standard error.
 
     Args:
       estimate: from a stateless seed `[2]` to a tensor.
       draws: number of estimates, at least 2.
       seed: an integer or a stateless seed `[2]`.
+      dtype: dtype of an estimate.
       exact: whether one estimate is as good as many.
 
     Returns:
@@ -355,8 +358,8 @@ def mean_and_standard_error(estimate: Callable, draws: int, seed: Any, exact: bo
     if exact:
         value = estimate(seed)
         return value, tf.zeros_like(value)
-    seeds = tf.random.experimental.stateless_split(seed, draws)
-    values = tf.stack([estimate(s) for s in tf.unstack(seeds)])
+    seeds = _random.stateless_split(seed, draws, _ALG)
+    values = tf.map_fn(estimate, seeds, fn_output_signature=dtype)
     mean, variance = tf.nn.moments(values, [0])
     return mean, tf.sqrt(variance / (draws - 1))
 
@@ -408,13 +411,13 @@ def _log_det_of_one_plus(jacobian):
 
 
 def _random_signs(shape, seed, dtype):
-    bits = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32, alg="philox")
+    bits = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32, alg=_ALG)
     return tf.cast(2 * bits - 1, dtype)
 
 
 def _roulette(seed, dtype):
     """Weights of the terms that come after those always computed; zeros end them."""
-    uniform = tf.random.stateless_uniform([], seed, dtype=tf.float64, alg="philox")
+    uniform = tf.random.stateless_uniform([], seed, dtype=tf.float64, alg=_ALG)
     # 1 - uniform is above zero.
     more = tf.floor(tf.math.log(1.0 - uniform) / math.log(_GOES_ON))
     number = np.arange(1.0, _MOST_TERMS + 1)
@@ -422,22 +425,31 @@ def _roulette(seed, dtype):
     return tf.cast(weights, dtype)
 
 
-def _series(g, x, v, weights, tensors):
+def _series(g, x, v, weights, tensors, unroll=False):
     r"""The series of one $v$ for each example, and the Neumann series of its gradient.
 
-    With $u_k = (J^	op)^k v$ and weights $a_1, a_2, \dots$ up to the first zero,
+    With $u_k = (J^\top)^k v$ and weights $a_1, a_2, \dots$ up to the first zero,
 
-    $$ \sum_{k \ge 1} rac{(-1)^{k+1} a_k}{k} u_k^	op v, \qquad
+    $$ \sum_{k \ge 1} \frac{(-1)^{k+1} a_k}{k} u_k^\top v, \qquad
        w = \sum_{k \ge 0} (-1)^k a_{k+1} u_k. $$
+
+    Args:
+      g: the network.
+      x: `[batch, ...]`.
+      v: of the shape of `x`.
+      weights: $a$, a vector of static size.
+      tensors: what `g` takes beside `x`.
+      unroll: whether to compute all terms one by one, and not in a loop.
 
     Returns:
       The two sums, `[batch]` and of the shape of `x`.
     """
     axes = list(range(1, x.shape.rank))
+    count = weights.shape[0]
+    signed = weights * np.resize([1.0, -1.0], count)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         out = g(x, *tensors)
-    signed = weights * np.resize([1.0, -1.0], weights.shape)
 
     def body(k, u, total, neumann):
         weight = signed[k]
@@ -446,18 +458,46 @@ def _series(g, x, v, weights, tensors):
         total += weight / tf.cast(k + 1, u.dtype) * tf.reduce_sum(u * v, axes)
         return k + 1, u, total, neumann
 
-    count = weights.shape[0]
-    _, _, total, neumann = tf.while_loop(
-        lambda k, *_: (k < count) & (weights[tf.minimum(k, count - 1)] > 0),
-        body,
-        (0, v, tf.zeros(tf.shape(x)[:1], x.dtype), tf.zeros_like(x)),
-        maximum_iterations=count,
-    )
-    return total, neumann
+    state = (0, v, tf.zeros(tf.shape(x)[:1], x.dtype), tf.zeros_like(x))
+    if unroll:
+        for _ in range(count):
+            state = body(*state)
+    else:
+        state = tf.while_loop(
+            lambda k, *_: (k < count) & (weights[tf.minimum(k, count - 1)] > 0),
+            body,
+            state,
+            maximum_iterations=count,
+        )
+    return state[2:]
+
+
+def _plain_estimate(g, x, v, weights, tensors):
+    """The first sum of `_series`, with its own derivative.
+
+    The loop itself is not differentiated, which XLA cannot do twice.
+    """
+
+    @tf.custom_gradient
+    def estimate(x, *tensors):
+        constants = [tf.stop_gradient(t) for t in tensors]
+        total, _ = _series(g, tf.stop_gradient(x), v, weights, constants)
+
+        def gradient(upstream, variables=None):
+            return gradients_of_arguments(
+                lambda x, *tensors: _series(g, x, v, weights, tensors, True)[0],
+                (x, *tensors),
+                upstream,
+                variables,
+            )
+
+        return total, gradient
+
+    return estimate(x, *tensors)
 
 
 def _neumann_estimate(g, x, v, weights, tensors):
-    """`_series`, with the gradient that its second result stands for.
+    """The first sum of `_series`, with the gradient that the second stands for.
 
     An unbiased estimate of the gradient, but not the derivative of this very number.
     """
@@ -483,7 +523,7 @@ def _neumann_estimate(g, x, v, weights, tensors):
 
         return total, gradient
 
-    return estimate(x, *tensors), None
+    return estimate(x, *tensors)
 
 
 def _attached(g, neumann, x, v, weights, tensors):

@@ -146,6 +146,10 @@ class Sylvester(Amortized):
         shape, columns = _shape_of_basis(size, columns, form, reflections)
         return int(np.prod(shape)) * (shape != ()) + columns * (columns + 2)
 
+    @property
+    def _structure(self):
+        return f" {self.parameters['form']} {self.parameters['activation']}"
+
     def _parameters_of(self, context):
         r"""$Q$ (`None` for the identity), $R$, $\tilde R$, $b$, gaps and validity."""
         *basis, triangles, diagonal, b = self._raw_parameters(context)

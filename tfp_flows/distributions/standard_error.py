@@ -44,5 +44,6 @@ def log_prob_and_standard_error(
         ),
         draws,
         seed,
+        flow.dtype,
         not is_estimate,
     )

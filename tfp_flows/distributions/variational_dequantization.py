@@ -136,6 +136,11 @@ class VariationalDequantization(tfd.Distribution):
         return self._flow.context_dtype
 
     @property
+    def keywords(self) -> frozenset[str]:
+        """Names of the keywords that `log_prob` takes beside the value."""
+        return self._flow.keywords | {"samples", "seed"}
+
+    @property
     def config(self) -> dict[str, Any] | None:
         """What `tfp_flows.flows.from_config` builds this from, if it can."""
         return self._config
@@ -203,13 +208,12 @@ class VariationalDequantization(tfd.Distribution):
     # What TFP's public methods call.
 
     def _log_prob(self, value, seed=None, samples=None, **keywords):
-        known = {"context", *self.bijector.keywords}
-        if keywords.keys() - known:
-            if self.context_shape is None:
-                known.remove("context")
+        # A context that is not expected has an error of its own, the flow's.
+        unknown = keywords.keys() - self.keywords - {"context"}
+        if unknown:
             raise TypeError(
-                f"{self.name}: unknown keyword(s) {sorted(keywords.keys() - known)}; "
-                f"known: {sorted({'samples', 'seed', *known})}."
+                f"{self.name}: unknown keyword(s) {sorted(unknown)}; known: "
+                f"{sorted(self.keywords)}."
             )
         samples = self._samples if samples is None else _check_samples(samples)
         x, valid = self._integers(value)

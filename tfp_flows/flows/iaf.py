@@ -10,8 +10,14 @@ import keras
 
 from tfp_flows.bijectors import Affine, InverseAutoregressive
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.maf import autoregressive_layers, flatten
-from tfp_flows.flows.ready import assemble, layer_seeds, ready, resolve_context
+from tfp_flows.flows.maf import autoregressive_layers
+from tfp_flows.flows.ready import (
+    assemble,
+    layer_seeds,
+    preprocess,
+    ready,
+    resolve_context,
+)
 
 __all__ = ["iaf"]
 
@@ -77,7 +83,9 @@ def iaf(
     context, encoder = resolve_context(
         context_shape, num_classes, dtype, context_encoder
     )
-    members = flatten(event_shape, bounds, alpha, normalize, dtype)
+    members = preprocess(
+        event_shape, bounds, alpha, normalize, 0.5, dtype, flatten=True
+    )
     members += autoregressive_layers(
         InverseAutoregressive,
         lambda: Affine(scale, clamp),

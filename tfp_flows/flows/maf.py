@@ -87,7 +87,9 @@ def maf(
     context, encoder = resolve_context(
         context_shape, num_classes, dtype, context_encoder
     )
-    members = flatten(event_shape, bounds, alpha, normalize, dtype)
+    members = preprocess(
+        event_shape, bounds, alpha, normalize, 0.5, dtype, flatten=True
+    )
     members += autoregressive_layers(
         MaskedAutoregressive,
         lambda: Affine(scale, clamp),
@@ -103,14 +105,6 @@ def maf(
         context_mode=context_mode,
     )
     return assemble(members, event_shape, base, encoder, dtype, "maf", seed=next_seed())
-
-
-def flatten(event_shape, bounds, alpha, normalize, dtype) -> list[tfb.Bijector]:
-    """What data meet first, images as vectors."""
-    members = preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype)
-    if len(event_shape) == 3:
-        members.append(tfb.Reshape(event_shape, [math.prod(event_shape)]))
-    return members
 
 
 def autoregressive_layers(

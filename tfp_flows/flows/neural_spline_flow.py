@@ -19,8 +19,13 @@ from tfp_flows.bijectors import (
     RationalQuadratic,
 )
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.maf import flatten
-from tfp_flows.flows.ready import assemble, layer_seeds, ready, resolve_context
+from tfp_flows.flows.ready import (
+    assemble,
+    layer_seeds,
+    preprocess,
+    ready,
+    resolve_context,
+)
 from tfp_flows.networks import MADE, ResidualMLP
 
 __all__ = ["neural_spline_flow"]
@@ -67,7 +72,8 @@ def neural_spline_flow(
       width: units of each hidden layer.
       depth: residual blocks of each network.
       linear: what stands before each transform: `"plu"` or `"qr"`, a learned matrix
-        that starts as a random rotation, or `"permutation"`, a random one.
+        that starts as a random rotation, or `"permutation"`, a random one (before
+        every other coupling, so that two change every entry).
       actnorm: whether an `ActNorm` stands before that, which keeps the data of each
         spline within its bound and is set from the first batch.
       base: distribution of the noise, see `tfp_flows.flows.real_nvp`.
@@ -138,11 +144,14 @@ def neural_spline_flow(
         )
         return Coupling(mask, conditioner, spline, name=name, **options)
 
-    members = flatten(event_shape, bounds, alpha, normalize, dtype)
+    members = preprocess(
+        event_shape, bounds, alpha, normalize, 0.5, dtype, flatten=True
+    )
     for i in range(transforms):
         if actnorm:
             members.append(ActNorm([size], dtype=dtype, name=f"actnorm_{i}"))
-        if size > 1:
+        # Masks that take turns reach every entry if nothing moves between the two.
+        if size > 1 and not (linear == "permutation" and kind == "coupling" and i % 2):
             members.append(mix(i))
         members.append(transform(i))
     return assemble(

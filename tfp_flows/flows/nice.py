@@ -92,9 +92,9 @@ def nice(
             f'partition must be "alternating" or "reverse", got {partition!r}.'
         )
     next_seed = layer_seeds(seed)
-    members = preprocess(event_shape, bounds, alpha, normalize, center=0.0, dtype=dtype)
-    if len(event_shape) == 3:
-        members.append(tfb.Reshape(event_shape, [size]))
+    members = preprocess(
+        event_shape, bounds, alpha, normalize, 0.0, dtype, flatten=True
+    )
     for i in range(couplings):
         if partition == "reverse":
             members.append(Permutation("reverse", size, name=f"reverse_{i}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ def planar(
     4.1. With a context, each example has parameters of its own (amortised inference).
 
     Args:
-      event_shape: `(D,)`.
+      event_shape: `(D,)` or `(H, W, C)`; images are flattened.
       layers: number of planar layers.
       activation: `"tanh"` or `"leaky_relu"`.
       direction: which way is explicit and fast, the other being found by an iteration:
@@ -73,14 +74,16 @@ def planar(
       A `Flow` over `event_shape`; densities are those of the data as given.
 
     Raises:
-      ValueError: on images, or another `direction` or `activation`.
+      ValueError: on another `direction` or `activation`.
     """
     next_seed = layer_seeds(seed)
-    size = vector_size(event_shape, "planar")
+    size = math.prod(event_shape)
     context, encoder = resolve_context(
         context_shape, num_classes, dtype, context_encoder
     )
-    members = preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype)
+    members = preprocess(
+        event_shape, bounds, alpha, normalize, 0.5, dtype, flatten=True
+    )
     members += lemma_layers(
         Planar,
         Planar.num_parameters(size),
@@ -97,16 +100,6 @@ def planar(
     return assemble(
         members, event_shape, base, encoder, dtype, "planar", seed=next_seed()
     )
-
-
-def vector_size(event_shape: tuple[int, ...], name: str) -> int:
-    """The size of a vector; a ValueError for images."""
-    if len(event_shape) != 1:
-        raise ValueError(
-            f"{name} needs vectors, event_shape (D,); got {event_shape}. Flatten the "
-            "images."
-        )
-    return event_shape[0]
 
 
 def lemma_layers(

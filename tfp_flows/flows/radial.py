@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 
 from tfp_flows.bijectors import Radial
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.planar import lemma_layers, vector_size
+from tfp_flows.flows.planar import lemma_layers
 from tfp_flows.flows.ready import (
     assemble,
     layer_seeds,
@@ -46,7 +47,7 @@ def radial(
     Both directions are in closed form.
 
     Args:
-      event_shape: `(D,)`.
+      event_shape: `(D,)` or `(H, W, C)`; images are flattened.
       layers: number of radial layers.
       direction: which way is the paper's formula: `"density"` (data to noise, to fit
         data) or `"sampling"` (noise to data, for a variational posterior).
@@ -68,14 +69,16 @@ def radial(
       A `Flow` over `event_shape`; densities are those of the data as given.
 
     Raises:
-      ValueError: on images, or another `direction`.
+      ValueError: on another `direction`.
     """
     next_seed = layer_seeds(seed)
-    size = vector_size(event_shape, "radial")
+    size = math.prod(event_shape)
     context, encoder = resolve_context(
         context_shape, num_classes, dtype, context_encoder
     )
-    members = preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype)
+    members = preprocess(
+        event_shape, bounds, alpha, normalize, 0.5, dtype, flatten=True
+    )
     members += lemma_layers(
         Radial,
         Radial.num_parameters(size),

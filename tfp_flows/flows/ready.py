@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -103,13 +104,22 @@ def preprocess(
     normalize: bool,
     center: float,
     dtype: Any,
+    flatten: bool = False,
 ) -> list[tfb.Bijector]:
     """The bijectors that data meet first.
 
     With `alpha`, the logit of data in `bounds`; with `bounds` alone, data are scaled to
     `[-center, 1 - center]`. With `normalize`, each feature (or channel) is standardised
-    by the first batch.
+    by the first batch. With `flatten`, images become vectors at the end.
     """
+    return _rescale(event_shape, bounds, alpha, normalize, center, dtype) + (
+        [tfb.Reshape(event_shape, [math.prod(event_shape)])]
+        if flatten and len(event_shape) == 3
+        else []
+    )
+
+
+def _rescale(event_shape, bounds, alpha, normalize, center, dtype):
     if normalize and (bounds is not None or alpha is not None):
         raise ValueError("normalize=True is for data without bounds and alpha.")
     if normalize:

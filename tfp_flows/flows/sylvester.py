@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 
 from tfp_flows.bijectors import Permutation, Sylvester
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.planar import lemma_layers, vector_size
+from tfp_flows.flows.planar import lemma_layers
 from tfp_flows.flows.ready import (
     assemble,
     layer_seeds,
@@ -50,7 +51,7 @@ def sylvester(
     (amortised inference). Between triangular layers the dimensions are reversed.
 
     Args:
-      event_shape: `(D,)`.
+      event_shape: `(D,)` or `(H, W, C)`; images are flattened.
       layers: number of Sylvester layers.
       columns: hidden units of each, at most D; by default D, but no more than 32.
         `"triangular"` has D.
@@ -79,15 +80,17 @@ def sylvester(
       A `Flow` over `event_shape`; densities are those of the data as given.
 
     Raises:
-      ValueError: on images, another `direction`, `form` or `activation`, or `columns`
+      ValueError: on another `direction`, `form` or `activation`, or `columns`
         or `reflections` out of range.
     """
     next_seed = layer_seeds(seed)
-    size = vector_size(event_shape, "sylvester")
+    size = math.prod(event_shape)
     context, encoder = resolve_context(
         context_shape, num_classes, dtype, context_encoder
     )
-    members = preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype)
+    members = preprocess(
+        event_shape, bounds, alpha, normalize, 0.5, dtype, flatten=True
+    )
     if columns is None and form != "triangular":
         columns = min(size, 32)
     shape = {"columns": columns, "form": form, "reflections": reflections}

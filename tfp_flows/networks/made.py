@@ -96,8 +96,7 @@ class MADE(Network):
         self._degrees = [_degrees(width, lowest, self.event_size) for width in widths]
         columns = [*self._degrees, np.tile(rank - 1, self.num_parameters)]
         self._masks = [
-            columns[i] >= seen[:, None]
-            for i, seen in enumerate([rank, *self._degrees])
+            columns[i] >= seen[:, None] for i, seen in enumerate([rank, *self._degrees])
         ]
         names = [*(f"hidden_{i}" for i in range(len(widths))), "output"]
         if self.residual:
@@ -324,14 +323,14 @@ def _order(order, size: int, seed: int | None) -> np.ndarray:
 
 
 def _degrees(width: int, lowest: int, size: int) -> np.ndarray:
-    """Degrees of a hidden layer, ascending and evenly spread over lowest .. size - 1."""
+    """Degrees of a hidden layer, evenly spread over lowest .. size - 1."""
     count = max(size - lowest, 1)
     # Rounding up lets a narrow layer see everything before the last entry.
     return np.ceil(np.arange(1, width + 1) * count / width).astype(int) + lowest - 1
 
 
 def _blocks(degrees: np.ndarray, size: int) -> np.ndarray:
-    """Units of each degree 0 .. size - 1, `[size, most]`, with -1 where there is none."""
+    """Units of each degree, `[size, most]`, with -1 where there is none."""
     counts = np.bincount(degrees, minlength=size)
     blocks = np.full((size, counts.max()), -1)
     for degree, count in enumerate(counts):

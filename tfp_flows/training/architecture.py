@@ -9,9 +9,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.coupling import Coupling
-from tfp_flows.bijectors.permutation import Permutation
-
 __all__ = ["ArchitectureMismatch", "ArchitectureState", "check", "describe"]
 
 tfb = tfp.bijectors
@@ -43,11 +40,7 @@ def describe(distribution: tfd.Distribution) -> list[str]:
         if isinstance(module, tfb.Bijector):
             line += f" {module.forward_min_event_ndims}"
             line += f" {getattr(module, '_input_event_shape', None)}"
-        if isinstance(module, Coupling):
-            mask = hashlib.sha256(np.packbits(module.mask)).hexdigest()[:16]
-            line += f" {module.transformer!r} mask {mask}"
-        if isinstance(module, Permutation) and not module.variables:
-            line += f" permutation {module.permutation.tolist()}"
+            line += getattr(module, "_structure", "")
         lines.append(line + _constants(module))
     lines += [f"variable {v.shape} {v.dtype.name}" for v in distribution.variables]
     return lines

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import JointBijector
 from tfp_flows.bijectors.chain import initialize as initialize_bijector
+from tfp_flows.distributions import VariationalDequantization
 
 __all__ = ["initialize", "needs_initialization"]
 
@@ -28,7 +29,8 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
 
     Args:
       flow: a `Flow`, or another TFP distribution with a `bijector`.
-      batch: data `[*batch, *event_shape]`.
+      batch: data `[*batch, *event_shape]`; a `VariationalDequantization` adds its
+        noise first.
       context: `[*batch, *context_shape]` for a flow with a context.
 
     Returns:
@@ -41,6 +43,8 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
     batch = tf.convert_to_tensor(batch)
     if batch.dtype != flow.dtype:
         batch = tf.cast(batch, flow.dtype)
+    if isinstance(flow, VariationalDequantization):
+        batch, _ = flow.dequantize(batch)
     if hasattr(flow, "_keywords"):
         keywords = flow._keywords(keywords)
     if isinstance(flow.bijector, JointBijector):

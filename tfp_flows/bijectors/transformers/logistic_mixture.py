@@ -90,7 +90,20 @@ def _log_odds(x, log_weights, means, log_scales):
     """`logit F(x)` and the logarithm of its derivative."""
     u = (x[..., None, :] - means) * tf.exp(-log_scales)
     below, above = tf.math.log_sigmoid(u), tf.math.log_sigmoid(-u)
-    log_f = tf.reduce_logsumexp(log_weights + below, -2)
-    log_1_f = tf.reduce_logsumexp(log_weights + above, -2)
-    log_density = tf.reduce_logsumexp(log_weights + below + above - log_scales, -2)
-    return log_f - log_1_f, log_density - log_f - log_1_f
+    share_below, log_f = _normalize(log_weights + below)
+    share_above, log_1_f = _normalize(log_weights + above)
+    # d log F/dx - d log(1 - F)/dx, both of positive terms, none as large as log F.
+    slopes = tf.concat([share_below + above, share_above + below], -2)
+    log_slope = tf.reduce_logsumexp(
+        slopes - tf.concat([log_scales, log_scales], -2), -2
+    )
+    return log_f - log_1_f, log_slope
+
+
+def _normalize(terms):
+    """Logarithms of terms: as shares of their sum, and of the sum."""
+    # The largest is subtracted first, so that shares stay exact where all are large.
+    largest = tf.stop_gradient(tf.reduce_max(terms, -2, keepdims=True))
+    shares = terms - largest
+    log_sum = tf.math.log(tf.reduce_sum(tf.exp(shares), -2, keepdims=True))
+    return shares - log_sum, tf.squeeze(largest + log_sum, -2)

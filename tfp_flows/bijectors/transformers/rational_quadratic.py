@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 __all__ = ["RationalQuadratic"]
@@ -79,8 +78,9 @@ class RationalQuadratic:
         x = self._wrap(x)
         inside, safe = self._inside(x)
         x_k, w, y_k, h, left, right = _bin(safe, knots[0], *knots)
-        y, log_det = _evaluate((safe - x_k) / w, w, h, left, right)
-        y = tf.where(inside, y_k + y, x)
+        t = (safe - x_k) / w
+        share, log_det = _evaluate(t, 1 - t, h / w, left, right)
+        y = tf.where(inside, y_k + h * share, x)
         return self._wrap(y + phase), tf.where(inside, log_det, 0.0)
 
     def inverse_and_log_det(self, y, parameters):
@@ -88,8 +88,8 @@ class RationalQuadratic:
         y = self._wrap(y - phase)
         inside, safe = self._inside(y)
         x_k, w, y_k, h, left, right = _bin(safe, knots[1], *knots)
-        t = _solve((safe - y_k) / h, h / w, left, right)
-        _, log_det = _evaluate(t, w, h, left, right)
+        t, rest = _solve((safe - y_k) / h, h / w, left, right)
+        _, log_det = _evaluate(t, rest, h / w, left, right)
         x = tf.where(inside, x_k + t * w, y)
         return x, tf.where(inside, -log_det, 0.0)
 
@@ -101,8 +101,8 @@ class RationalQuadratic:
     def _wrap(self, x):
         if not self.circular:
             return x
-        turns = tf.floor((x + self.bound) / (2 * self.bound))
-        return x - 2 * self.bound * tf.stop_gradient(turns)
+        # The remainder is exact, and so never outside the bound, however large x is.
+        return tf.math.floormod(x + self.bound, 2 * self.bound) - self.bound
 
     def _knots(self, parameters):
         """`x_k`, `y_k` and slopes `[..., K + 1, n]`, and the phase."""
@@ -155,28 +155,28 @@ def _bin(value, positions, *knots):
     return left_x, right_x - left_x, left_y, right_y - left_y, left, right
 
 
-def _evaluate(t, w, h, left, right):
-    """Height above the bin's left end, and log-slope, at `t` in [0, 1]."""
-    s = h / w
-    both = t * (1 - t)
-    # s + (left + right - 2 s) t (1 - t), as a sum of positive terms.
-    denominator = s * (1 - 2 * both) + (left + right) * both
-    y = h * (s * t * t + left * both) / denominator
-    slope = right * t * t + 2 * s * both + left * tf.square(1 - t)
-    log_det = tf.math.log(slope) + 2 * (tf.math.log(s) - tf.math.log(denominator))
-    return y, log_det
+def _evaluate(t, rest, s, left, right):
+    """Share of the bin's height climbed, and log-slope, at `t` = 1 - `rest`."""
+    # Slopes relative to the bin's own: all terms are positive, and nothing cancels.
+    left, right = left / s, right / s
+    both, squares = t * rest, tf.square(t) + tf.square(rest)
+    q = squares + (left + right) * both
+    slope = right * tf.square(t) + 2 * both + left * tf.square(rest)
+    share = (tf.square(t) + left * both) / q
+    return share, tf.math.log(s) + tf.math.log(slope) - 2 * tf.math.log(q)
 
 
 def _solve(u, s, left, right):
-    """The `t` in [0, 1] at which the curve has climbed a share `u` of its bin."""
-    curve = left + right - 2 * s
-    a = (s - left) + u * curve
-    b = left - u * curve
-    c = -s * u
-    root = tf.sqrt(tf.maximum(b * b - 4 * a * c, np.finfo(u.dtype.name).tiny))
-    # Of the two forms of the solution, the one in which nothing cancels. Where b is
-    # negative, a exceeds s.
-    falling = b < 0
-    numerator = tf.where(falling, root - b, 2 * c)
-    denominator = tf.where(falling, 2 * tf.where(falling, a, 1.0), -b - root)
-    return tf.clip_by_value(numerator / denominator, 0.0, 1.0)
+    r"""The `t` in [0, 1] at which the curve has climbed a share `u`, and 1 - `t`.
+
+    In the quadratic $a t^2 + b t + c = 0$, slopes relative to $s$ make $a = 1 - b$ and
+    $c = -u$, so that $b^2 - 4ac = (b - 2u)^2 + 4u (1 - u)$, where nothing cancels, and
+    $t : (1 - t) = 2u : m$ with $m = b - 2u + \sqrt{b^2 - 4ac}$.
+    """
+    d = (left * (1 - u) - right * u) / s
+    product = 4 * u * (1 - u)
+    # A compiler may round `u` to just outside [0, 1].
+    root = tf.sqrt(tf.square(d) + tf.maximum(product, 0.0))
+    sum_ = root + tf.abs(d)
+    m = tf.where(d > 0, sum_, product / sum_)
+    return 2 * u / (2 * u + m), m / (2 * u + m)

@@ -1,0 +1,74 @@
+"""What is particular to neural spline flows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.flows.conftest import perturb
+from tfp_flows import flows
+
+SMALL = {"width": 4, "depth": 1, "bins": 4, "seed": 0}
+
+
+@pytest.mark.parametrize("linear", ["plu", "qr", "permutation"])
+@pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
+@pytest.mark.parametrize("size", [2, 5])
+def test_two_transforms_change_every_entry(kind, linear, size):
+    x = tf.random.stateless_uniform((20, size), (0, 1), -1, 1)
+    for seed in range(5):
+        flow = flows.neural_spline_flow(
+            (size,), kind=kind, linear=linear, transforms=2, **{**SMALL, "seed": seed}
+        )
+        perturb(flow, 0.5)
+        z = flow.encode(x).numpy()
+        copies = np.abs(z[:, :, None] - x[:, None]).max(0) < 1e-6
+        assert not copies.any()
+
+
+def test_a_single_entry():
+    flow = flows.neural_spline_flow((1,), kind="autoregressive", **SMALL)
+    perturb(flow, 0.5)
+    grid = tf.constant(np.linspace(-8, 8, 20_001)[:, None], "float32")
+    mass = np.mean(np.exp(flow.log_prob(grid))) * 16
+    assert abs(mass - 1) < 1e-3
+    with pytest.raises(ValueError, match="two or more features"):
+        flows.neural_spline_flow((1,), **SMALL)
+
+
+def test_linear_where_the_splines_end():
+    """Beyond the bound of all splines, the flow is its linear layers."""
+    flow = flows.neural_spline_flow(
+        (2,), linear="permutation", transforms=2, bound=1.5, dtype="float64", **SMALL
+    )
+    perturb(flow, 0.5)
+    x = tf.constant([[1e6, -1e6], [2.0, 3.0]], tf.float64)
+    np.testing.assert_array_equal(np.sort(flow.encode(x)), np.sort(x))
+    inside = tf.constant([[1.0, 0.3]], tf.float64)
+    assert np.abs(np.sort(flow.encode(inside)) - np.sort(inside)).min() > 1e-3
+
+
+def test_parameters_and_bins():
+    """Durkan et al. 2019, section 3.1: 3K - 1 numbers for each entry."""
+    flow = flows.neural_spline_flow(
+        (4,), transforms=1, linear="permutation", width=8, depth=1, bins=5
+    )
+    network = (2 * 8 + 8) + 2 * (8 * 8 + 8) + (8 + 1) * 2 * (3 * 5 - 1)
+    assert sum(v.shape.num_elements() for v in flow.trainable_variables) == network
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "spline"}, '"coupling" or "autoregressive", got \'spline\''),
+        ({"linear": "lu"}, '"plu", "qr" or "permutation", got \'lu\''),
+        ({"transforms": 0}, "transforms must be at least 1, got 0"),
+        ({"depth": 0}, "depth must be at least 1, got 0"),
+        ({"bins": 1}, "bins must be at least 2, got 1"),
+        ({"bound": -1.0}, "bound must be positive"),
+    ],
+)
+def test_errors(options, words):
+    with pytest.raises(ValueError, match=words):
+        flows.neural_spline_flow((3,), **{**SMALL, **options})
