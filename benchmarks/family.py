@@ -4,8 +4,8 @@
 
 trains what `benchmarks/results` does not hold yet and writes `toys.md`, `digits.md`,
 `toys.json`, `digits.json` and `toys.png` there. Each result is that of `tfp-flows
-train` with the settings of `tfp_flows.recipes`; on the toys all flows train for the
-same number of steps. Delete a line of a .json to have it measured again. First calls
+train` with the settings of `tfp_flows.recipes`, but for the number of steps, which is
+the same for all flows of a table. Delete a line of a .json to have it measured again. First calls
 are those of a flow that was just built, on the batch of its training.
 """
 
@@ -32,15 +32,17 @@ TABLES = {
     "toys": (list(datasets.TOYS), [f for f in FLOWS if f != "glow"]),
     "digits": (["digits"], FLOWS),
 }
-# All toys take as many steps, whatever suits them alone.
-TOYS = {"epochs": 40, "batch_size": 256}
+# All flows take as many steps, whatever suits each alone.
+STEPS = {
+    "toys": {"epochs": 40, "batch_size": 256},
+    "digits": {"epochs": 30, "batch_size": 64},
+}
 GRID = 160
 
 
 def settings_of(data: str, flow: str, epochs: int | None) -> runs.Settings:
     options = recipe(data, flow)
-    if data in datasets.TOYS:
-        options.update(TOYS)
+    options.update(STEPS["toys" if data in datasets.TOYS else data])
     if epochs:
         options["epochs"] = epochs
     fields = {f.name for f in dataclasses.fields(runs.Settings)}
@@ -180,7 +182,7 @@ def table(lines: list[dict], data: list[str], names: list[str]) -> str:
             continue
 
         def mean(key, own=own):
-            return float(np.mean([line[key] for line in own]))
+            return float(np.mean([line[key] for line in own if key in line]))
 
         cells = [f"{own[0]['parameters']:,}"]
         if len(data) == 1:

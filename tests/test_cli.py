@@ -24,6 +24,7 @@ import pytest
 
 import tfp_flows
 from tfp_flows import cli, datasets, runs
+from tfp_flows.recipes import recipe
 
 ROOT = Path(__file__).parent.parent
 TINY = {"glow": ["--levels", 1, "--steps", 1, "--width", 4]}
@@ -161,23 +162,21 @@ def test_defaults_suit_the_data(asked):
     settings, directory, options = asked("digits", "--flow", "glow")
     assert directory == Path("runs/digits-glow")
     assert options == {"resume": False, "overwrite": False}
-    recipe = cli._DIGITS["glow"]
-    assert settings.epochs == recipe["epochs"] and settings.learning_rate == 1e-3
-    assert settings.flow_options == {
-        k: recipe[k] for k in ("steps", "width", "alpha") if k in recipe
-    }
+    suited = recipe("digits", "glow")
+    assert settings.epochs == suited["epochs"] and settings.learning_rate == 1e-3
+    assert settings.flow_options == {k: suited[k] for k in ("steps", "width", "alpha")}
     settings, directory, _ = asked("some/table.csv", "--flow", "real_nvp")
     assert directory == Path("runs/table-real_nvp")
-    assert settings.flow_options == {"width": cli._VECTORS["real_nvp"]["width"]}
+    assert settings.flow_options == {"width": recipe("moons", "real_nvp")["width"]}
     settings, _, _ = asked("mnist", "--flow", "nice")
-    assert settings.batch_size == cli._IMAGES["nice"]["batch_size"]
+    assert settings.batch_size == recipe("mnist", "nice")["batch_size"]
     # The paper's architecture is the flow's own default.
     assert settings.flow_options == {}
     settings, _, _ = asked("digits", "--flow", "glow", "--alpha", "0")
     assert settings.flow_options["alpha"] is None
     # A file may hold data without bounds.
     settings, _, _ = asked("x.NPZ", "--flow", "glow")
-    assert settings.epochs == cli._IMAGES["glow"]["epochs"]
+    assert settings.epochs == recipe("mnist", "glow")["epochs"]
     assert "alpha" not in settings.flow_options
 
 
@@ -785,7 +784,7 @@ IMAGES = np.zeros((64, 6, 7, 1), np.uint8)
         ),
         ({"x": vectors()[:, 0]}, "nice", r"got shape \[64\]"),
         ({"x": np.zeros((64, 2, 2))}, "nice", r"got shape \[64, 2, 2\]"),
-        ({"x": vectors(size=1)}, "real_nvp", "two features or more"),
+        ({"x": vectors(size=1)}, "real_nvp", "two or more features"),
         ({"x": vectors().astype(int)}, "nice", "dtype int64"),
         ({"x": vectors().astype(object)}, "nice", "not a readable .npz"),
         ({"x": IMAGES}, "glow", "width divisible by 2, got 7"),

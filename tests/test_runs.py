@@ -558,3 +558,40 @@ def test_versions():
     assert found["keras"] == keras.__version__
     assert found["tfp_flows"] == tfp_flows.__version__
     assert found["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize(
+    ("flow", "options"),
+    [
+        (
+            "flow_plus_plus",
+            {
+                "dequantization": "variational",
+                "couplings": 1,
+                "components": 1,
+                "blocks": 1,
+                "heads": 0,
+                "noise_couplings": 1,
+                "noise_blocks": 1,
+            },
+        ),
+        ("residual_flow", {"blocks": 1, "log_det": "roulette"}),
+    ],
+)
+def test_estimated_densities_are_averaged(tmp_path, flow, options):
+    """Their report says how far off the estimate is, and repeats itself."""
+    settings = runs.Settings(
+        "digits", flow, {"width": 4, **options}, epochs=1, batch_size=512
+    )
+    training = runs.Training(settings, tmp_path / "run")
+    results = training.run(verbose=0)["results"]
+    again = runs.evaluate(training.model, training.source, "test", settings)
+    assert again == results
+    if flow == "residual_flow":
+        assert 0 < results["estimator_standard_error"] < results["standard_error"]
+        assert "log_likelihood_unit" in results
+    else:
+        # Probabilities of integers: none is above 1, nor is there another unit.
+        assert results["log_likelihood"] < 0
+        assert "log_likelihood_unit" not in results
+    assert results["bits_per_dim"] < 8

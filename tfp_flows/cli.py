@@ -61,7 +61,7 @@ _FLOW_OPTIONS = {
 _EXAMPLES = """\
 examples:
   tfp-flows train digits --flow glow
-  tfp-flows train moons --flow real_nvp --output runs/moons
+  tfp-flows train moons --flow neural_spline_flow --output runs/moons
   tfp-flows train mnist --flow nice --epochs 1500 --data-dir ~/tensorflow_datasets
   tfp-flows train images.npz --flow glow --conditional --steps 16 --width 128
   tfp-flows train digits --flow glow --resume

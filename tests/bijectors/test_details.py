@@ -379,6 +379,8 @@ def test_squeeze_over_drawn_shapes(factor, height, width, channels):
         (lambda: B.Squeeze(2).inverse(tf.zeros([4, 4, 6])), "channels must be"),
         (lambda: B.Logit(0.5), "alpha"),
         (lambda: B.Logit(0.1, 1.0, 0.0), "low"),
+        (lambda: B.Logit(0.1).inverse([0.5, 1.2]), r"\(-0.125, 1.125\).*0.5 to 1.2"),
+        (lambda: B.Logit(0.1, 0, 8).inverse([-2.0]), r"\(-1, 9\).*-2 to -2"),
         (lambda: B.Affine("softplus"), "scale"),
         (lambda: B.Affine("exp", clamp=0.0), "clamp"),
         (lambda: B.Scaling(), "event_shape or log_scale"),

@@ -116,13 +116,15 @@ def test_every_variable_learns(arguments):
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_fit_save_and_load(tmp_path, jit):
+    # Noise is drawn anew in every step.
+    keras.utils.set_random_seed(0)
     flow = build(VECTOR, noise_couplings=1)
     model = tfp_flows.FlowModel(flow)
     model.compile(keras.optimizers.Adam(0.01), jit_compile=jit)
     # Two of the eight integers for each entry: log 2 nats each, once known.
     x = 3 * (integers((3,), 512) % 2)
     history = model.fit(x, batch_size=32, epochs=12, verbose=0).history
-    assert 3 * np.log(2) - 0.1 < history["nll"][-1] < history["nll"][0] - 1.0
+    assert 3 * np.log(2) - 0.1 < history["nll"][-1] < history["nll"][0] - 0.5
     np.testing.assert_allclose(
         history["bits_per_dim"], np.divide(history["nll"], 3 * np.log(2)), rtol=1e-5
     )

@@ -77,6 +77,10 @@ class Chain(JointBijector):
     def keywords(self):
         return frozenset().union(*(keywords_of(b) for b in self._bijectors))
 
+    @property
+    def domain(self):
+        return getattr(self._bijectors[0], "domain", None) if self._bijectors else None
+
     def _forward_event_shape(self, input_shape):
         if self._input_event_shape is not None:
             return super()._forward_event_shape(input_shape)

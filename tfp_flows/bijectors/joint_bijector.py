@@ -168,6 +168,11 @@ class JointBijector(tfb.Bijector):
             return self._evaluate(y, False, keywords)
 
     @property
+    def domain(self) -> tuple[float, float] | None:
+        """The interval that data must lie in, or `None` for the real line."""
+        return None
+
+    @property
     def needs_initialization(self) -> bool:
         """Whether this bijector still waits for a batch of data, see `initialize`."""
         return False

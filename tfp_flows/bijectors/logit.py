@@ -32,7 +32,8 @@ class Logit(JointBijector):
       name: name of the bijector.
 
     Raises:
-      ValueError: if `alpha` is outside (0, 0.5) or `low` is not below `high`.
+      ValueError: if `alpha` is outside (0, 0.5) or `low` is not below `high`; in eager
+        mode also on data outside the `domain`, which give NaN inside a function.
     """
 
     def __init__(
@@ -51,6 +52,11 @@ class Logit(JointBijector):
         self._log_slope = math.log((1 - 2 * alpha) / (high - low))
         super().__init__(forward_min_event_ndims=0, parameters=parameters, name=name)
 
+    @property
+    def domain(self):
+        margin = self._alpha * (self._high - self._low) / (1 - 2 * self._alpha)
+        return self._low - margin, self._high + margin
+
     def _forward_and_log_det(self, x):
         u = (tf.sigmoid(x) - self._alpha) / (1 - 2 * self._alpha)
         y = self._low + (self._high - self._low) * u
@@ -58,7 +64,20 @@ class Logit(JointBijector):
         return y, -tf.nn.softplus(x) - tf.nn.softplus(-x) - self._log_slope
 
     def _inverse_and_log_det(self, y):
+        if tf.executing_eagerly():
+            self._check_domain(y)
         u = (y - self._low) / (self._high - self._low)
         p = self._alpha + (1 - 2 * self._alpha) * u
         log_p, log_q = tf.math.log(p), tf.math.log1p(-p)
         return log_p - log_q, self._log_slope - log_p - log_q
+
+    def _check_domain(self, y):
+        low, high = self.domain
+        # Far samples round to the ends.
+        slack = 1e-6 * (high - low)
+        outside = (y < low - slack) | (y > high + slack)
+        if tf.reduce_any(outside):
+            raise ValueError(
+                f"{self.name}: y must lie in ({low:.6g}, {high:.6g}), got values from "
+                f"{float(tf.reduce_min(y)):.6g} to {float(tf.reduce_max(y)):.6g}."
+            )

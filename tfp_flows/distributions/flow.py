@@ -174,6 +174,11 @@ class Flow(_TransformedDistribution):
         return frozenset(context | self.bijector.keywords | of_base)
 
     @property
+    def domain(self) -> tuple[float, float] | None:
+        """The interval that data must lie in, or `None` for the real line."""
+        return self.bijector.domain
+
+    @property
     def config(self) -> dict[str, Any] | None:
         """What `tfp_flows.flows.from_config` builds this flow from, if it can."""
         return self._config

@@ -141,6 +141,11 @@ class VariationalDequantization(tfd.Distribution):
         return self._flow.keywords | {"samples", "seed"}
 
     @property
+    def domain(self) -> tuple[float, float]:
+        """The interval that data must lie in."""
+        return 0.0, float(self._levels)
+
+    @property
     def config(self) -> dict[str, Any] | None:
         """What `tfp_flows.flows.from_config` builds this from, if it can."""
         return self._config

@@ -291,7 +291,16 @@ class FlowModel(keras.Model):
             check = getattr(getattr(self.flow, "_context_encoder", None), "check", None)
             if check is not None:
                 check(tf.convert_to_tensor(context))
-        _check_finite("x", np.asarray(x))
+        x = np.asarray(x)
+        _check_finite("x", x)
+        domain = getattr(self.flow, "domain", None)
+        if domain is not None and x.size:
+            low, high = domain
+            if x.min() < low or x.max() > high:
+                raise ValueError(
+                    f"x must lie in [{low:.6g}, {high:.6g}], the domain of the flow's "
+                    f"first bijector; got values from {x.min():.6g} to {x.max():.6g}."
+                )
 
     # Saving.
 
