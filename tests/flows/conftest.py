@@ -1,4 +1,4 @@
-"""Small instances of the ready flows, and helpers to look at them."""
+"""Small instances of the ready flows and what looks at them."""
 
 from __future__ import annotations
 
