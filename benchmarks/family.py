@@ -111,14 +111,20 @@ def on_grid(log_prob) -> np.ndarray:
 
 
 def draw(toys: list[str], names: list[str], path: Path) -> None:
-    """Densities: a row for each toy, the truth first."""
-    columns = ["truth", *names]
+    """Data and densities: a row for each toy, its points and the truth first."""
+    columns = ["data", "truth", *names]
     figure = Figure((1.25 * len(columns), 1.32 * len(toys)), dpi=110)
     axes = figure.subplots(len(toys), len(columns), squeeze=False)
     for row, toy in zip(axes, toys, strict=True):
         truth = on_grid(datasets.TOYS[toy].log_prob)
         top = np.quantile(truth[truth > 1e-4], 0.98)
         for axis, name in zip(row, columns, strict=True):
+            axis.set(xticks=[], yticks=[], aspect="equal")
+            if name == "data":
+                points = datasets.TOYS[toy].sample(4000, 0)
+                axis.scatter(*points.T, s=0.4, c="black", linewidths=0)
+                axis.set(xlim=(-4, 4), ylim=(-4, 4))
+                continue
             file = RESULTS / "densities" / f"{toy}-{name}.npy"
             if name == "truth":
                 shown = truth
@@ -128,7 +134,6 @@ def draw(toys: list[str], names: list[str], path: Path) -> None:
                 axis.axis("off")
                 continue
             axis.imshow(shown, origin="lower", cmap="magma", vmin=0, vmax=top)
-            axis.set(xticks=[], yticks=[])
     for axis, name in zip(axes[0], columns, strict=True):
         axis.set_title(name.replace("_", " "), fontsize=8)
     for axis, toy in zip(axes[:, 0], toys, strict=True):

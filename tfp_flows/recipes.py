@@ -15,7 +15,12 @@ _VECTORS = {
     "planar": {"epochs": 60, "layers": 32, "learning_rate": 5e-3},
     "radial": {"epochs": 60, "layers": 32, "learning_rate": 5e-3},
     "sylvester": {"epochs": 60, "layers": 16, "learning_rate": 5e-3},
-    "residual_flow": {"epochs": 60, "blocks": 6, "width": 64},
+    "residual_flow": {
+        "epochs": 60,
+        "blocks": 6,
+        "width": 64,
+        "learning_rate": 5e-3,
+    },
     "maf": {"epochs": 60, "transforms": 8, "width": 64, "learning_rate": 2e-3},
     "iaf": {"epochs": 60, "width": 64, "learning_rate": 2e-3},
     "neural_spline_flow": {"epochs": 40, "transforms": 4, "width": 64},
