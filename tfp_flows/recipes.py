@@ -33,7 +33,12 @@ _DIGITS = {
     "planar": {"epochs": 60, "layers": 32, "learning_rate": 5e-3},
     "radial": {"epochs": 60, "layers": 32, "learning_rate": 5e-3},
     "sylvester": {"epochs": 60, "layers": 8, "columns": 32, "learning_rate": 5e-3},
-    "residual_flow": {"epochs": 30, "width": 32},
+    "residual_flow": {
+        "epochs": 30,
+        "blocks": 1,
+        "width": 32,
+        "learning_rate": 5e-3,
+    },
     "maf": {"epochs": 60, "width": 256},
     "iaf": {"epochs": 20, "transforms": 2, "width": 256},
     "neural_spline_flow": {"epochs": 40, "transforms": 4, "width": 128},

@@ -81,7 +81,7 @@ class ResidualFlow(JointBijector):
       probes: number of sign vectors $v$ for each example.
       evaluation_terms: as `terms`, when not training.
       tolerance: residual at which the inverse is found, relative to one plus the
-        largest entry: $\max_i |x_i' - x_i| / (1 + \max_i |x_i'|)$. 1e-6 in float32 and
+        largest entry: $\max_i |x_i' - x_i| / (1 + \max_i |x_i'|)$. 1e-5 in float32 and
         1e-12 in float64 by default.
       max_iterations: iterations after which the inverse is given up: an
         `ArithmeticError` in eager mode, NaN inside a compiled function.
