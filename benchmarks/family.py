@@ -27,7 +27,7 @@ from tfp_flows import datasets, flows, runs
 from tfp_flows.recipes import recipe
 
 RESULTS = Path(__file__).parent / "results"
-FLOWS = [name for name in flows.__all__ if name != "from_config"]
+FLOWS = list(flows.READY)
 TABLES = {
     "toys": (list(datasets.TOYS), [f for f in FLOWS if f != "glow"]),
     "digits": (["digits"], FLOWS),

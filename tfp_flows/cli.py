@@ -20,7 +20,7 @@ from tfp_flows.recipes import recipe
 
 __all__ = ["main"]
 
-FLOWS = tuple(name for name in flows.__all__ if name != "from_config")
+FLOWS = tuple(flows.READY)
 
 # Options of the flows, which are their keyword arguments.
 _FLOW_OPTIONS = {

@@ -18,6 +18,7 @@ from tfp_flows.bijectors.joint_bijector import (
     check_event_shape,
     sum_trailing,
 )
+from tfp_flows.bijectors.residual_flow import stateless_seed
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -410,10 +411,7 @@ def _deepcopy(value, memo):
 
 def _stateless(seed):
     """An integer seed as a stateless one, so that it always gives the same numbers."""
-    if isinstance(seed, (int, np.integer)):
-        seed = int(seed)
-        return tf.constant([seed >> 31, seed & 0x7FFFFFFF], tf.int32)
-    return seed
+    return stateless_seed(seed) if isinstance(seed, (int, np.integer)) else seed
 
 
 def _static(shape):

@@ -44,10 +44,13 @@ def from_config(config: Mapping[str, Any]) -> Flow:
     """
     arguments = dict(config)
     name = arguments.pop("flow", None)
-    known = {n: globals()[n] for n in __all__ if n != "from_config"}
-    if name not in known:
-        raise ValueError(f"config names the flow {name!r}; known: {sorted(known)}.")
+    if name not in READY:
+        raise ValueError(f"config names the flow {name!r}; known: {sorted(READY)}.")
     try:
-        return known[name](**arguments)
+        return READY[name](**arguments)
     except TypeError as error:
         raise ValueError(f"config of {name} is not understood: {error}") from error
+
+
+# All ready flows by name.
+READY = {name: globals()[name] for name in __all__ if name != "from_config"}

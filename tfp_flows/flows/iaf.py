@@ -88,7 +88,7 @@ def iaf(
     )
     members += autoregressive_layers(
         InverseAutoregressive,
-        lambda: Affine(scale, clamp),
+        Affine(scale, clamp),
         math.prod(event_shape),
         transforms=transforms,
         order=order,

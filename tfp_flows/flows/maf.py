@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import Affine, BatchNorm, MaskedAutoregressive
+from tfp_flows.bijectors import Affine, BatchNorm, MaskedAutoregressive, Transformer
 from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
+    check_counts,
     layer_seeds,
     preprocess,
     ready,
@@ -92,7 +93,7 @@ def maf(
     )
     members += autoregressive_layers(
         MaskedAutoregressive,
-        lambda: Affine(scale, clamp),
+        Affine(scale, clamp),
         math.prod(event_shape),
         transforms=transforms,
         order=order,
@@ -109,7 +110,7 @@ def maf(
 
 def autoregressive_layers(
     bijector: Callable[..., tfb.Bijector],
-    transformer: Callable[[], Any],
+    transformer: Transformer,
     size: int,
     *,
     transforms: int,
@@ -122,16 +123,14 @@ def autoregressive_layers(
     **network: Any,
 ) -> list[tfb.Bijector]:
     """Autoregressive transforms whose orders differ."""
-    for argument, value in (("transforms", transforms), ("depth", len(hidden))):
-        if value < 1:
-            raise ValueError(f"{argument} must be at least 1, got {value}.")
+    check_counts(transforms=transforms, depth=len(hidden))
     if order not in ("reverse", "random"):
         raise ValueError(f'order must be "reverse" or "random", got {order!r}.')
     layers = []
     for i in range(transforms):
         made = MADE(
             size,
-            transformer().num_parameters,
+            transformer.num_parameters,
             hidden,
             order=order if order == "random" else ("natural", "reverse")[i % 2],
             seed=next_seed(),
@@ -141,7 +140,7 @@ def autoregressive_layers(
         layers.append(
             bijector(
                 made,
-                transformer(),
+                transformer,
                 context_shape=context,
                 dtype=dtype,
                 name=f"autoregressive_{i}",

@@ -21,6 +21,7 @@ from tfp_flows.bijectors import (
 from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
+    check_counts,
     layer_seeds,
     preprocess,
     ready,
@@ -95,9 +96,7 @@ def neural_spline_flow(
       ValueError: if `transforms` or `depth` is not positive, on another `kind` or
         `linear`, or on bins that do not fit (see `RationalQuadratic`).
     """
-    for argument, value in (("transforms", transforms), ("depth", depth)):
-        if value < 1:
-            raise ValueError(f"{argument} must be at least 1, got {value}.")
+    check_counts(transforms=transforms, depth=depth)
     if kind not in ("coupling", "autoregressive"):
         raise ValueError(f'kind must be "coupling" or "autoregressive", got {kind!r}.')
     if linear not in ("plu", "qr", "permutation"):

@@ -13,6 +13,7 @@ from tfp_flows.bijectors import Planar
 from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
+    check_counts,
     layer_seeds,
     preprocess,
     ready,
@@ -115,8 +116,7 @@ def lemma_layers(
     **options: Any,
 ) -> list[tfb.Bijector]:
     """Layers whose parameters a network computes, if there is a context."""
-    if layers < 1:
-        raise ValueError(f"layers must be at least 1, got {layers}.")
+    check_counts(layers=layers)
     if direction not in ("density", "sampling"):
         raise ValueError(
             f'direction must be "density" or "sampling", got {direction!r}.'

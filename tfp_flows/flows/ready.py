@@ -23,6 +23,7 @@ tfb = tfp.bijectors
 __all__ = [
     "OneHot",
     "assemble",
+    "check_counts",
     "layer_seeds",
     "preprocess",
     "ready",
@@ -95,6 +96,13 @@ def check_event_shape(event_shape) -> tuple[int, ...]:
             f"{shape}."
         )
     return shape
+
+
+def check_counts(**counts: int) -> None:
+    """A ValueError that names the first argument below 1."""
+    for argument, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{argument} must be at least 1, got {value}.")
 
 
 def preprocess(

@@ -12,6 +12,7 @@ from tfp_flows.bijectors import ActNorm, ResidualFlow, Squeeze
 from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
+    check_counts,
     layer_seeds,
     preprocess,
     ready,
@@ -111,9 +112,7 @@ def residual_flow(
         raise ValueError("levels is for images; event_shape is a vector's.")
     blocks = (16 if is_image else 10) if blocks is None else blocks
     depth = (2 if is_image else 3) if depth is None else depth
-    for argument, value in (("blocks", blocks), ("depth", depth)):
-        if value < 1:
-            raise ValueError(f"{argument} must be at least 1, got {value}.")
+    check_counts(blocks=blocks, depth=depth)
 
     def network(channels):
         options = {
