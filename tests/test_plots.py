@@ -854,9 +854,37 @@ class TestFrames:
             plots.Frames(lambda: None, every=0)
 
 
+def shown(figure):
+    """Picture, text in its place and alternative text, as a notebook stores them."""
+    bundle, metadata = figure._repr_mimebundle_()
+    alt = metadata.get("image/png", {}).get("alt")
+    return base64.b64decode(bundle["image/png"]), bundle["text/plain"], alt
+
+
 def test_a_figure_shows_itself_in_a_notebook(path):
     figure = plots.images(np.zeros((1, 4, 4, 1)), path=path)
-    assert figure._repr_png_() == path.read_bytes()
+    assert shown(figure) == (path.read_bytes(), repr(figure), None)
+
+
+class TestDescribe:
+    def test_a_figure_is_stored_with_its_text(self, path):
+        figure = plots.images(np.zeros((1, 4, 4, 1)), path=path)
+        assert plots.describe(figure, "One black image.") is figure
+        alt = "One black image."
+        assert shown(figure) == (path.read_bytes(), alt, alt)
+
+    def test_a_figure_that_is_not_ours(self):
+        figure = matplotlib.figure.Figure()
+        assert shown(plots.describe(figure, "Nothing."))[1:] == ("Nothing.",) * 2
+
+    def test_an_animation(self):
+        animation = plots.animate([np.zeros((4, 4, 3), np.uint8)])
+        plots.describe(animation, 'x < y, or "less"')
+        assert 'alt="x &lt; y, or &quot;less&quot;"' in animation.to_html()
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="alt must say what there is to see"):
+            plots.describe(matplotlib.figure.Figure(), " ")
 
 
 def test_a_path_is_of_a_png_in_an_existing_folder(tmp_path):

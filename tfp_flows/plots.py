@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import html
 import io
 import math
 import os
@@ -31,6 +32,7 @@ __all__ = [
     "change_of_variables",
     "curves",
     "density",
+    "describe",
     "histogram",
     "history",
     "images",
@@ -731,7 +733,10 @@ class Animation:
       frames: pictures `[H, W, 3]`, bytes, of one size.
       fps: frames per second.
       gif: the file's bytes.
+      alt: what there is to see, see `describe`.
     """
+
+    alt = "animation"
 
     def __init__(self, frames: Sequence[np.ndarray], fps: float, hold: float):
         from PIL import Image
@@ -764,7 +769,8 @@ class Animation:
     def to_html(self) -> str:
         """An `<img>` element that holds the film itself."""
         data = base64.b64encode(self.gif).decode("ascii")
-        return f'<img src="data:image/gif;base64,{data}" alt="animation">'
+        alt = html.escape(self.alt)
+        return f'<img src="data:image/gif;base64,{data}" alt="{alt}">'
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -858,6 +864,28 @@ class Frames(keras.callbacks.Callback):
         return animate(self.frames, **options)
 
 
+def describe(picture: Figure | Animation, alt: str) -> Figure | Animation:
+    """Gives a picture a text for those who do not see it.
+
+    A notebook stores it with the picture, screen readers say it, and it stands in the
+    picture's place where that cannot be shown.
+
+    Args:
+      picture: a figure, also one of matplotlib's own, or an `Animation`.
+      alt: what there is to see.
+
+    Returns:
+      `picture` itself.
+
+    Raises:
+      ValueError: if `alt` is empty.
+    """
+    if not alt.strip():
+        raise ValueError("alt must say what there is to see; it is empty.")
+    picture.alt = alt
+    return picture if isinstance(picture, Animation) else _show(picture)
+
+
 # Figures and files.
 
 
@@ -879,13 +907,24 @@ def _trim(figure: Figure) -> None:
 
 
 def _finish(figure: Figure, path: str | os.PathLike | None) -> Figure:
-    # A Figure that pyplot does not know has no picture in a notebook otherwise.
-    figure._repr_png_ = functools.partial(_png, figure)
     if path is not None:
         if Path(path).suffix.lower() != ".png":
             raise ValueError(f"path must end in .png, got {os.fspath(path)!r}.")
         Path(path).write_bytes(_png(figure))
+    return _show(figure)
+
+
+def _show(figure: Figure) -> Figure:
+    """Gives a notebook the picture of a figure that pyplot may not know."""
+    figure._repr_mimebundle_ = functools.partial(_mime_bundle, figure)
     return figure
+
+
+def _mime_bundle(figure: Figure, include: Any = None, exclude: Any = None):
+    alt = getattr(figure, "alt", None)
+    data = base64.b64encode(_png(figure)).decode("ascii")
+    bundle = {"image/png": data, "text/plain": alt or repr(figure)}
+    return bundle, {"image/png": {"alt": alt}} if alt else {}
 
 
 def _png(figure: Figure) -> bytes:
