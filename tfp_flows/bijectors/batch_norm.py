@@ -48,6 +48,8 @@ class BatchNorm(JointBijector):
     """
 
     _has_training_mode = True
+    # The batch's statistics are not in what it is turned into.
+    _has_direct_inverse = False
 
     def __init__(
         self,
@@ -71,7 +73,8 @@ class BatchNorm(JointBijector):
         statistics = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
-            "aggregation": tf.VariableAggregation.MEAN,
+            # They are the same on all replicas: reading them needs no communication.
+            "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
         }
         add = self._add_variable
         self._moving_mean = add("moving_mean", zeros, **statistics)
@@ -122,10 +125,13 @@ class BatchNorm(JointBijector):
         mean, variance = tf.nn.moments(y, axes)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
-            mean_of = tf.distribute.ReduceOp.MEAN
-            square = variance + tf.square(mean)
-            mean, square = replica.all_reduce(mean_of, [mean, square])
-            variance = tf.nn.relu(square - tf.square(mean))
+            # Replicas may have different numbers of examples, and some none at all.
+            total = tf.distribute.ReduceOp.SUM
+            n = tf.cast(tf.reduce_prod(tf.shape(y)[:-1]), y.dtype)
+            n, sums = replica.all_reduce(total, [n, tf.reduce_sum(y, axes)])
+            mean = sums / n
+            squares = tf.reduce_sum(tf.math.squared_difference(y, mean), axes)
+            variance = replica.all_reduce(total, squares) / n
         self._batch_mean.assign(mean)
         self._batch_variance.assign(variance)
         for average, new in (

@@ -118,11 +118,34 @@ class Coupling(JointBijector):
     def _inverse_and_log_det(self, y, context=None):
         return self._couple(self._transformer.inverse_and_log_det, y, context)
 
+    @property
+    def _has_direct_inverse(self):
+        return getattr(self._transformer, "has_direct_inverse", True)
+
+    def _replay(self, result, forward, tape, context=None):
+        # The conditioner sees the same before and after: it need not run twice.
+        there = self._transformer.forward_and_log_det
+        back = self._transformer.inverse_and_log_det
+        if not forward:
+            there, back = back, there
+        kept, changed = self._partition.split(result)
+        tape.watch(kept)
+        parameters = self._parameters_of(kept, context)
+        with tape.stop_recording():
+            changed, _ = back(changed, parameters)
+        tape.watch(changed)
+        again, log_det = there(changed, parameters)
+        merge = self._partition.merge
+        log_det = self._partition.log_det(log_det)
+        return [kept, changed], lambda p: merge(*p), merge(kept, again), log_det
+
+    def _parameters_of(self, kept, context):
+        parameters = self._conditioner(kept, context)
+        return split_parameters(parameters, self._transformer.num_parameters)
+
     def _couple(self, transform, x, context):
         kept, changed = self._partition.split(x)
-        parameters = self._conditioner(kept, context)
-        parameters = split_parameters(parameters, self._transformer.num_parameters)
-        changed, log_det = transform(changed, parameters)
+        changed, log_det = transform(changed, self._parameters_of(kept, context))
         return self._partition.merge(kept, changed), self._partition.log_det(log_det)
 
 

@@ -36,6 +36,8 @@ class Amortized(JointBijector):
         other, or the conditioner returns another shape.
     """
 
+    _has_direct_inverse = False
+
     def __init__(
         self,
         size: int,

@@ -97,6 +97,10 @@ class Elementwise(JointBijector):
     def _structure(self):
         return f" {self._transformer!r}"
 
+    @property
+    def _has_direct_inverse(self):
+        return getattr(self._transformer, "has_direct_inverse", True)
+
     def _forward_and_log_det(self, x, context=None):
         return self._apply(self._transformer.forward_and_log_det, x, context)
 

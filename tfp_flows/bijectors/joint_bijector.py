@@ -111,6 +111,25 @@ class JointBijector(tfb.Bijector):
         """Adapts data-dependent parameters to the batch `y`; returns its inverse."""
         return self._inverse_and_log_det(y, **keywords)[0]
 
+    # Whether an inverse is one pass, exact up to rounding.
+    _has_direct_inverse = True
+
+    def _replay(self, result, forward, tape, **keywords):
+        """Rebuilds the value that `result` came from, and evaluates it on `tape`.
+
+        Returns:
+          `(parts, merge, result, log_det)`, where `parts` are tensors that the tape
+          watches and `merge(parts)` is the value; of the gradients of the parts,
+          `merge` makes that of the value.
+        """
+        there, back = self._forward_and_log_det, self._inverse_and_log_det
+        if not forward:
+            there, back = back, there
+        with tape.stop_recording():
+            value, _ = back(result, **keywords)
+        tape.watch(value)
+        return [value], lambda parts: parts[0], *there(value, **keywords)
+
     @property
     def _structure(self) -> str:
         """What the meaning of the variables depends on, beside numeric arguments."""

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import (
+from tfp_flows.bijectors.any_bijector import (
     common_context_shape,
     forward_and_log_det,
     initialize,
@@ -59,6 +59,9 @@ class MultiScale(JointBijector):
       ValueError: if a level does not fit the shape that reaches it, a level leaves a
         single channel, or the number of priors is off.
     """
+
+    # Its levels are chains of their own.
+    _recomputes_itself = True
 
     def __init__(
         self,

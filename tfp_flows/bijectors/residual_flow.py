@@ -17,6 +17,8 @@ from tfp_flows.bijectors.fixed_point import (
     iterate,
 )
 from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.recompute import recomputing
+from tfp_flows.bijectors.stateless import stateless_seed
 
 __all__ = ["ResidualFlow"]
 
@@ -100,6 +102,7 @@ class ResidualFlow(JointBijector):
     """
 
     _has_training_mode = True
+    _has_direct_inverse = False
 
     def __init__(
         self,
@@ -283,7 +286,8 @@ class ResidualFlow(JointBijector):
         network = self._conditioner.keras_layer
         if not hasattr(network, "bounded_weights"):
             return self._conditioner, [], contexts
-        weights = network.bounded_weights(bool(training))
+        # A second time the power iteration stays where it is.
+        weights = network.bounded_weights(bool(training) and not recomputing())
         flat = [tf.cast(w, self.dtype) for w in tf.nest.flatten(weights)]
 
         def g(x, *tensors):
@@ -323,15 +327,6 @@ class ResidualFlow(JointBijector):
         log_det = estimate(g, x_copies, v, of_terms, (*weights, *contexts_copies))
         log_det = tf.reshape(log_det, tf.stack([self._probes, tf.shape(x)[0]]))
         return g(x, *weights, *contexts), tf.reduce_mean(log_det, 0)
-
-
-def stateless_seed(seed) -> tf.Tensor:
-    """A stateless seed `[2]` of an integer, of such a seed, or of `None` (new)."""
-    if seed is None:
-        return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
-    if isinstance(seed, (int, np.integer)):
-        return tf.constant([int(seed) >> 31, int(seed) & 0x7FFFFFFF], tf.int32)
-    return tf.convert_to_tensor(seed)
 
 
 def mean_and_standard_error(

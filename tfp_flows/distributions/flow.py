@@ -18,7 +18,7 @@ from tfp_flows.bijectors.joint_bijector import (
     check_event_shape,
     sum_trailing,
 )
-from tfp_flows.bijectors.residual_flow import stateless_seed
+from tfp_flows.bijectors.stateless import stateless_seed
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

@@ -21,6 +21,7 @@ class Inverted:
     def __init__(self, transformer: Transformer):
         self.transformer = transformer
         self.num_parameters = transformer.num_parameters
+        self.has_direct_inverse = getattr(transformer, "has_direct_inverse", True)
 
     def forward_and_log_det(self, x, parameters):
         return self.transformer.inverse_and_log_det(x, parameters)

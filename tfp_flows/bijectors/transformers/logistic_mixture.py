@@ -46,6 +46,7 @@ class LogisticMixture:
         self.components = int(components)
         self.clamp, self.clamp_scale = float(clamp), float(clamp_scale)
         self.num_parameters = 3 * self.components + 2
+        self.has_direct_inverse = False
         spread = np.linspace(-1, 1, components) if components > 1 else np.zeros(1)
         self._spread = spread[:, None]
 

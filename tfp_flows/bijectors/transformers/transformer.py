@@ -15,6 +15,9 @@ class Transformer(Protocol):
     Both methods take a tensor `[..., n]` and unconstrained parameters `[...,
     num_parameters, n]`, and return the result and the elementwise $\log|dy/dx|$
     ($\log|dx/dy|$), both `[..., n]`. Parameters of zero give the identity, or nearly.
+
+    One whose inverse is found by iteration, in either direction, has an attribute
+    `has_direct_inverse = False`.
     """
 
     num_parameters: int

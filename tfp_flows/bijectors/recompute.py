@@ -1,0 +1,280 @@
+"""Gradients of a chain without its activations: inputs are rebuilt by the inverse."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow.python.eager import record
+
+from tfp_flows.bijectors.any_bijector import (
+    forward_and_log_det,
+    inverse_and_log_det,
+    keywords_of,
+    known_keywords,
+    over_events,
+)
+from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.stateless import stateless_seed
+
+tfb = tfp.bijectors
+
+__all__ = ["Step", "evaluate", "recomputing", "reconstruction_errors"]
+
+
+class Step(NamedTuple):
+    """One bijector's turn on the way through a chain."""
+
+    bijector: tfb.Bijector
+    forward: bool
+    event_ndims: int
+
+    def take(self, value, keywords):
+        """Result and log-determinant."""
+        function = forward_and_log_det if self.forward else inverse_and_log_det
+        return function(self.bijector, value, self.event_ndims, keywords)
+
+    def undo(self, result, keywords):
+        """The value that gave `result`."""
+        b = self.bijector
+        gained = b.inverse_min_event_ndims - b.forward_min_event_ndims
+        ndims = self.event_ndims + (gained if self.forward else -gained)
+        return Step(b, not self.forward, ndims).take(result, keywords)[0]
+
+    def replay(self, result, keywords, tape):
+        """As `JointBijector._replay`, of any bijector."""
+        b = self.bijector
+        if not isinstance(b, JointBijector):
+            with tape.stop_recording():
+                value = self.undo(result, keywords)
+            return self.record(value, keywords, tape)
+        parts, merge, result, log_det = b._replay(
+            result, self.forward, tape, **known_keywords(b, keywords)
+        )
+        minimum = (
+            b.forward_min_event_ndims if self.forward else b.inverse_min_event_ndims
+        )
+        extra = self.event_ndims - minimum
+        return (
+            parts,
+            merge,
+            result,
+            over_events(log_det, merge(parts), self.event_ndims, extra),
+        )
+
+    def record(self, value, keywords, tape):
+        """As `replay`, from the value itself."""
+        tape.watch(value)
+        return [value], lambda parts: parts[0], *self.take(value, keywords)
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether ordinary gradients go through it, which see to memory themselves."""
+        return getattr(self.bijector, "_recomputes_itself", False)
+
+    @property
+    def is_rebuilt(self) -> bool:
+        """Whether its input is its inverse of the output."""
+        if isinstance(self.bijector, JointBijector):
+            return self.bijector._has_direct_inverse
+        # TFP's inverse of what has a network may take a pass for each entry.
+        return not self.bijector.variables
+
+
+class _State(threading.local):
+    recomputing = False
+    errors = None
+
+
+_state = _State()
+
+
+def recomputing() -> bool:
+    """Whether a past evaluation is being repeated for its gradient.
+
+    What changes variables (moving averages, power iterations) must not do so again.
+    """
+    return _state.recomputing
+
+
+@contextlib.contextmanager
+def reconstruction_errors():
+    """Collects an error for each stretch of steps that is evaluated meanwhile.
+
+    It is the largest difference between an input and what the gradient would rebuild,
+    relative to one plus the input's largest entry.
+    """
+    before, _state.errors = _state.errors, []
+    try:
+        yield _state.errors
+    finally:
+        _state.errors = before
+
+
+def evaluate(
+    steps: list[Step],
+    value: tf.Tensor,
+    keywords: dict[str, Any],
+    checkpoint_every: int | None = None,
+):
+    r"""Value and log-determinant of `steps`, with a gradient that rebuilds inputs.
+
+    Nothing is kept between the steps. The gradient walks back from the result: each
+    step's input is rebuilt from its output, evaluated once more, differentiated, and
+    forgotten (Gomez et al. 2017, "The Reversible Residual Network", algorithm 1). The
+    input of a step whose inverse is no single pass is kept instead.
+
+    Args:
+      steps: in the order in which they are taken.
+      value: what the first step takes.
+      keywords: of all steps.
+      checkpoint_every: number of steps after which an input is kept, too.
+
+    Returns:
+      `(result, log_det)`.
+    """
+    total = tf.zeros([], value.dtype)
+    for alone, group in itertools.groupby(steps, lambda step: step.is_left_alone):
+        if alone:
+            for step in group:
+                value, log_det = step.take(value, keywords)
+                total += log_det
+        else:
+            walk = _Walk(list(group), keywords, checkpoint_every)
+            result, log_det = walk.evaluate(value)
+            if _state.errors is not None:
+                _state.errors += walk.errors(value)
+            value = result
+            total += log_det
+    return value, total
+
+
+class _Walk:
+    """Steps taken one after the other, without a trace, and the way back."""
+
+    def __init__(self, steps, keywords, checkpoint_every):
+        self.steps, self.keywords = steps, keywords
+        # Gradients reach those keywords that are arguments.
+        self.names = [
+            k for k, v in keywords.items() if tf.is_tensor(v) and v.dtype.is_floating
+        ]
+        self.kept = {
+            i
+            for i, step in enumerate(steps)
+            if not step.is_rebuilt
+            or (checkpoint_every and i and i % checkpoint_every == 0)
+        }
+
+    def evaluate(self, value):
+        @tf.custom_gradient
+        def forgetful(value, *tensors):
+            with record.stop_recording():
+                result, total, kept, given = self._there(value, tensors)
+
+            def gradient(d_result, d_total, variables=None):
+                d_inputs, d_variables = self._back(
+                    result, kept, given, tensors, d_result, d_total
+                )
+                if variables is None:
+                    return d_inputs
+                return d_inputs, [d_variables.get(v.ref()) for v in variables]
+
+            return (result, total), gradient
+
+        return forgetful(value, *(self.keywords[name] for name in self.names))
+
+    def errors(self, value):
+        """Of each stretch between inputs that are kept."""
+        found = []
+        rebuilt, _, kept, given = self._there(value, self._tensors(self.keywords))
+        for i, step in reversed(list(enumerate(self.steps))):
+            if step.is_rebuilt:
+                rebuilt = step.undo(rebuilt, given[i])
+                if i in kept or i == 0:
+                    found.append(_relative_error(rebuilt, kept.get(i, value)))
+            rebuilt = kept.get(i, rebuilt)
+        return found
+
+    def _tensors(self, keywords):
+        return [keywords[name] for name in self.names]
+
+    def _there(self, value, tensors):
+        """Result, log-determinant, inputs to keep, and the keywords of each step."""
+        keywords = {**self.keywords, **dict(zip(self.names, tensors, strict=True))}
+        total, kept, given = tf.zeros([], value.dtype), {}, []
+        for i, step in enumerate(self.steps):
+            if i in self.kept:
+                kept[i] = value
+            given.append(_with_seed(step.bijector, keywords))
+            value, log_det = step.take(value, given[i])
+            total += log_det
+        return value, total, kept, given
+
+    def _back(self, result, kept, given, tensors, d_result, d_total):
+        """Gradients of the value and of tensors, and of variables by reference."""
+        d_tensors, d_variables, done = [None] * len(tensors), {}, []
+        for i, step in reversed(list(enumerate(self.steps))):
+            # A step waits for the last: else all activations would be there at once.
+            with tf.control_dependencies(done), _repeating():
+                with tf.GradientTape() as tape:
+                    tape.watch(tensors)
+                    parts, merge, again, log_det = (
+                        step.record(kept[i], given[i], tape)
+                        if i in kept
+                        else step.replay(result, given[i], tape)
+                    )
+                    log_det += tf.zeros_like(d_total)
+                d_parts, d_given, d_own = tape.gradient(
+                    [again, log_det],
+                    [parts, tensors, tape.watched_variables()],
+                    output_gradients=[d_result, d_total],
+                )
+                d_parts = [
+                    tf.zeros_like(part) if d is None else d
+                    for part, d in zip(parts, d_parts, strict=True)
+                ]
+                result, d_result = merge(parts), merge(d_parts)
+                d_tensors = list(map(_add, d_tensors, d_given))
+                for variable, d in zip(tape.watched_variables(), d_own, strict=True):
+                    key = variable.ref()
+                    d_variables[key] = _add(d_variables.get(key), d)
+            done = [d_result, *(d for d in d_own if d is not None)]
+        return [d_result, *d_tensors], d_variables
+
+
+@contextlib.contextmanager
+def _repeating():
+    before, _state.recomputing = _state.recomputing, True
+    try:
+        yield
+    finally:
+        _state.recomputing = before
+
+
+def _with_seed(bijector, keywords):
+    """Keywords with a seed for what would otherwise draw anew when repeated."""
+    if (
+        "seed" in keywords_of(bijector)
+        and keywords.get("training")
+        and keywords.get("seed") is None
+    ):
+        return {**keywords, "seed": stateless_seed(None)}
+    return keywords
+
+
+def _add(a, b):
+    if a is None or b is None:
+        return b if a is None else a
+    return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
+
+
+def _relative_error(found, expected):
+    if not expected.shape.num_elements():
+        return tf.zeros([], expected.dtype)
+    return tf.reduce_max(tf.abs(found - expected)) / (
+        1 + tf.reduce_max(tf.abs(expected))
+    )
