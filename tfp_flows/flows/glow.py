@@ -21,6 +21,7 @@ from tfp_flows.distributions import Flow
 from tfp_flows.flows.ready import (
     assemble,
     layer_seeds,
+    network_dtype,
     preprocess,
     ready,
     resolve_context,
@@ -51,6 +52,8 @@ def glow(
     num_classes: int | None = None,
     context_encoder: keras.layers.Layer | None = None,
     context_mode: str = "concat",
+    conditioner_dtype: str | None = None,
+    recompute_gradients: bool = False,
     seed: int | None = None,
     dtype: Any = "float32",
 ) -> Flow:
@@ -90,6 +93,12 @@ def glow(
         through first, trained with the flow: a convolutional network for images, an
         `Embedding` for integer labels (`context_shape=()`).
       context_mode: how networks take the context, `"concat"` or `"film"`.
+      conditioner_dtype: `"bfloat16"` or `"float16"` for networks that compute in half
+        precision, with float32 variables, log-determinants and base; `"float32"` for
+        none. By default Keras's global policy if that is a mixed one.
+      recompute_gradients: whether gradients rebuild activations instead of keeping
+        them: memory does not grow with depth, a step takes about a third longer. See
+        `tfp_flows.bijectors.Chain`.
       seed: integer seed of the initial weights and rotations.
       dtype: `"float32"` or `"float64"`.
 
@@ -110,10 +119,11 @@ def glow(
     )
     levels = count_levels(event_shape, levels, squeezes_last=True)
     next_seed = layer_seeds(seed)
+    policy = network_dtype(dtype, conditioner_dtype)
 
     def network(outputs, kernels=(3, 1), mode=context_mode):
         return ConvNet(
-            outputs, width, kernels, seed=next_seed(), context_mode=mode, dtype=dtype
+            outputs, width, kernels, seed=next_seed(), context_mode=mode, dtype=policy
         )
 
     stages, priors, shape = [], [], tuple(event_shape)
@@ -143,7 +153,11 @@ def glow(
                     name=f"coupling_{level}_{step}",
                 ),
             ]
-        stages.append(Chain(layers, name=f"level_{level}"))
+        stages.append(
+            Chain(
+                layers, name=f"level_{level}", recompute_gradients=recompute_gradients
+            )
+        )
         if level < levels - 1:
             shape = (*shape[:2], shape[2] // 2)
             # A single convolution has no hidden layer for FiLM to modulate.
@@ -156,5 +170,12 @@ def glow(
         multiscale,
     ]
     return assemble(
-        members, event_shape, base, encoder, dtype, "glow", seed=next_seed()
+        members,
+        event_shape,
+        base,
+        encoder,
+        dtype,
+        "glow",
+        seed=next_seed(),
+        recompute_gradients=recompute_gradients,
     )

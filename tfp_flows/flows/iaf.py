@@ -41,6 +41,7 @@ def iaf(
     num_classes: int | None = None,
     context_encoder: keras.layers.Layer | None = None,
     context_mode: str = "concat",
+    recompute_gradients: bool = False,
     seed: int | None = None,
     dtype: Any = "float32",
 ) -> Flow:
@@ -70,6 +71,8 @@ def iaf(
       context_encoder: a Keras layer or model that contexts of `context_shape` go
         through first, trained with the flow.
       context_mode: how networks take the context, `"concat"` or `"film"`.
+      recompute_gradients: whether gradients compute activations again instead of
+        keeping them, all but the input of each layer. See `tfp_flows.bijectors.Chain`.
       seed: integer seed of the initial weights and orders.
       dtype: `"float32"` or `"float64"`.
 
@@ -100,4 +103,13 @@ def iaf(
         residual=residual,
         context_mode=context_mode,
     )
-    return assemble(members, event_shape, base, encoder, dtype, "iaf", seed=next_seed())
+    return assemble(
+        members,
+        event_shape,
+        base,
+        encoder,
+        dtype,
+        "iaf",
+        seed=next_seed(),
+        recompute_gradients=recompute_gradients,
+    )

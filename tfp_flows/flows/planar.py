@@ -42,6 +42,7 @@ def planar(
     context_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     context_encoder: keras.layers.Layer | None = None,
+    recompute_gradients: bool = False,
     seed: int | None = None,
     dtype: Any = "float32",
 ) -> Flow:
@@ -68,6 +69,8 @@ def planar(
       num_classes: instead of `context_shape`: the context is an integer label.
       context_encoder: a Keras layer or model that contexts of `context_shape` go
         through first, trained with the flow.
+      recompute_gradients: whether gradients compute activations again instead of
+        keeping them, all but the input of each layer. See `tfp_flows.bijectors.Chain`.
       seed: integer seed of the initial weights.
       dtype: `"float32"` or `"float64"`.
 
@@ -99,7 +102,14 @@ def planar(
         name="planar",
     )
     return assemble(
-        members, event_shape, base, encoder, dtype, "planar", seed=next_seed()
+        members,
+        event_shape,
+        base,
+        encoder,
+        dtype,
+        "planar",
+        seed=next_seed(),
+        recompute_gradients=recompute_gradients,
     )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "assemble",
     "check_counts",
     "layer_seeds",
+    "network_dtype",
     "preprocess",
     "ready",
     "resolve_context",
@@ -103,6 +104,34 @@ def check_counts(**counts: int) -> None:
     for argument, value in counts.items():
         if value < 1:
             raise ValueError(f"{argument} must be at least 1, got {value}.")
+
+
+def network_dtype(dtype: Any, conditioner_dtype: str | None) -> Any:
+    """What conditioners get as their `dtype`: the flow's, or a mixed policy of Keras.
+
+    Args:
+      dtype: dtype of the flow.
+      conditioner_dtype: dtype that networks compute in; `None` for that of Keras's
+        global policy if it is a mixed one, and else the flow's.
+
+    Raises:
+      ValueError: if `conditioner_dtype` is no floating dtype of at most the flow's
+        precision, or the flow is not float32.
+    """
+    dtype = tf.as_dtype(dtype).name
+    if conditioner_dtype is None:
+        policy = keras.config.dtype_policy()
+        is_mixed = policy.compute_dtype != policy.variable_dtype
+        return policy if is_mixed and policy.variable_dtype == dtype else dtype
+    if conditioner_dtype == dtype:
+        return dtype
+    if conditioner_dtype not in ("bfloat16", "float16") or dtype != "float32":
+        raise ValueError(
+            f"conditioner_dtype must be None or {dtype!r}"
+            + (', "bfloat16" or "float16"' if dtype == "float32" else "")
+            + f" for a {dtype} flow, got {conditioner_dtype!r}."
+        )
+    return keras.DTypePolicy(f"mixed_{conditioner_dtype}")
 
 
 def preprocess(
@@ -266,6 +295,7 @@ def assemble(
     dtype: Any,
     name: str,
     seed: int = 0,
+    recompute_gradients: bool = False,
 ) -> distributions.Flow:
     """A flow of bijectors given in the order in which data meet them.
 
@@ -286,12 +316,15 @@ def assemble(
       dtype: dtype of the flow.
       name: name of the flow.
       seed: integer seed of a base that starts at random.
+      recompute_gradients: see `tfp_flows.bijectors.Chain`.
 
     Raises:
       ValueError: on an unknown base or argument of it, or `"class_conditional"`
         without labels.
     """
-    chain = bijectors.Chain(members, name=f"{name}_chain")
+    chain = bijectors.Chain(
+        members, name=f"{name}_chain", recompute_gradients=recompute_gradients
+    )
     noise_shape = chain.inverse_event_shape(event_shape).as_list()
     return distributions.Flow(
         _make_base(base, noise_shape, encoder, dtype, seed),

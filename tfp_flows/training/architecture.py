@@ -15,7 +15,12 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 # Arguments of a ready flow that its weights do not depend on.
-_FREE = ("seed",)
+_FREE = (
+    "seed",
+    "recompute_gradients",
+    "checkpoint_every",
+    "conditioner_dtype",
+)
 
 
 class ArchitectureMismatch(ValueError):
