@@ -141,6 +141,50 @@ def test_eager_function_and_xla_agree(case):
         tf.nest.map_structure(lambda a, b: close(a, b, 1e-9), eager, traced)
 
 
+def losses_gradients(chain, method, value, keywords):
+    """Of the value, the context and the variables, of a function of both results."""
+    floating = {k: v for k, v in keywords.items() if k == "context"}
+    sources = [value, *floating.values(), *chain.trainable_variables]
+    with tf.GradientTape() as tape:
+        tape.watch([value, *floating.values()])
+        result, log_det = getattr(chain, method)(value, **keywords)
+        weights = tf.cast(tf.range(1, 1 + tf.size(log_det)), log_det.dtype)
+        loss = tf.reduce_sum(tf.sin(result)) + tf.reduce_sum(
+            tf.reshape(log_det, [-1]) * weights
+        )
+    return tape.gradient(loss, sources, unconnected_gradients="zero")
+
+
+@all_cases
+@pytest.mark.parametrize("training", [False, True], ids=["", "training"])
+def test_gradients_that_recompute(case, training):
+    bijector = case.make()
+    if training and "training" not in bijector.keywords:
+        return
+    keywords = case.keywords((3,))
+    if training:
+        keywords["training"] = True
+    if training and "seed" in bijector.keywords:
+        keywords["seed"] = 5
+    plain = B.Chain([bijector])
+    frugal = B.Chain([bijector], recompute_gradients=True)
+    for method, value in (
+        ("inverse_and_log_det", case.data((3,))),
+        ("forward_and_log_det", case.noise((3,))),
+    ):
+        state = [v.numpy() for v in bijector.non_trainable_variables]
+        expected = losses_gradients(plain, method, value, keywords)
+        after = [v.numpy() for v in bijector.non_trainable_variables]
+        for v, before in zip(bijector.non_trainable_variables, state, strict=True):
+            v.assign(before)
+        found = losses_gradients(frugal, method, value, keywords)
+        for a, b in zip(found, expected, strict=True):
+            close(a, b)
+        # What training changes is changed once.
+        for v, once in zip(bijector.non_trainable_variables, after, strict=True):
+            np.testing.assert_array_equal(v, once)
+
+
 @all_cases
 def test_batch_shapes_static_and_dynamic(case):
     bijector = case.make()

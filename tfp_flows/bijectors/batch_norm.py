@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.recompute import recomputing
 
 __all__ = ["BatchNorm"]
 
@@ -132,6 +133,8 @@ class BatchNorm(JointBijector):
             mean = sums / n
             squares = tf.reduce_sum(tf.math.squared_difference(y, mean), axes)
             variance = replica.all_reduce(total, squares) / n
+        if recomputing():
+            return mean, variance
         self._batch_mean.assign(mean)
         self._batch_variance.assign(variance)
         for average, new in (

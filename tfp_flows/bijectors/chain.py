@@ -42,7 +42,8 @@ class Chain(JointBijector):
     takes about a third longer). Values do not change, gradients up to rounding. The
     inputs of members whose inverse is no single pass (residual flows, autoregressions)
     or that normalise by the batch are kept; what happens inside them is computed again.
-    Conditioners must give the same for the same input: no dropout.
+    Conditioners must give the same for the same input: no dropout. Gradients of
+    gradients are refused.
     `tfp_flows.training.reconstruction_error` tells how well inputs are rebuilt;
     `checkpoint_every` bounds how far errors accumulate.
 

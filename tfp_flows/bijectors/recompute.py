@@ -7,6 +7,7 @@ import itertools
 import threading
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.python.eager import record
@@ -176,12 +177,18 @@ class _Walk:
                 result, total, kept, given = self._there(value, tensors)
 
             def gradient(d_result, d_total, variables=None):
-                d_inputs, d_variables = self._back(
-                    result, kept, given, tensors, d_result, d_total
-                )
-                if variables is None:
-                    return d_inputs
-                return d_inputs, [d_variables.get(v.ref()) for v in variables]
+                of_variables = [] if variables is None else variables
+
+                @tf.custom_gradient
+                def once(d_result, d_total, value, *tensors):
+                    found = self._back(
+                        result, kept, given, tensors, d_result, d_total, of_variables
+                    )
+                    return found, _refuse
+
+                found = once(d_result, d_total, value, *tensors)
+                d_inputs, d_own = found[: 1 + len(tensors)], found[1 + len(tensors) :]
+                return d_inputs if variables is None else (d_inputs, d_own)
 
             return (result, total), gradient
 
@@ -214,8 +221,8 @@ class _Walk:
             total += log_det
         return value, total, kept, given
 
-    def _back(self, result, kept, given, tensors, d_result, d_total):
-        """Gradients of the value and of tensors, and of variables by reference."""
+    def _back(self, result, kept, given, tensors, d_result, d_total, variables):
+        """Gradients of the value, of tensors and of variables, in one list."""
         d_tensors, d_variables, done = [None] * len(tensors), {}, []
         for i, step in reversed(list(enumerate(self.steps))):
             # A step waits for the last: else all activations would be there at once.
@@ -243,7 +250,18 @@ class _Walk:
                     key = variable.ref()
                     d_variables[key] = _add(d_variables.get(key), d)
             done = [d_result, *(d for d in d_own if d is not None)]
-        return [d_result, *d_tensors], d_variables
+        d_own = [d_variables.get(v.ref()) for v in variables]
+        pairs = zip(d_tensors + d_own, [*tensors, *variables], strict=True)
+        rest = [tf.zeros_like(v) if d is None else d for d, v in pairs]
+        return [d_result, *map(tf.convert_to_tensor, rest)]
+
+
+def _refuse(*_, variables=None):
+    raise NotImplementedError(
+        "gradients of gradients need what a chain with recompute_gradients=True does "
+        "not keep. Use chain.copy(recompute_gradients=False), which shares its "
+        "variables."
+    )
 
 
 @contextlib.contextmanager
@@ -273,8 +291,10 @@ def _add(a, b):
 
 
 def _relative_error(found, expected):
-    if not expected.shape.num_elements():
+    if expected.shape.num_elements() == 0:
         return tf.zeros([], expected.dtype)
-    return tf.reduce_max(tf.abs(found - expected)) / (
-        1 + tf.reduce_max(tf.abs(expected))
-    )
+    difference = tf.reduce_max(tf.abs(found - expected))
+    scale = 1 + tf.reduce_max(tf.abs(expected))
+    # A maximum may overlook NaN.
+    is_known = tf.reduce_all(tf.math.is_finite(found))
+    return tf.where(is_known, difference / scale, np.nan)

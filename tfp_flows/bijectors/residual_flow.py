@@ -286,8 +286,10 @@ class ResidualFlow(JointBijector):
         network = self._conditioner.keras_layer
         if not hasattr(network, "bounded_weights"):
             return self._conditioner, [], contexts
-        # A second time the power iteration stays where it is.
-        weights = network.bounded_weights(bool(training) and not recomputing())
+        if training and recomputing():
+            weights = network.bounded_weights(repeat=True)
+        else:
+            weights = network.bounded_weights(bool(training))
         flat = [tf.cast(w, self.dtype) for w in tf.nest.flatten(weights)]
 
         def g(x, *tensors):

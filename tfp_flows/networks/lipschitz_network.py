@@ -236,11 +236,15 @@ class LipschitzNetwork(keras.layers.Layer):
             kernel = tf.convert_to_tensor(weights["kernel"])
             state.assign(_singular_vectors(kernel, state, tolerance, max_iterations)[0])
 
-    def bounded_weights(self, training: bool = False) -> list[dict[str, tf.Tensor]]:
+    def bounded_weights(
+        self, training: bool = False, repeat: bool = False
+    ) -> list[dict[str, tf.Tensor]]:
         """The weights as they are used: kernels divided, all else as it is.
 
         Args:
           training: whether to keep the state of the power iteration.
+          repeat: whether to give again what the last call with `training=True` gave,
+            without iterating.
 
         Returns:
           For each layer a dictionary of tensors, which `evaluate` takes.
@@ -249,9 +253,15 @@ class LipschitzNetwork(keras.layers.Layer):
         for weights, state in zip(self._layers_of_weights, self._states, strict=True):
             tensors = {k: tf.convert_to_tensor(v) for k, v in weights.items()}
             kernel = tensors["kernel"]
-            u, v = _singular_vectors(kernel, state)
-            if training:
-                state.assign(u)
+            if repeat:
+                u = tf.convert_to_tensor(state)
+            else:
+                u, _ = _singular_vectors(kernel, state)
+                if training:
+                    state.assign(u)
+            # A function of what is kept alone.
+            v = tf.stop_gradient(_adjoint(kernel, u))
+            v = _unit(v, v)
             sigma = _sigma(kernel, u, v)
             bound = tf.constant(self.layer_coefficient, kernel.dtype)
             tensors["kernel"] = kernel / tf.maximum(tf.ones_like(sigma), sigma / bound)

@@ -1,0 +1,79 @@
+"""How well a flow rebuilds what its gradients need."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_flows.bijectors.recompute import reconstruction_errors
+from tfp_flows.distributions import Flow
+
+__all__ = ["ReconstructionError", "reconstruction_error"]
+
+
+def reconstruction_error(flow: Flow, x: Any, context: Any = None) -> tf.Tensor:
+    r"""Error of the inputs that gradients rebuild, on a batch of data.
+
+    A chain with `recompute_gradients=True` takes the inverses of its outputs for its
+    inputs. Of each such chain (of each stretch of it, with `checkpoint_every`), let
+    $y$ be the input on the way from data to noise and $\hat y$ what the gradient
+    takes for it; the error is the largest
+    $\max_i |\hat y_i - y_i| / (1 + \max_i |y_i|)$ of all. It is about
+    $10^{-6}$ in a flow in good shape in float32; relative errors of gradients are of
+    the same order of magnitude.
+
+    Args:
+      flow: a flow with such a chain.
+      x: data `[batch, *event_shape]`.
+      context: `[batch, *context_shape]`, for a conditional flow.
+
+    Returns:
+      A number without unit; NaN if an inverse overflows.
+
+    Raises:
+      ValueError: if no gradient of the flow rebuilds anything.
+    """
+    x = tf.convert_to_tensor(x, dtype_hint=flow.dtype)
+    keywords = {} if context is None else {"context": context}
+    with reconstruction_errors() as errors:
+        flow.encode(tf.cast(x, flow.dtype), **keywords)
+    if not errors:
+        raise ValueError(
+            "flow rebuilds no input: it was built without recompute_gradients=True, or "
+            "of members whose inputs are kept."
+        )
+    return tf.reduce_max(tf.stack(errors))
+
+
+class ReconstructionError(keras.callbacks.Callback):
+    """Reports the `reconstruction_error` of a batch after each epoch.
+
+    It stands in the history as `reconstruction_error`.
+
+        model.fit(x, callbacks=[ReconstructionError(x[:100])])
+
+    Args:
+      x: data `[batch, *event_shape]`.
+      context: `[batch, *context_shape]`, for a conditional flow.
+      tolerance: error above which a warning is given.
+    """
+
+    def __init__(self, x: Any, context: Any = None, tolerance: float = 1e-3):
+        super().__init__()
+        self.x, self.context, self.tolerance = x, context, tolerance
+
+    def on_epoch_end(self, epoch, logs=None):
+        error = float(reconstruction_error(self.model.flow, self.x, self.context))
+        if logs is not None:
+            logs["reconstruction_error"] = error
+        if not error <= self.tolerance:
+            warnings.warn(
+                f"epoch {epoch + 1}: inputs are rebuilt with an error of {error:.1e}, "
+                f"above {self.tolerance:.1e}, so that gradients are off. Bound the "
+                "scales (clamp), or keep inputs now and then "
+                "(tfp_flows.bijectors.Chain(checkpoint_every=...)).",
+                stacklevel=2,
+            )
