@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
+import re
 
 import keras
 import numpy as np
@@ -212,3 +214,110 @@ def test_embedded_labels():
 def test_errors_of_encoders(options, error, words):
     with pytest.raises(error, match=words):
         built("nice", **{"context_shape": (5,), **options})
+
+
+# The first of each; later ones are variants.
+ONE_OF_EACH = {s.build.__name__: s for s in reversed(SMALL.values())}
+
+
+def gradients(flow, x):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(flow.log_prob(x))
+    return tape.gradient(loss, flow.trainable_variables)
+
+
+@pytest.mark.parametrize("small", ONE_OF_EACH.values(), ids=ONE_OF_EACH)
+def test_recompute_gradients(small):
+    flow = small.make(dtype="float64")
+    frugal = small.make(dtype="float64", recompute_gradients=True)
+    assert any(
+        getattr(b, "parameters", {}).get("recompute_gradients")
+        for b in frugal.submodules
+    )
+    x = small.data()
+    for a, b in zip(gradients(frugal, x), gradients(flow, x), strict=True):
+        scale = np.abs(b).max()
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * max(scale, 1))
+
+
+HALF = ("nice", "real_nvp_image", "glow", "neural_spline_flow", "flow_plus_plus")
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_conditioners_in_half_precision(name):
+    small = SMALL[name]
+    full = small.make(dtype="float32")
+    half = small.make(dtype="float32", conditioner_dtype="bfloat16")
+    assert {v.dtype for v in half.trainable_variables} == {tf.float32}
+    x = small.data(dtype="float32")
+    log_prob = half.log_prob(x)
+    assert log_prob.dtype == tf.float32
+    difference = np.abs(log_prob - full.log_prob(x))
+    assert 0 < difference.max() < 0.02 * np.abs(full.log_prob(x)).max()
+    # A last digit of single precision may turn one of half precision.
+    np.testing.assert_allclose(half.decode(half.encode(x)), x, rtol=0.02, atol=0.02)
+    assert all(np.abs(g).max() > 0 for g in gradients(half, x))
+
+
+def test_half_precision_by_keras_policy():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        flow = flows.real_nvp((4,), couplings=1, width=8)
+        double = flows.real_nvp((4,), couplings=1, width=8, dtype="float64")
+        told = flows.real_nvp((4,), couplings=1, width=8, conditioner_dtype="float32")
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+    def computes_in(flow):
+        return flow.bijector.bijectors[0].conditioner.compute_dtype
+
+    assert list(map(computes_in, (flow, double, told))) == [
+        "bfloat16",
+        "float64",
+        "float32",
+    ]
+
+
+def test_weights_do_not_depend_on_how_they_are_trained(tmp_path):
+    build = functools.partial(flows.real_nvp, (4,), couplings=2, width=8)
+    model = FlowModel(
+        build(conditioner_dtype="bfloat16", recompute_gradients=True, seed=0)
+    )
+    perturb(model.flow, 0.05)
+    model.save_weights(tmp_path / "w.weights.h5")
+    other = FlowModel(build(seed=1))
+    other.load_weights(tmp_path / "w.weights.h5")
+    x = tf.random.stateless_normal([3, 4], [0, 1])
+    np.testing.assert_allclose(
+        other.flow.log_prob(x), model.flow.log_prob(x), rtol=0.02
+    )
+    model.save(tmp_path / "m.keras")
+    config = keras.saving.load_model(tmp_path / "m.keras").flow.config
+    assert (config["conditioner_dtype"], config["recompute_gradients"]) == (
+        "bfloat16",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (
+            lambda: flows.glow((8, 8, 1), conditioner_dtype="float8"),
+            "conditioner_dtype must be None or 'float32', \"bfloat16\" or",
+        ),
+        (
+            lambda: flows.nice((4,), conditioner_dtype="bfloat16", dtype="float64"),
+            "conditioner_dtype must be None or 'float64' for a float64 flow",
+        ),
+        (
+            lambda: flows.neural_spline_flow(
+                (4,), kind="autoregressive", conditioner_dtype="bfloat16"
+            ),
+            "conditioner_dtype='bfloat16' needs kind=\"coupling\"",
+        ),
+    ],
+)
+def test_errors_of_conditioner_dtype(build, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        build()

@@ -90,8 +90,9 @@ def neural_spline_flow(
         through first, trained with the flow.
       context_mode: how networks take the context, `"concat"` or `"film"`.
       conditioner_dtype: `"bfloat16"` or `"float16"` for networks that compute in half
-        precision, with float32 variables, log-determinants and base; `"float32"` for
-        none. By default Keras's global policy if that is a mixed one.
+        precision, with float32 variables, log-determinants and base; the two
+        directions are then inverses of each other to two or three digits. `"float32"`
+        for none. By default Keras's global policy if that is a mixed one.
       recompute_gradients: whether gradients rebuild activations instead of keeping
         them: memory does not grow with depth, a step takes about a third longer. See
         `tfp_flows.bijectors.Chain`.

@@ -3,11 +3,14 @@
 from tfp_flows.training.architecture import ArchitectureMismatch
 from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
 from tfp_flows.training.initialize import initialize, needs_initialization
+from tfp_flows.training.reconstruction import ReconstructionError, reconstruction_error
 
 __all__ = [
     "ArchitectureMismatch",
     "FlowModel",
+    "ReconstructionError",
     "initialize",
     "needs_initialization",
     "negative_log_likelihood",
+    "reconstruction_error",
 ]
