@@ -56,6 +56,8 @@ _FLOW_OPTIONS = {
         float,
         "model the logit of pixels with this margin; 0 for pixels as such",
     ),
+    "conditioner_dtype": (str, "bfloat16 or float16 for networks in half precision"),
+    "recompute_gradients": (bool, "rebuild activations: less memory, slower steps"),
 }
 
 _EXAMPLES = """\
@@ -432,11 +434,14 @@ def _add_train(commands) -> None:
         "options of the flow", "the defaults suit the data and two CPU cores"
     )
     for name, (kind, text) in _FLOW_OPTIONS.items():
-        convert = kind if kind is str else _positive(kind)
-        convert = _fraction if name == "alpha" else convert
         takers = [f for f in FLOWS if name in _arguments_of(f)]
         if len(takers) < len(FLOWS):
             text += f" ({', '.join(takers)})"
+        if kind is bool:
+            group.add_argument(_flag(name), action="store_const", const=True, help=text)
+            continue
+        convert = kind if kind is str else _positive(kind)
+        convert = _fraction if name == "alpha" else convert
         group.add_argument(_flag(name), type=convert, help=text)
     train.set_defaults(run=_train)
 

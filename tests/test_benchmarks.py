@@ -1,0 +1,148 @@
+"""The benchmarks run at tiny sizes, and their tables say what was measured."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A function that imports a script of the folder."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def cells(text: str, label: str) -> list[str]:
+    """The row of a Markdown table that starts with `label`."""
+    found = [row for row in text.splitlines() if row.startswith(f"| {label} |")]
+    assert len(found) == 1, (label, text)
+    return [cell.strip() for cell in found[0].strip("|").split("|")]
+
+
+def test_speed_in_processes_of_their_own(tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 3\n")
+    broken.chmod(0o755)
+    command = [sys.executable, str(BENCHMARKS / "speed.py"), "--quick"]
+    command += ["--workloads", "real_nvp", "--output", str(tmp_path)]
+    command += ["--libraries", "bare", "tfp_flows", "tfp", "zuko"]
+    run = subprocess.run(
+        [*command, "--interpreter", f"zuko={broken}"], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    text = (tmp_path / "speed.md").read_text()
+    assert run.stdout.strip() in text
+    results = json.loads((tmp_path / "speed.json").read_text())
+    rows = results["workloads"]["real_nvp"]["rows"]
+    # Two couplings of 3 entries: networks 3-8-8-6.
+    parameters = 2 * (3 * 8 + 8 + 8 * 8 + 8 + 8 * 6 + 6)
+    for name, label in (
+        ("bare", "bare networks"),
+        ("tfp_flows", "tfp_flows"),
+        ("tfp", "TFP"),
+    ):
+        row = rows[name]
+        assert row["parameters"] == parameters
+        assert row["errors"] == {}
+        assert [len(s) for s in row["seconds"].values()] == [1, 1, 1]
+        assert all(s > 0 for s in row["first"].values())
+        assert row["memory"] >= 0
+        assert row["versions"]["tensorflow"] == tf.__version__
+        assert cells(text, label)[12] == f"{parameters:,}"
+    assert rows["bare"]["round_trip"] is None
+    # Not the identity, whose error would be none.
+    assert 1e-8 < rows["tfp_flows"]["round_trip"] < 1e-5
+    assert 1e-8 < rows["tfp"]["round_trip"] < 1e-5
+    assert cells(text, "tfp_flows")[3] == "1.00"
+    assert "ended with code 3: no such luck" in cells(text, "zuko")[1]
+
+
+def measured(parameters, **seconds):
+    """A row as a worker reports it, one operation only."""
+    return {
+        "parameters": parameters,
+        "memory": 3e6,
+        "first": {"train": 2.0},
+        "steps": {"train": 1.0},
+        "seconds": {"train": seconds["train"]},
+        "round_trip": 1e-6,
+        "errors": {},
+        "note": seconds.get("note", ""),
+    }
+
+
+def test_table(module):
+    speed = module("speed")
+    rows = {
+        "bare": measured(1000, train=[1.0, 2.0, 4.0]),
+        "tfp_flows": measured(1000, train=[4.0, 2.0, 5.0]),
+        "nflows": measured(1100, train=[1.0, 8.0, 1.0], note="more biases"),
+        "normflows": measured(1005, train=[1.0, 1.0, 1.0]),
+        "zuko": {"missing": "no Glow"},
+        "distrax": {"error": "OSError: gone"},
+    }
+    rows["nflows"]["errors"]["sample"] = "ValueError: no"
+    text = speed.table("Title", rows)
+    head = cells(text, "")
+    assert len(head) == len(cells(text, "nflows"))
+    # Ratios are medians of those within a round: 4, 1, 5/4, and 1, 4, 1/4.
+    times = "4e+03 (3e+03 to 4.5e+03)"
+    assert cells(text, "tfp_flows")[1:4] == [times, "1.25", "1.00"]
+    assert cells(text, "nflows")[2:4] == ["1.00", "0.25"]
+    assert cells(text, "nflows")[7:8] == ["fails"]
+    assert cells(text, "normflows")[7:8] == ["-"]
+    assert cells(text, "tfp_flows")[10:14] == ["2 / - / -", "3", "1,000", "1.0e-06"]
+    # Half a percent is the same architecture, ten are not.
+    assert cells(text, "normflows")[12] == "1,005 (~)"
+    assert cells(text, "nflows")[12] == "1,100 (+10.0 %)"
+    assert cells(text, "zuko")[1] == "no Glow"
+    assert cells(text, "distrax")[1] == "fails: OSError: gone"
+    assert "* nflows: more biases." in text
+    assert "* nflows: sample fails, ValueError: no." in text
+
+
+def test_arguments(module, capsys):
+    speed = module("speed")
+    python = sys.executable
+    arguments = speed.parse(["--interpreter", f"zuko={python}", "--quick"])
+    assert arguments.interpreters == {"zuko": python}
+    assert (arguments.rounds, arguments.turn) == (1, 0.0)
+    # Only what was measured in full replaces the results.
+    assert arguments.output is None
+    assert speed.parse(["--workloads", "nice"]).output is None
+    assert speed.parse(["--libraries", "bare"]).output is None
+    assert speed.parse([]).output == BENCHMARKS / "results"
+    for wrong in ("zuko", f"torch={python}", "zuko=/no/such/python"):
+        with pytest.raises(SystemExit):
+            speed.parse(["--interpreter", wrong])
+        assert "LIBRARY=PYTHON" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        speed.parse(["--rounds", "0"])
+
+
+def test_gpu_on_a_cpu(module, monkeypatch):
+    gpu = module("gpu")
+    workload = module("libraries.workloads").QUICK["real_nvp"]
+    row = gpu.measure(workload, {"recompute_gradients": True}, False, "CPU:0", 1)
+    assert row["errors"] == {}
+    assert "12 variables" in row["placement"]
+    line = gpu.line("real_nvp", "recomputed", False, row)
+    assert line.count("|") == 11
+    assert 0 < row["round trip"] < 1e-5
+    flow = module("libraries.tfp_flows").flow_of(workload)
+    with pytest.raises(RuntimeError, match=r"are not on TPU:0: .* is on .*CPU:0"):
+        gpu.placement(flow, tf.constant(workload.data()), "TPU:0")
+    row = gpu.measure(workload, {"no_such_option": 1}, False, "CPU:0", 1)
+    assert "no_such_option" in gpu.line("real_nvp", "none", False, row)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(SystemExit, match="no GPU"):
+        gpu.main([])
