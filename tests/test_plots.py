@@ -184,6 +184,18 @@ class TestWarpedGrid:
             for axes in figure.axes:
                 assert axes.get_xlim() == axes.get_ylim() == (-3, 3)
 
+    def test_letters_of_the_coordinates(self):
+        before, after = plots.warped_grid(lambda z: z, names=("z", "y")).axes
+        assert texts(before) == ("before", "$z_1$", "$z_2$")
+        assert texts(after) == ("after", "$y_1$", "$y_2$")
+
+    def test_the_grid_after_alone(self):
+        _, after = plots.warped_grid(lambda z: 2 * z).axes
+        (alone,) = plots.warped_grid(lambda z: 2 * z, before=False).axes
+        assert texts(alone) == ("", "$x_1$", "$x_2$")
+        for one, other in zip(alone.collections, after.collections, strict=True):
+            np.testing.assert_array_equal(one.get_segments(), other.get_segments())
+
     def test_curves_look_smooth(self):
         # On a full turn of a circle, no bend between segments shows.
         figure = plots.warped_grid(
@@ -498,6 +510,24 @@ class TestChangeOfVariables:
         np.testing.assert_allclose(starts, [0, 0.5], atol=0.01)
         np.testing.assert_allclose(lengths, [0.5, 0.5], atol=0.01)
 
+    def test_frames_of_a_film_share_their_axes(self):
+        before, after = (
+            plots.change_of_variables(
+                lambda z, s=s: s * z, uniform, limits=(-1, 4), top=2.5
+            )
+            for s in (1, 3)
+        )
+        for one, other in zip(before.axes, after.axes, strict=True):
+            assert one.get_xlim() == other.get_xlim()
+            assert one.get_ylim() == other.get_ylim()
+        main, below, left = after.axes
+        assert main.get_ylim() == (-1, 4) and below.get_ylim() == (2.5, 0)
+        areas = [
+            abs(p.get_window_extent().width * p.get_window_extent().height)
+            for p in (*below.patches, *left.patches)
+        ]
+        np.testing.assert_allclose(areas, areas[0], rtol=1e-5)
+
     @pytest.mark.parametrize(
         ("error", "words", "arguments"),
         [
@@ -510,6 +540,8 @@ class TestChangeOfVariables:
             (ValueError, "bounds", {"bounds": (1, 1)}),
             (ValueError, "bounds", {"bounds": 1}),
             (ValueError, "boxes", {"boxes": 0}),
+            (ValueError, "limits", {"limits": (2, 1)}),
+            (ValueError, "top", {"top": 0}),
         ],
     )
     def test_errors(self, error, words, arguments):
@@ -741,6 +773,15 @@ class TestMatrices:
         assert_same_size(figure, path)
         assert len(plots.matrices(a).axes) == 1
         assert plots.matrices(a * 0).axes[0].images[0].get_clim() == (-1, 1)
+        assert plots.matrices(a, top=3).axes[0].images[0].get_clim() == (-3, 3)
+
+    def test_axes_are_labelled_and_small_ones_show_numbers(self):
+        small, large = np.array([[0.5, -1e-9, 1.25]]), np.eye(5)
+        (axes,) = plots.matrices(small, xlabel="in", ylabel="out").axes
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("in", "out")
+        assert [text.get_text() for text in axes.texts] == ["0.50", "0.00", "1.25"]
+        (axes,) = plots.matrices(large).axes
+        assert not axes.texts
 
     @pytest.mark.parametrize(
         ("words", "arguments"),
@@ -748,6 +789,7 @@ class TestMatrices:
             ("finite", {"matrices": [[[np.nan]]]}),
             (r"\[M, N\]", {"matrices": np.zeros((1, 2, 2, 2))}),
             ("titles", {"matrices": np.eye(2), "titles": []}),
+            ("top", {"matrices": np.eye(2), "top": 0}),
         ],
     )
     def test_errors(self, words, arguments):
@@ -799,6 +841,15 @@ class TestAnimate:
         assert (animation.frames[1][4:] == 255).all()
         assert (animation.frames[0][:, :5] == self.frames[0]).all()
 
+    def test_wide_frames_are_made_smaller(self):
+        wide = np.repeat(np.repeat(self.colors[:2, None], 20, 0), 30, 1)
+        animation = plots.animate([wide, self.frames[2]], width=15)
+        assert [frame.shape for frame in animation.frames] == [(20, 15, 3)] * 2
+        assert (animation.frames[0][:6] == self.colors[0]).all()
+        assert (animation.frames[0][14:] == self.colors[1]).all()
+        same = plots.animate(self.frames, width=15)
+        np.testing.assert_array_equal(same.frames, self.frames)
+
     def test_plays_in_a_stored_notebook(self):
         animation = plots.animate(self.frames)
         html = animation._repr_html_()
@@ -819,6 +870,7 @@ class TestAnimate:
             (ValueError, "fps", {"fps": 0}),
             (ValueError, "fps", {"fps": 51}),
             (ValueError, "hold", {"hold": -1}),
+            (ValueError, "width", {"width": 0}),
             (ValueError, r"path must end in \.gif", {"path": "film.png"}),
         ],
     )

@@ -65,6 +65,8 @@ _UNITS = {"loss": "nats", "nll": "nats", "bits_per_dim": "bits per dimension"}
 _CHUNK = 10_000
 # Pixels: least width of a picture, space between its images and around its labels.
 _WIDTH, _GAP, _MARGIN = 600, 2, 6
+# Rows and columns of a matrix whose numbers can be read.
+_WRITTEN = 4
 
 
 def density(
@@ -105,8 +107,7 @@ def density(
         or infinite, or a density that is; a `top` that is not positive.
     """
     _check_planar_bounds(bounds)
-    if top is not None and not 0 < top < math.inf:
-        raise ValueError(f"top must be a positive density, got {top}.")
+    _check_top(top)
     if resolution < 1:
         raise ValueError(f"resolution must be 1 or more, got {resolution}.")
     if points is not None:
@@ -158,6 +159,8 @@ def warped_grid(
     bounds: _Bounds = ((-2, 2), (-2, 2)),
     lines: int = 21,
     limits: _Bounds | None = None,
+    names: tuple[str, str] = ("x", "x"),
+    before: bool = True,
     path: str | os.PathLike | None = None,
 ) -> Figure:
     """A square grid before and after a map of the plane.
@@ -169,6 +172,9 @@ def warped_grid(
       lines: number of lines in each direction.
       limits: `(low, high)` of both axes of both panels, which are then the same in all
         frames of an animation; by default each panel shows its whole grid.
+      names: letters of the coordinates before and after.
+      before: whether the grid before the map is shown beside the one after it. A film
+        may do without.
       path: PNG file to write.
 
     Returns:
@@ -189,22 +195,24 @@ def warped_grid(
     steps = np.linspace(0, 1, lines, dtype=np.float32)
     along_first = np.stack(np.meshgrid(fine, steps), -1)
     unit = np.stack([along_first, along_first[..., ::-1]])
-    before = unit * (high1 - low1, high2 - low2) + (low1, low2)
-    after = _evaluate("forward", forward, before.reshape(-1, 2), (2,))
+    grid = unit * (high1 - low1, high2 - low2) + (low1, low2)
+    after = _evaluate("forward", forward, grid.reshape(-1, 2), (2,))
     _finite("the result of forward", after)
 
     from matplotlib.collections import LineCollection
 
-    figure, panels = _panels(2, (7.4, 3.7))
-    grids = {"before": before, "after": after.reshape(before.shape)}
-    for axes, (name, grid) in zip(panels, grids.items(), strict=True):
+    shown = [("before", names[0], grid)] if before else []
+    shown.append(("after" if before else "", names[1], after.reshape(grid.shape)))
+    figure, panels = _panels(len(shown), (3.7 * len(shown), 3.7))
+    for axes, (title, letter, grid) in zip(panels, shown, strict=True):
         for curves, color in zip(grid, (_BLUE, _RED), strict=True):
             axes.add_collection(LineCollection(curves, colors=color, linewidths=0.8))
         axes.autoscale_view()
         if limits is not None:
             axes.set(xlim=limits[0], ylim=limits[1])
         axes.set_aspect("equal", adjustable="datalim")
-        axes.set(box_aspect=1, xlabel="$x_1$", ylabel="$x_2$", title=name)
+        axes.set(box_aspect=1, title=title)
+        axes.set(xlabel=f"${letter}_1$", ylabel=f"${letter}_2$")
     return _finish(figure, path)
 
 
@@ -362,6 +370,8 @@ def change_of_variables(
     *,
     bounds: tuple[float, float] = (0, 1),
     boxes: int = 10,
+    limits: tuple[float, float] | None = None,
+    top: float | None = None,
     path: str | os.PathLike | None = None,
 ) -> Figure:
     r"""What a map of numbers does to a density: little boxes that keep their area.
@@ -376,6 +386,9 @@ def change_of_variables(
       log_prob: gives the log-densities `[N]`, in nats, of $z$.
       bounds: `(low, high)` of $z$.
       boxes: number of boxes; together they have the mass between the bounds.
+      limits: `(low, high)` of the axis of $x$, which is then the same in all frames of
+        an animation; by default that of the curve.
+      top: density at which the axis of $p(z)$ ends, for the same purpose.
       path: PNG file to write.
 
     Returns:
@@ -383,13 +396,14 @@ def change_of_variables(
 
     Raises:
       TypeError: if `forward` or `log_prob` is not callable.
-      ValueError: on a wrong shape, bounds that are not increasing, fewer than one box;
-        if `forward` is not strictly monotonic, there is no mass between the bounds, or
-        a value is NaN or infinite.
+      ValueError: on a wrong shape, bounds or limits that are not increasing, fewer than
+        one box, a `top` that is not positive; if `forward` is not strictly monotonic,
+        there is no mass between the bounds, or a value is NaN or infinite.
     """
     _check_increasing(bounds)
     if boxes < 1:
         raise ValueError(f"boxes must be 1 or more, got {boxes}.")
+    _check_top(top)
     edges = np.linspace(*bounds, 1025)
     p = _density_on_line("log_prob", log_prob, (edges[1:] + edges[:-1]) / 2)
     x = _finite("the result of forward", _evaluate("forward", forward, edges, ()))
@@ -407,6 +421,8 @@ def change_of_variables(
     area = mass[-1] / boxes
     z_heights, x_heights = (area / np.abs(np.diff(ends)) for ends in (z_boxes, x_boxes))
     q = p * np.diff(edges) / np.abs(step)
+    low, high = limits = (x.min(), x.max()) if limits is None else limits
+    _check_increasing(limits, "limits")
 
     from matplotlib.figure import Figure
 
@@ -415,12 +431,13 @@ def change_of_variables(
     below = figure.add_axes((0.4, 0.12, 0.55, 0.2), sharex=main)
     left = figure.add_axes((0.18, 0.36, 0.2, 0.55), sharey=main)
     main.plot(edges, x, color="black", lw=1.5)
-    ranges = np.ptp(edges), np.ptp(x)
+    ranges = np.ptp(edges), high - low
     # One unit of area is as large in both panels.
-    height = 1.2 * max(z_heights.max(), x_heights.max() * ranges[1] / ranges[0])
-    main.set(xlim=bounds, ylim=(x.min(), x.max()), title="$x = f(z)$")
-    below.set(ylim=(height, 0), xlabel="$z$", ylabel="$p(z)$")
-    left.set(xlim=(height * ranges[0] / ranges[1], 0), ylabel="$x$", xlabel="$p(x)$")
+    if top is None:
+        top = 1.2 * max(z_heights.max(), x_heights.max() * ranges[1] / ranges[0])
+    main.set(xlim=bounds, ylim=limits, title="$x = f(z)$")
+    below.set(ylim=(top, 0), xlabel="$z$", ylabel="$p(z)$")
+    left.set(xlim=(top * ranges[0] / ranges[1], 0), ylabel="$x$", xlabel="$p(x)$")
     left.xaxis.set_label_position("top")
     left.xaxis.tick_top()
     left.locator_params("x", nbins=3)
@@ -438,7 +455,7 @@ def change_of_variables(
     for z_end, x_end in zip(z_boxes, x_boxes, strict=True):
         main.plot(
             [z_end, z_end, bounds[0]],
-            [x.min(), x_end, x_end],
+            [low, x_end, x_end],
             color="0.75",
             lw=0.6,
             zorder=0,
@@ -685,23 +702,33 @@ def matrices(
     matrices: Any,
     *,
     titles: Sequence[str] | None = None,
+    xlabel: str = "column",
+    ylabel: str = "row",
+    top: float | None = None,
     path: str | os.PathLike | None = None,
 ) -> Figure:
     """Matrices as heat maps that share one scale: red is positive, blue negative.
+
+    Small ones have their numbers written in.
 
     Args:
       matrices: matrices `[M, N]`, or one: the weights of an invertible 1x1 convolution,
         a Jacobian.
       titles: a title for each.
+      xlabel: what the columns are.
+      ylabel: what the rows are.
+      top: magnitude at the ends of the colour scale, which is then the same in all
+        frames of an animation; the largest of all matrices by default.
       path: PNG file to write.
 
     Returns:
       The figure, with a panel for each matrix.
 
     Raises:
-      ValueError: on a wrong shape, values that are NaN or infinite, or a wrong number
-        of titles.
+      ValueError: on a wrong shape, values that are NaN or infinite, a wrong number of
+        titles, or a `top` that is not positive.
     """
+    _check_top(top)
     if np.ndim(matrices[0]) == 1:
         matrices = [matrices]
     arrays = [_finite("matrices", m).astype(np.float64) for m in matrices]
@@ -709,7 +736,8 @@ def matrices(
         if m.ndim != 2 or not m.size:
             raise ValueError(f"matrices must be [M, N], got shape {list(m.shape)}.")
     _check_titles(titles, len(arrays))
-    top = max(np.abs(m).max() for m in arrays) or 1.0
+    if top is None:
+        top = max(np.abs(m).max() for m in arrays) or 1.0
 
     from matplotlib.ticker import MaxNLocator
 
@@ -717,8 +745,16 @@ def matrices(
     for i, (axes, m) in enumerate(zip(panels, arrays, strict=True)):
         heat = axes.imshow(m, cmap="RdBu_r", vmin=-top, vmax=top)
         axes.set(title="" if titles is None else titles[i])
+        axes.set(xlabel=xlabel, ylabel=ylabel)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        if max(m.shape) > _WRITTEN:
+            continue
+        for (row, column), value in np.ndenumerate(m):
+            # Without the sign of what rounds to zero.
+            text = f"{round(value, 2) + 0.0:.2f}"
+            color = "white" if abs(value) > 0.6 * top else "black"
+            axes.text(column, row, text, ha="center", va="center", color=color)
     figure.colorbar(heat, cax=panels[-1].inset_axes((1.06, 0, 0.06, 1)))
     _trim(figure)
     return _finish(figure, path)
@@ -787,6 +823,7 @@ def animate(
     *,
     fps: float = 10,
     hold: float = 1.0,
+    width: int | None = None,
     path: str | os.PathLike | None = None,
 ) -> Animation:
     """A film of figures.
@@ -798,6 +835,7 @@ def animate(
       frames: figures, or pictures `[H, W, 3]` of bytes.
       fps: frames per second, more than 0 and at most 50.
       hold: seconds for which the last frame stays before the film starts again.
+      width: pixels to which wider frames are made smaller, for a file that is.
       path: GIF file to write.
 
     Returns:
@@ -805,13 +843,15 @@ def animate(
 
     Raises:
       TypeError: if a frame is neither a figure nor such a picture.
-      ValueError: if there are no frames, or on another `fps`, `hold` or ending of
-        `path`.
+      ValueError: if there are no frames, or on another `fps`, `hold`, `width` or
+        ending of `path`.
     """
     if not 0 < fps <= 50:
         raise ValueError(f"fps must be more than 0 and at most 50, got {fps}.")
     if not 0 <= hold < math.inf:
         raise ValueError(f"hold must be 0 seconds or more, got {hold}.")
+    if width is not None and width < 1:
+        raise ValueError(f"width must be 1 or more, got {width}.")
     pictures = [_pixels(frame) for frame in frames]
     if not pictures:
         raise ValueError("frames must hold at least one frame.")
@@ -824,6 +864,8 @@ def animate(
         )
         for picture in pictures
     ]
+    if width is not None:
+        pictures = [_shrink(picture, width) for picture in pictures]
     animation = Animation(pictures, fps, hold)
     if path is not None:
         animation.save(path)
@@ -951,6 +993,18 @@ def _pixels(frame: Any) -> np.ndarray:
             f"{frame.dtype} of shape {list(frame.shape)}."
         )
     return frame
+
+
+def _shrink(picture: np.ndarray, width: int) -> np.ndarray:
+    """A picture `[H, W, 3]` at most that wide."""
+    from PIL import Image
+
+    scale = width / picture.shape[1]
+    if scale >= 1:
+        return picture
+    size = width, max(round(scale * picture.shape[0]), 1)
+    image = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 # Colours.
@@ -1121,6 +1175,11 @@ def _check_planar_bounds(bounds: _Bounds, name: str = "bounds") -> None:
         raise ValueError(f"{name} must be ((low, high), (low, high)), got {bounds}.")
     for pair in bounds:
         _check_increasing(pair, name)
+
+
+def _check_top(top: float | None) -> None:
+    if top is not None and not 0 < top < math.inf:
+        raise ValueError(f"top must be positive, got {top}.")
 
 
 def _check_increasing(bounds: tuple[float, float], name: str = "bounds") -> None:
