@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from tfp_flows.bijectors import ResidualFlow
 
@@ -30,3 +31,13 @@ def test_invertible_resnet(capsys):
     np.testing.assert_allclose(again / 17, sample / 17, atol=1e-4)
     blocks = [m for m in flow.submodules if isinstance(m, ResidualFlow)]
     assert [b.log_det for b in blocks] == ["roulette", "roulette"]
+
+
+def test_multi_worker(tmp_path):
+    """On one device; `tests/training/test_multi_worker.py` is about several."""
+    train = runpy.run_path(str(EXAMPLES / "multi_worker.py"))["train"]
+    strategy = tf.distribute.get_strategy()
+    (first,) = train(strategy, tmp_path, 1, "float32")
+    # Started again, it goes on where it stopped.
+    (second,) = train(strategy, tmp_path, 2, "float32")
+    assert second < first

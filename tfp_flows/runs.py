@@ -683,7 +683,7 @@ def _draw(flow, source, samples, directory):
         return
     if source.event_shape == (2,) and flow.context_shape is None:
         toy = datasets.TOYS.get(source.name)
-        points = source.arrays("test")[0][:5000]
+        points = source.arrays("test", limit=5000)[0]
         plots.density(
             flow.log_prob,
             bounds=_square(points),

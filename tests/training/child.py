@@ -5,6 +5,7 @@ Each mode imports what it needs, and only that: some are about what need not be 
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def distribute(directory: Path) -> None:
         image,
         images,
         points,
+        train_whole,
         vector,
     )
 
@@ -160,6 +162,44 @@ def distribute(directory: Path) -> None:
             for i, v in enumerate(model.flow.variables):
                 results[f"{key}.variable_{i}"] = v.numpy()
     np.savez(directory / "distributed.npz", **results)
+    start = directory / "one.weights.h5"
+    np.savez(directory / "one.npz", **train_whole(None, directory))
+    (directory / "last.weights.h5").rename(start)
+    np.savez(directory / "mirrored.npz", **train_whole(mirrored, directory, start))
+
+
+def work(directory: Path, index: str, *workers: str) -> None:
+    """Trains as one of several workers."""
+    import os
+
+    task = {"type": "worker", "index": int(index)}
+    cluster = {"worker": list(workers)}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+
+    import tensorflow as tf
+
+    # Before anything else asks TensorFlow for its devices.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+
+    from tests.training.conftest import compiled, normalised, points, train_whole
+
+    assert strategy.num_replicas_in_sync == len(workers)
+    found = train_whole(strategy, directory, directory / "one.weights.h5")
+
+    with strategy.scope():
+        model = compiled(normalised())
+
+    def refused(**options):
+        try:
+            model.fit(points(), verbose=0, **options)
+        except ValueError as error:
+            return str(error)
+
+    found["shuffled"] = refused()
+    if index == "1":
+        model.flow.trainable_variables[0].assign_add([1.0, 0.0])
+    found["different"] = refused(shuffle=False)
+    np.savez(directory / f"worker_{index}.npz", **found)
 
 
 if __name__ == "__main__":

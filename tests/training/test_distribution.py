@@ -6,8 +6,18 @@ import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tests.training.conftest import assert_same, run_child, train_glow, values
+import tfp_flows
+from tests.training.conftest import (
+    assert_same,
+    assert_trained_as_one,
+    normalised,
+    run_child,
+    train_glow,
+    values,
+    vector,
+)
 
 
 def test_a_killed_training_goes_on(tmp_path):
@@ -32,12 +42,13 @@ def test_a_killed_training_goes_on(tmp_path):
 def distributed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("distributed")
     run_child("distribute", directory)
-    return dict(np.load(directory / "distributed.npz"))
+    return directory
 
 
 @pytest.mark.parametrize("name", ["glow", "batch_norm"])
 def test_two_devices_train_as_one(distributed, name):
     """ActNorm starts from the whole first batch; BatchNorm sees all replicas'."""
+    distributed = dict(np.load(distributed / "distributed.npz"))
     one, two = (
         {
             key.removeprefix(prefix): value
@@ -59,3 +70,21 @@ def test_two_devices_train_as_one(distributed, name):
             np.testing.assert_allclose(two[key], value, 1e-4, 1e-5, err_msg=key)
         else:
             np.testing.assert_allclose(two[key], value, 1e-5, err_msg=key)
+
+
+def test_unequal_parts_train_as_one(distributed):
+    one, two = (dict(np.load(distributed / f"{k}.npz")) for k in ("one", "mirrored"))
+    assert_trained_as_one(two, one)
+    model = tfp_flows.FlowModel(normalised(seed=1))
+    model.load_weights(distributed / "last.weights.h5")
+    for i, v in enumerate(model.flow.variables):
+        np.testing.assert_array_equal(v, two[f"variable_{i}"])
+
+
+def test_a_flow_from_outside_the_scope():
+    flow = vector(couplings=1, depth=1)
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
+        pytest.raises(ValueError, match=r"build both within strategy\.scope\(\)"),
+    ):
+        tfp_flows.FlowModel(flow)

@@ -49,6 +49,11 @@ def load(
       or of a `.csv` file: a table of numbers separated by commas, all of them
       features, with a first row of names if it holds no number. Nothing is unpickled.
 
+    The values of a `.npy` file of more than 1 GiB stay on disk, and so do those of an
+    `np.memmap`: `dataset` reads them in blocks, checks them as they are read and
+    shuffles within windows of 64 blocks. What is in memory is 8 bytes for each row,
+    and some tens of MB.
+
     A validation or test split that the data bring along is used as it is, and a
     missing one is held out from the training rows: at random for arrays and files; for
     image sets, which TensorFlow Datasets stores in a fixed shuffled order, the last

@@ -75,8 +75,9 @@ class DataSource:
           batch_size: examples in a batch; the last batch of an epoch may be smaller.
           labels: whether elements are `(x, label)` instead of `x`.
           dequantize: whether to add noise to integer values.
-          shuffle: whether every epoch has an order of its own. Sets that do not fit
-            into memory are shuffled within a moving window of 8,192 examples.
+          shuffle: whether every epoch has an order of its own. Image sets that do not
+            fit into memory are shuffled within a moving window of 8,192 examples,
+            mapped arrays in windows of 16 MiB put together from all over the file.
           seed: seed of the noise and of the order.
           epochs: number of the epoch to stop before.
           initial_epoch: number of the first epoch, counted from 0.
@@ -138,6 +139,11 @@ class DataSource:
         )
         options = tf.data.Options()
         options.deterministic = True
+        # Under tf.distribute, workers share every batch; by files, they would be given
+        # other batches than one device, and not equally many.
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
         return dataset.with_options(options)
 
     def steps(

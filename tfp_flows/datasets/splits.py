@@ -1,4 +1,4 @@
-"""Where the rows of one split come from: memory, or a TensorFlow Datasets stream."""
+"""Where rows of a split come from: memory, a mapped file or TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["MemorySplit", "Split", "StreamSplit"]
+__all__ = ["MappedSplit", "MemorySplit", "Split", "StreamSplit"]
 
 # Encoded images a stream holds to shuffle: some 100 MB of CelebA's JPEG files.
 _SHUFFLE_BUFFER = 8192
+
+# Bytes of neighbouring rows that are read at once from a mapped file, and of the window
+# that such blocks, from anywhere in the file, are put together and shuffled in.
+_BLOCK = 2**18
+_WINDOW = 2**24
 
 
 class Split(Protocol):
@@ -79,6 +84,102 @@ class MemorySplit:
             lambda rows: tuple(tf.gather(a, rows) for a in self._tensors),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
+
+
+class MappedSplit:
+    """Rows of an array in a file that is never in memory as a whole.
+
+    A shuffled pass takes blocks of neighbouring rows in random order, joins some of
+    them to a window and shuffles the rows in it: a disk reads blocks far faster than
+    single rows.
+
+    Args:
+      open: returns the array `[N, ...]`, mapped into memory.
+      check: makes values of rows as they are stored; raises if they are not allowed.
+      labels: of all `N` rows, or None.
+      rows: sorted positions of the rows in this split; None for all.
+    """
+
+    def __init__(
+        self,
+        open: Callable[[], np.ndarray],
+        check: Callable[[np.ndarray], np.ndarray],
+        labels: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
+    ):
+        self._open, self._check = open, check
+        self._rows = rows
+        self._labels = labels
+        x = open()
+        self.size = len(x) if rows is None else len(rows)
+        self._row_bytes = max(x[:1].nbytes, 1)
+        first = check(np.array(x[:1]))
+        self._dtype, self._shape = first.dtype, first.shape[1:]
+
+    def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+        x, *labels = self._read([(0, self.size if limit is None else limit)])
+        return x, labels[0] if labels else None
+
+    def batches(
+        self, batch_size: int, drop_remainder: bool, shuffle_seed: tf.Tensor | None
+    ) -> tf.data.Dataset:
+        # No batch reaches over the end of a window but the last.
+        window = batch_size * max(1, _WINDOW // (batch_size * self._row_bytes))
+        seed = tf.zeros([0], tf.int64) if shuffle_seed is None else shuffle_seed
+        signature = [tf.TensorSpec([None, *self._shape], self._dtype)]
+        if self._labels is not None:
+            signature.append(tf.TensorSpec([None], self._labels.dtype))
+
+        def read(start: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            found = tf.numpy_function(
+                functools.partial(self._window, window),
+                [start, seed],
+                [spec.dtype for spec in signature],
+            )
+            return tuple(map(tf.ensure_shape, found, [s.shape for s in signature]))
+
+        return (
+            tf.data.Dataset.range(0, self.size, window)
+            .map(read)
+            .prefetch(1)
+            .flat_map(
+                lambda *rows: tf.data.Dataset.from_tensor_slices(rows).batch(
+                    batch_size, drop_remainder
+                )
+            )
+        )
+
+    def _window(self, size: int, start: int, seed: np.ndarray) -> list[np.ndarray]:
+        """Rows `start` to `start + size` of a pass."""
+        stop = min(start + size, self.size)
+        if not seed.size:
+            return self._read([(start, stop)])
+        block = max(1, _BLOCK // self._row_bytes)
+        key = [int(s) & (2**64 - 1) for s in seed]
+        order = np.random.default_rng(key).permutation(-(-self.size // block))
+        starts = order * block
+        # Where the blocks begin and end in the pass; one of them is shorter.
+        ends = np.cumsum(np.minimum(block, self.size - starts))
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        parts = []
+        for i in range(first, last + 1):
+            begin = ends[i - 1] if i else 0
+            low, high = max(start, begin) - begin, min(stop, ends[i]) - begin
+            parts.append((starts[i] + low, starts[i] + high))
+        mixed = np.random.default_rng([*key, int(start)]).permutation(stop - start)
+        return [column[mixed] for column in self._read(parts)]
+
+    def _read(self, parts: list[tuple[int, int]]) -> list[np.ndarray]:
+        """Checked rows from and to some positions of the split, and their labels."""
+        x = self._open()
+        where = [
+            slice(*part) if self._rows is None else self._rows[slice(*part)]
+            for part in parts
+        ]
+        columns = [self._check(np.concatenate([x[w] for w in where]))]
+        if self._labels is not None:
+            columns.append(np.concatenate([self._labels[w] for w in where]))
+        return columns
 
 
 class StreamSplit:

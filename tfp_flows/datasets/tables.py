@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from tfp_flows.datasets.source import DataSource
-from tfp_flows.datasets.splits import MemorySplit
+from tfp_flows.datasets.splits import MappedSplit, MemorySplit
 
 __all__ = ["FILE_FORMATS", "from_arrays", "from_file", "hold_out"]
 
 FILE_FORMATS = (".npy", ".npz", ".csv")
+
+# The values of a larger .npy file stay on disk.
+_MEMORY_LIMIT = 2**30
 
 _SPLITS = ("train", "validation", "test")
 
@@ -45,16 +49,20 @@ def from_file(
         )
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path} (from {Path.cwd()}).")
-    columns = None
+    columns = reopen = None
     if path.suffix.lower() == ".csv":
         table, columns = _read_csv(path)
         arrays = {"x": table}
     else:
         arrays = _read_numpy(path)
+        if isinstance(arrays.get("x"), np.memmap):
+            # Mapped anew for every read: pages that were read are let go.
+            reopen = functools.partial(np.load, path, "r")
     return from_arrays(
         arrays,
         name=path.name,
         columns=columns,
+        reopen=reopen,
         validation=validation,
         test=test,
         seed=seed,
@@ -66,16 +74,20 @@ def from_arrays(
     *,
     name: str,
     columns: Sequence[str] | None = None,
+    reopen: Callable[[], np.ndarray] | None = None,
     validation: float,
     test: float,
     seed: int,
 ) -> DataSource:
     """Checks arrays by key (see `load`) and makes a source of them.
 
+    Values in an `np.memmap` stay where they are, and are checked as they are read.
+
     Args:
       arrays: values and labels by key.
       name: of the data, for messages.
       columns: names of the features of a table, for messages.
+      reopen: maps the one array anew, if it is in a file.
       validation: fraction of the training rows held out if there is no such array.
       test: likewise.
       seed: of the random choice of those rows.
@@ -90,7 +102,7 @@ def from_arrays(
         )
         for split, x in values.items()
     }
-    dtypes = {x.dtype for x in values.values()}
+    dtypes = {np.uint8 if x.dtype == np.uint8 else np.float32 for x in values.values()}
     shapes = {x.shape[1:] for x in values.values()}
     if len(dtypes) > 1 or len(shapes) > 1:
         found = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in values.items())
@@ -107,14 +119,24 @@ def from_arrays(
     chosen = np.random.default_rng(seed).permutation(len(values["train"]))
     splits = {}
     for split in _SPLITS:
-        x, y = values.get(split), labels.get(split)
+        x, y, picked = values.get(split), labels.get(split), None
         if split in rows:
             # Sorted, so that a split keeps the order of the data and a train split
             # that nothing is taken from is the array itself.
             picked = np.sort(chosen[rows[split]])
             x, y = values["train"], labels.get("train")
-            if len(picked) < len(x):
-                x, y = x[picked], None if y is None else y[picked]
+            if len(picked) == len(x):
+                picked = None
+        if isinstance(x, np.memmap):
+            splits[split] = MappedSplit(
+                reopen or (lambda x=x: x),
+                lambda rows: _checked_values(rows, name, columns),
+                y,
+                picked,
+            )
+            continue
+        if picked is not None:
+            x, y = x[picked], None if y is None else y[picked]
         splits[split] = MemorySplit(len(x), lambda x=x, y=y: (x, y))
     x = values["train"]
     bounds = (0.0, 256.0) if x.dtype == np.uint8 else None
@@ -188,8 +210,9 @@ def _by_split(arrays: Mapping[str, Any], name: str) -> tuple[dict, dict]:
 def _checked_values(
     x: Any, what: str, columns: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Data as uint8 or finite float32, `[N, D]` or `[N, H, W, C]`."""
-    x = np.asarray(x)
+    """Data as uint8 or finite float32, `[N, D]` or `[N, H, W, C]`; mapped as it is."""
+    if not isinstance(x, np.memmap):
+        x = np.asarray(x)
     if x.dtype == np.uint8 and x.ndim == 3:
         x = x[..., None]
     if x.ndim not in (2, 4):
@@ -208,6 +231,8 @@ def _checked_values(
             "are dequantised, and floating point for continuous data: convert with "
             "x.astype('uint8') or x.astype('float32')."
         )
+    if isinstance(x, np.memmap):
+        return x
     with np.errstate(over="ignore"):
         x = x.astype(np.float32, copy=False)
     bad = ~np.isfinite(x)
@@ -248,9 +273,10 @@ def _checked_labels(labels: Any, size: int, what: str) -> np.ndarray:
 
 
 def _read_numpy(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a .npy (as "x") or .npz file; never unpickles."""
+    """Arrays of a .npy (as "x") or .npz file; maps a large .npy, never unpickles."""
+    large = path.suffix.lower() == ".npy" and path.stat().st_size > _MEMORY_LIMIT
     try:
-        content = np.load(path, allow_pickle=False)
+        content = np.load(path, "r" if large else None, allow_pickle=False)
         if isinstance(content, np.ndarray):
             return {"x": content}
         with content:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.training import architecture
+from tfp_flows.training import architecture, distribution
 from tfp_flows.training.initialize import initialize, needs_initialization
 from tfp_flows.training.rows import rows
 
@@ -65,7 +65,8 @@ class FlowModel(keras.Model):
 
     Raises:
       TypeError: if `flow` is not a TFP distribution.
-      ValueError: if its event shape is not static, or it has nothing to train.
+      ValueError: if its event shape is not static, it has nothing to train, or it was
+        built outside the scope of the `tf.distribute` strategy that the model is in.
     """
 
     def __init__(self, flow: tfd.Distribution, name: str = "flow_model"):
@@ -84,6 +85,7 @@ class FlowModel(keras.Model):
                 "flow has no trainable variable: there is nothing for a FlowModel to "
                 "train."
             )
+        distribution.check_scope(found)
         self.flow = flow
         self.rows = rows(flow, found)
         self.nll = keras.metrics.Mean(name="nll")
@@ -133,6 +135,8 @@ class FlowModel(keras.Model):
         super().compile(
             optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs
         )
+        with self.distribute_strategy.scope():
+            distribution.clip_after_sum(self.optimizer)
 
     def compile_from_config(self, config):
         """Compiles a loaded model as the saved one was."""
@@ -165,6 +169,13 @@ class FlowModel(keras.Model):
             self._check_arrays(x_val, y_val)
             y_val = _beside_weights(x_val, y_val, weight)
             options["validation_data"] = (x_val, y_val, weight)
+        if distribution.has_workers(self.distribute_strategy):
+            callbacks = options.get("callbacks") or []
+            if not isinstance(callbacks, keras.callbacks.CallbackList):
+                callbacks = options["callbacks"] = [*callbacks]
+            arrays = isinstance(x, (np.ndarray, tf.Tensor, tuple, list))
+            shuffles = arrays and options.get("shuffle", True)
+            callbacks.append(distribution.WorkersAgree(shuffles))
         return super().fit(x, y, **options)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -175,33 +186,48 @@ class FlowModel(keras.Model):
         return super().evaluate(x, y, *args, **kwargs)
 
     def train_step(self, data):
-        return super().train_step(_as_inputs(data))
+        logs = super().train_step(_as_inputs(data))
+        return distribution.per_replica(logs, self.distribute_strategy)
 
     def test_step(self, data):
-        return super().test_step(_as_inputs(data))
+        logs = super().test_step(_as_inputs(data))
+        return distribution.per_replica(logs, self.distribute_strategy)
 
     def predict_step(self, data):
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(data))
         return self(inputs, training=False)
 
-    def _symbolic_build(self, iterator=None, data_batch=None):
+    def make_train_function(self, force=False):
+        # TensorFlow traces a function twice if the first trace creates variables.
+        if self.optimizer is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Under tf.distribute, Keras tries the model on a mean over replicas of what the
-        # dataset holds, which makes labels fractions.
-        if data_batch is not None:
-            inputs, _, weight = _as_inputs(data_batch)
-            if self._takes_context and _context_dtype(self.flow).is_integer:
-                inputs = (inputs[0], tf.cast(inputs[1], _context_dtype(self.flow)))
-            data_batch = inputs, None, weight
-        return super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+        # dataset holds, which makes labels fractions and does not work for tuples on
+        # several workers. One replica's part tells as much.
+        if self._distribute_strategy is None:
+            return
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = tf.nest.map_structure(
+                lambda v: self.distribute_strategy.experimental_local_results(v)[0],
+                next(batches),
+            )
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=_as_inputs(data_batch))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
-        return super().compute_loss(
+        loss = super().compute_loss(
             x=x,
             y=tf.zeros_like(y_pred),
             y_pred=y_pred,
             sample_weight=sample_weight,
             **kwargs,
         )
+        return distribution.weigh_gradient(loss, y_pred)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.nll.update_state(-y_pred, sample_weight)
@@ -237,12 +263,9 @@ class FlowModel(keras.Model):
             batch = tuple(
                 None if part is None else part[:batch_size] for part in (data, context)
             )
-        if isinstance(batch, tf.distribute.DistributedValues) or (
-            isinstance(batch, tuple)
-            and isinstance(batch[0], tf.distribute.DistributedValues)
-        ):
-            local = self.distribute_strategy.experimental_local_results
-            batch = tf.nest.map_structure(lambda v: tf.concat(local(v), 0), batch)
+        batch = distribution.first_batch(
+            batch, self.distribute_strategy, own=_is_sharded(x)
+        )
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(batch))
         first, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
         self._check(first, context)
@@ -327,7 +350,13 @@ class FlowModel(keras.Model):
           ValueError: before a file is written, if the flow is not a ready one.
         """
         self.get_config()
-        return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+        with distribution.whole_file(filepath, self.distribute_strategy) as path:
+            return super().save(path, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        """As `keras.Model.save_weights`; on several workers, by any or all of them."""
+        with distribution.whole_file(filepath, self.distribute_strategy) as path:
+            return super().save_weights(path, overwrite=overwrite, **kwargs)
 
     def save_own_variables(self, store):
         text = "\n".join(self._lines).encode()
@@ -501,6 +530,14 @@ def _beside_weights(x, y, sample_weight):
     if y is not None or sample_weight is None or not arrays:
         return y
     return np.empty((len(sample_weight), 0), np.float32)
+
+
+def _is_sharded(x) -> bool:
+    """Whether a dataset says that each worker has data of its own."""
+    if not isinstance(x, tf.data.Dataset):
+        return False
+    policy = x.options().experimental_distribute.auto_shard_policy
+    return policy == tf.data.experimental.AutoShardPolicy.OFF
 
 
 def _is_placeholder(y) -> bool:
