@@ -50,7 +50,7 @@ def test_public_names_exist():
 @pytest.mark.parametrize(
     "block",
     re.findall(r"```python\n(.*?)```", README, flags=re.S),
-    ids=["drop-in", "fit", "conditional"],
+    ids=["drop-in", "fit", "memory", "conditional"],
 )
 def test_readme_examples_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -50,7 +50,7 @@ class BatchNorm(JointBijector):
 
     _has_training_mode = True
     # The batch's statistics are not in what it is turned into.
-    _has_direct_inverse = False
+    has_direct_inverse = False
 
     def __init__(
         self,

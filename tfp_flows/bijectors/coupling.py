@@ -119,7 +119,7 @@ class Coupling(JointBijector):
         return self._couple(self._transformer.inverse_and_log_det, y, context)
 
     @property
-    def _has_direct_inverse(self):
+    def has_direct_inverse(self):
         return getattr(self._transformer, "has_direct_inverse", True)
 
     def _replay(self, result, forward, tape, context=None):

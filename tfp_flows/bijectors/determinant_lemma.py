@@ -36,7 +36,7 @@ class Amortized(JointBijector):
         other, or the conditioner returns another shape.
     """
 
-    _has_direct_inverse = False
+    has_direct_inverse = False
 
     def __init__(
         self,

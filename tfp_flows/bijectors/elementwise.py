@@ -98,7 +98,7 @@ class Elementwise(JointBijector):
         return f" {self._transformer!r}"
 
     @property
-    def _has_direct_inverse(self):
+    def has_direct_inverse(self):
         return getattr(self._transformer, "has_direct_inverse", True)
 
     def _forward_and_log_det(self, x, context=None):

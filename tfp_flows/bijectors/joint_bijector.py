@@ -40,6 +40,10 @@ class JointBijector(tfb.Bijector):
     with it. `training` is known to bijectors with a training mode. Any other keyword
     raises a `TypeError` that lists the known ones.
 
+    **Iterations.** A subclass one of whose directions iterates, or that forgets part of
+    its input (batch statistics), says `has_direct_inverse = False`: then a `Chain` with
+    `recompute_gradients=True` keeps its input instead of rebuilding it.
+
     **No cache.** TFP keeps results between calls; with variables that change, or a
     gradient tape opened later, it returns stale values and wrong gradients. Nothing
     is kept here. Where TFP itself makes several calls for one answer (`log_prob` of a
@@ -111,8 +115,9 @@ class JointBijector(tfb.Bijector):
         """Adapts data-dependent parameters to the batch `y`; returns its inverse."""
         return self._inverse_and_log_det(y, **keywords)[0]
 
-    # Whether an inverse is one pass, exact up to rounding.
-    _has_direct_inverse = True
+    # Whether both directions are one pass each, inverses of each other up to rounding.
+    # If not, a chain that recomputes gradients keeps the input.
+    has_direct_inverse = True
 
     def _replay(self, result, forward, tape, **keywords):
         """Rebuilds the value that `result` came from, and evaluates it on `tape`.

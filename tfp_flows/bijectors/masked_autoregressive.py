@@ -55,7 +55,7 @@ class MaskedAutoregressive(JointBijector):
       TypeError: if the conditioner is not callable.
     """
 
-    _has_direct_inverse = False
+    has_direct_inverse = False
 
     def __init__(
         self,

@@ -81,7 +81,7 @@ class Step(NamedTuple):
     def is_rebuilt(self) -> bool:
         """Whether its input is its inverse of the output."""
         if isinstance(self.bijector, JointBijector):
-            return self.bijector._has_direct_inverse
+            return self.bijector.has_direct_inverse
         # TFP's inverse of what has a network may take a pass for each entry.
         return not self.bijector.variables
 
@@ -163,6 +163,7 @@ class _Walk:
         self.names = [
             k for k, v in keywords.items() if tf.is_tensor(v) and v.dtype.is_floating
         ]
+        self.tensors = [keywords[name] for name in self.names]
         self.kept = {
             i
             for i, step in enumerate(steps)
@@ -192,12 +193,12 @@ class _Walk:
 
             return (result, total), gradient
 
-        return forgetful(value, *(self.keywords[name] for name in self.names))
+        return forgetful(value, *self.tensors)
 
     def errors(self, value):
         """Of each stretch between inputs that are kept."""
         found = []
-        rebuilt, _, kept, given = self._there(value, self._tensors(self.keywords))
+        rebuilt, _, kept, given = self._there(value, self.tensors)
         for i, step in reversed(list(enumerate(self.steps))):
             if step.is_rebuilt:
                 rebuilt = step.undo(rebuilt, given[i])
@@ -205,9 +206,6 @@ class _Walk:
                     found.append(_relative_error(rebuilt, kept.get(i, value)))
             rebuilt = kept.get(i, rebuilt)
         return found
-
-    def _tensors(self, keywords):
-        return [keywords[name] for name in self.names]
 
     def _there(self, value, tensors):
         """Result, log-determinant, inputs to keep, and the keywords of each step."""

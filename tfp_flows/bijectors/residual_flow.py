@@ -102,7 +102,7 @@ class ResidualFlow(JointBijector):
     """
 
     _has_training_mode = True
-    _has_direct_inverse = False
+    has_direct_inverse = False
 
     def __init__(
         self,
