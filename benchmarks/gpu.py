@@ -34,6 +34,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 from libraries import OPERATIONS
 from libraries import tfp_flows as ours
+from libraries.machine import first_line
 from libraries.workloads import QUICK, WORKLOADS
 
 VARIANTS = {
@@ -94,7 +95,7 @@ def measure(workload, options: dict, jit: bool, device: str, repeats: int) -> di
             x = tf.constant(workload.data())
             contender = ours.contender_of(flow, x, jit)
         except Exception as error:
-            return {"errors": {"building": _first_line(error)}}
+            return {"errors": {"building": first_line(error)}}
         row["placement"] = placement(flow, x, device)
         for operation in OPERATIONS:
             function = getattr(contender, operation)
@@ -108,11 +109,11 @@ def measure(workload, options: dict, jit: bool, device: str, repeats: int) -> di
                 if operation == "train":
                     row["memory"] = before and _memory(device, "peak") - before
             except Exception as error:
-                row["errors"][operation] = _first_line(error)
+                row["errors"][operation] = first_line(error)
         try:
             row["round trip"] = contender.round_trip()
         except Exception as error:
-            row["errors"]["round trip"] = _first_line(error)
+            row["errors"]["round trip"] = first_line(error)
     return row
 
 
@@ -132,10 +133,6 @@ def _memory(device, which="current"):
 def _reset_memory(device):
     if "GPU" in device:
         tf.config.experimental.reset_memory_stats(device)
-
-
-def _first_line(error):
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:160]
 
 
 def line(name: str, variant: str, jit: bool, row: dict) -> str:

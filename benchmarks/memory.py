@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+from libraries.machine import forget_peak, resident
+
 RESULTS = Path(__file__).parent / "results"
 LEVELS, WIDTH, BATCH, SIZE = 3, 64, 32, 64
 
@@ -64,10 +66,10 @@ def measure(steps: int, ways: list[bool], rounds: int) -> dict:
         step().numpy()
         line = found[recompute] = {"first": time.perf_counter() - start, "seconds": []}
         trim()
-        before = resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
+        before = resident()
+        forget_peak()
         step().numpy()
-        line["memory"] = resident("VmHWM") - before
+        line["memory"] = (resident(peak=True) - before) / 2**20
         if recompute:
             line["error"] = float(reconstruction_error(flow, x))
         functions[recompute] = step
@@ -82,12 +84,6 @@ def measure(steps: int, ways: list[bool], rounds: int) -> dict:
 def trim() -> None:
     """Hands free memory back, so that only what is needed counts."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def resident(which: str) -> float:
-    """Megabytes, of `/proc/self/status`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(x.split()[1]) for x in lines if x.startswith(which)) / 1024
 
 
 def run(steps: int, ways: list[bool], rounds: int) -> dict:

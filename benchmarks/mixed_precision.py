@@ -18,6 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from libraries.machine import processor
 
 import tfp_flows
 from tfp_flows import datasets, flows, runs
@@ -108,16 +109,12 @@ def main() -> None:
 def cpu() -> str:
     """The processor, and what it has for half precision."""
     try:
-        info = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        info = Path("/proc/cpuinfo").read_text().split()
     except OSError:
-        return platform.processor() or "unknown processor"
-    fields = dict(
-        map(str.strip, line.split(":", 1)) for line in info.splitlines() if ":" in line
-    )
-    units = [f for f in ("amx_bf16", "avx512_bf16") if f in fields.get("flags", "")]
-    return f"{fields.get('model name', 'unknown processor')}, " + (
-        ", ".join(units) or "without AMX or AVX-512 for bfloat16"
-    )
+        return processor()
+    units = [unit for unit in ("amx_bf16", "avx512_bf16") if unit in info]
+    without = "without AMX or AVX-512 for bfloat16"
+    return f"{processor()}, {', '.join(units) or without}"
 
 
 if __name__ == "__main__":

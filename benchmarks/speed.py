@@ -45,7 +45,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import shutil
 import signal
 import statistics
@@ -57,6 +56,7 @@ import traceback
 from pathlib import Path
 
 from libraries import LABELS, OPERATIONS, NotOffered
+from libraries.machine import first_line, forget_peak, processor, resident
 
 RESULTS = Path(__file__).parent / "results"
 SAME = 0.01
@@ -91,7 +91,7 @@ def work(row: str, name: str, quick: bool, threads: int) -> None:
             answer = {"missing": str(error)}
         except Exception as error:
             traceback.print_exc()
-            answer = {"error": _first_line(error)}
+            answer = {"error": first_line(error)}
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -117,7 +117,7 @@ def _build(module, options, name, quick, threads):
         "steps": {},
         "errors": {},
     }
-    before = _resident()
+    before = resident()
     for operation in OPERATIONS:
         function = getattr(contender, operation)
         if function is None:
@@ -129,7 +129,7 @@ def _build(module, options, name, quick, threads):
             answer["steps"][operation] = _seconds(function, 1)
         except Exception as error:
             traceback.print_exc()
-            answer["errors"][operation] = _first_line(error)
+            answer["errors"][operation] = first_line(error)
     return contender, answer
 
 
@@ -142,22 +142,9 @@ def _seconds(function, steps):
 
 def _peak(function, before):
     """Bytes held at most during some steps, more than `before`."""
-    # Linux forgets the highest mark so far when asked to; elsewhere it stays.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
     _seconds(function, MEMORY_STEPS)
-    return max(0, _resident(peak=True) - before)
-
-
-def _resident(peak=False):
-    """Bytes of memory that this process holds, or held at most."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    field = "VmHWM:" if peak else "VmRSS:"
-    return 1024 * int(status.split(field)[1].split()[0])
+    return max(0, resident(peak=True) - before)
 
 
 def _versions(packages):
@@ -166,11 +153,6 @@ def _versions(packages):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
-
-
-def _first_line(error):
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:200]
 
 
 # The parent.
@@ -396,7 +378,7 @@ def conditions(arguments: argparse.Namespace) -> dict:
     """The machine and the settings."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M"),
-        "processor": _processor(),
+        "processor": processor(),
         "processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": arguments.threads,
@@ -404,13 +386,6 @@ def conditions(arguments: argparse.Namespace) -> dict:
         "turn": arguments.turn,
         "load_at_start": _load_average(),
     }
-
-
-def _processor():
-    with contextlib.suppress(OSError, IndexError):
-        text = Path("/proc/cpuinfo").read_text()
-        return text.split("model name")[1].split(":", 1)[1].splitlines()[0].strip()
-    return platform.processor() or "unknown"
 
 
 def _load_average():

@@ -20,6 +20,7 @@ from tfp_flows import (
     networks,
     training,
 )
+from tfp_flows.flows.ready import network_dtype
 
 PACKAGES = ("tfp_flows", "tensorflow", "keras", "tensorflow-probability")
 
@@ -85,8 +86,7 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
 def _spline(workload, conditioner_dtype="float32", recompute_gradients=False):
     """The ready flow has residual networks; these have the layers of the others."""
     size = workload.size
-    half = conditioner_dtype != "float32"
-    policy = f"mixed_{conditioner_dtype}" if half else "float32"
+    policy = network_dtype("float32", conditioner_dtype)
     layers = []
     for i in range(workload.layers):
         mask = masks.alternating(size)

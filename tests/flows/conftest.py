@@ -224,3 +224,10 @@ SMALL = {
         256.0,
     ),
 }
+
+
+def gradients(flow: tfp_flows.Flow, x, **keywords) -> list:
+    """Of the loss, for each trainable variable."""
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(flow.log_prob(x, **keywords))
+    return tape.gradient(loss, flow.trainable_variables)

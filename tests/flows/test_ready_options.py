@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import SMALL, perturb
+from tests.flows.conftest import SMALL, gradients, perturb
 from tfp_flows import FlowModel, flows
 
 BASES = {
@@ -218,12 +218,6 @@ def test_errors_of_encoders(options, error, words):
 
 # The first of each; later ones are variants.
 ONE_OF_EACH = {s.build.__name__: s for s in reversed(SMALL.values())}
-
-
-def gradients(flow, x):
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(flow.log_prob(x))
-    return tape.gradient(loss, flow.trainable_variables)
 
 
 @pytest.mark.parametrize("small", ONE_OF_EACH.values(), ids=ONE_OF_EACH)

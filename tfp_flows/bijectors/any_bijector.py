@@ -19,6 +19,7 @@ __all__ = [
     "inverse_and_log_det",
     "keywords_of",
     "known_keywords",
+    "min_event_ndims",
     "over_events",
 ]
 
@@ -39,35 +40,40 @@ def forward_and_log_det(bijector, x, event_ndims: int, keywords=None):
     Returns:
       `(y, fldj)`, the log-determinant one number for each event, or for all.
     """
-    keywords = keywords or {}
-    extra = event_ndims - bijector.forward_min_event_ndims
-    if isinstance(bijector, JointBijector):
-        known = known_keywords(bijector, keywords)
-        y, log_det = bijector._forward_and_log_det(x, **known)
-        return y, over_events(log_det, x, event_ndims, extra)
-    if isinstance(bijector, INVERT):
-        return inverse_and_log_det(bijector.bijector, x, event_ndims, keywords)
-    known = known_keywords(bijector, keywords)
-    # A new tensor object is in no cache of TFP's.
-    x = tf.identity(x)
-    y = bijector.forward(x, **known)
-    return y, bijector.forward_log_det_jacobian(x, event_ndims, **known)
+    return _evaluate(bijector, x, True, event_ndims, keywords or {})
 
 
 def inverse_and_log_det(bijector, y, event_ndims: int, keywords=None):
     """As `forward_and_log_det`, in the other direction."""
-    keywords = keywords or {}
-    extra = event_ndims - bijector.inverse_min_event_ndims
-    if isinstance(bijector, JointBijector):
-        known = known_keywords(bijector, keywords)
-        x, log_det = bijector._inverse_and_log_det(y, **known)
-        return x, over_events(log_det, y, event_ndims, extra)
+    return _evaluate(bijector, y, False, event_ndims, keywords or {})
+
+
+def _evaluate(bijector, value, forward, event_ndims, keywords):
     if isinstance(bijector, INVERT):
-        return forward_and_log_det(bijector.bijector, y, event_ndims, keywords)
+        return _evaluate(bijector.bijector, value, not forward, event_ndims, keywords)
     known = known_keywords(bijector, keywords)
-    y = tf.identity(y)
-    x = bijector.inverse(y, **known)
-    return x, bijector.inverse_log_det_jacobian(y, event_ndims, **known)
+    if isinstance(bijector, JointBijector):
+        b = bijector
+        method = b._forward_and_log_det if forward else b._inverse_and_log_det
+        result, log_det = method(value, **known)
+        extra = event_ndims - min_event_ndims(bijector, forward)
+        return result, over_events(log_det, value, event_ndims, extra)
+    # A new tensor object is in no cache of TFP's.
+    value = tf.identity(value)
+    if forward:
+        log_det = bijector.forward_log_det_jacobian
+        return bijector.forward(value, **known), log_det(value, event_ndims, **known)
+    log_det = bijector.inverse_log_det_jacobian
+    return bijector.inverse(value, **known), log_det(value, event_ndims, **known)
+
+
+def min_event_ndims(bijector, forward: bool) -> int:
+    """Rank of the smallest event that a direction of a bijector takes."""
+    return (
+        bijector.forward_min_event_ndims
+        if forward
+        else bijector.inverse_min_event_ndims
+    )
 
 
 def initialize(bijector, y, keywords):

@@ -10,13 +10,12 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.any_bijector import (
     INVERT,
     common_context_shape,
-    forward_and_log_det,
     initialize,
-    inverse_and_log_det,
     keywords_of,
+    min_event_ndims,
 )
 from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.recompute import Step, evaluate
+from tfp_flows.bijectors.recompute import Step, evaluate, take_all
 
 tfb = tfp.bijectors
 
@@ -153,40 +152,24 @@ class Chain(JointBijector):
         return tf.constant(self._batch_shape(x_event_ndims).as_list(), tf.int32)
 
     def _forward_and_log_det(self, x, **keywords):
-        if self._recompute:
-            return evaluate(self._steps(True), x, keywords, self._checkpoint_every)
-        total = tf.zeros([], x.dtype)
-        ndims = self.forward_min_event_ndims
-        for b in reversed(self._bijectors):
-            x, log_det = forward_and_log_det(b, x, ndims, keywords)
-            ndims += b.inverse_min_event_ndims - b.forward_min_event_ndims
-            total += log_det
-        return x, total
+        return self._walk(x, True, keywords)
 
     def _inverse_and_log_det(self, y, **keywords):
-        if self._recompute:
-            return evaluate(self._steps(False), y, keywords, self._checkpoint_every)
-        total = tf.zeros([], y.dtype)
-        ndims = self.inverse_min_event_ndims
-        for b in self._bijectors:
-            y, log_det = inverse_and_log_det(b, y, ndims, keywords)
-            ndims += b.forward_min_event_ndims - b.inverse_min_event_ndims
-            total += log_det
-        return y, total
+        return self._walk(y, False, keywords)
 
-    def _steps(self, forward, event_ndims=None):
-        """The members as steps, those of inner chains one by one."""
-        if event_ndims is None:
-            event_ndims = (
-                self.forward_min_event_ndims
-                if forward
-                else self.inverse_min_event_ndims
-            )
+    def _walk(self, value, forward, keywords):
+        steps = self._steps(forward, min_event_ndims(self, forward))
+        if not self._recompute:
+            return take_all(steps, value, keywords)
+        steps = [inner for step in steps for inner in _unfold(step)]
+        return evaluate(steps, value, keywords, self._checkpoint_every)
+
+    def _steps(self, forward, event_ndims):
+        """The members' turns on the way."""
         steps = []
         for b in reversed(self._bijectors) if forward else self._bijectors:
-            steps += _unfold(b, forward, event_ndims)
-            gained = b.inverse_min_event_ndims - b.forward_min_event_ndims
-            event_ndims += gained if forward else -gained
+            steps.append(Step(b, forward, event_ndims))
+            event_ndims = steps[-1].result_event_ndims
         return steps
 
     def _initialize(self, y, **keywords):
@@ -195,12 +178,15 @@ class Chain(JointBijector):
         return y
 
 
-def _unfold(bijector, forward, event_ndims):
-    if isinstance(bijector, Chain):
-        return bijector._steps(forward, event_ndims)
-    if isinstance(bijector, INVERT):
-        return _unfold(bijector.bijector, not forward, event_ndims)
-    return [Step(bijector, forward, event_ndims)]
+def _unfold(step):
+    """A step, or those of the chain that it is."""
+    b, forward, event_ndims = step
+    if isinstance(b, INVERT):
+        return _unfold(Step(b.bijector, not forward, event_ndims))
+    if isinstance(b, Chain):
+        steps = b._steps(forward, event_ndims)
+        return [inner for step in steps for inner in _unfold(step)]
+    return [step]
 
 
 def _event_shapes(bijectors, ndims):

@@ -17,6 +17,7 @@ from tfp_flows.bijectors.any_bijector import (
     inverse_and_log_det,
     keywords_of,
     known_keywords,
+    min_event_ndims,
     over_events,
 )
 from tfp_flows.bijectors.joint_bijector import JointBijector
@@ -24,7 +25,7 @@ from tfp_flows.bijectors.stateless import stateless_seed
 
 tfb = tfp.bijectors
 
-__all__ = ["Step", "evaluate", "recomputing", "reconstruction_errors"]
+__all__ = ["Step", "evaluate", "recomputing", "reconstruction_errors", "take_all"]
 
 
 class Step(NamedTuple):
@@ -41,10 +42,8 @@ class Step(NamedTuple):
 
     def undo(self, result, keywords):
         """The value that gave `result`."""
-        b = self.bijector
-        gained = b.inverse_min_event_ndims - b.forward_min_event_ndims
-        ndims = self.event_ndims + (gained if self.forward else -gained)
-        return Step(b, not self.forward, ndims).take(result, keywords)[0]
+        back = Step(self.bijector, not self.forward, self.result_event_ndims)
+        return back.take(result, keywords)[0]
 
     def replay(self, result, keywords, tape):
         """As `JointBijector._replay`, of any bijector."""
@@ -56,21 +55,21 @@ class Step(NamedTuple):
         parts, merge, result, log_det = b._replay(
             result, self.forward, tape, **known_keywords(b, keywords)
         )
-        minimum = (
-            b.forward_min_event_ndims if self.forward else b.inverse_min_event_ndims
-        )
-        extra = self.event_ndims - minimum
-        return (
-            parts,
-            merge,
-            result,
-            over_events(log_det, merge(parts), self.event_ndims, extra),
-        )
+        extra = self.event_ndims - min_event_ndims(b, self.forward)
+        log_det = over_events(log_det, merge(parts), self.event_ndims, extra)
+        return parts, merge, result, log_det
 
     def record(self, value, keywords, tape):
         """As `replay`, from the value itself."""
         tape.watch(value)
         return [value], lambda parts: parts[0], *self.take(value, keywords)
+
+    @property
+    def result_event_ndims(self) -> int:
+        """Rank of the event that comes out."""
+        b = self.bijector
+        taken = min_event_ndims(b, self.forward)
+        return self.event_ndims + min_event_ndims(b, not self.forward) - taken
 
     @property
     def is_left_alone(self) -> bool:
@@ -84,6 +83,15 @@ class Step(NamedTuple):
             return self.bijector.has_direct_inverse
         # TFP's inverse of what has a network may take a pass for each entry.
         return not self.bijector.variables
+
+
+def take_all(steps, value, keywords):
+    """Result and log-determinant of one step after the other."""
+    total = tf.zeros([], value.dtype)
+    for step in steps:
+        value, log_det = step.take(value, keywords)
+        total += log_det
+    return value, total
 
 
 class _State(threading.local):
@@ -141,16 +149,14 @@ def evaluate(
     total = tf.zeros([], value.dtype)
     for alone, group in itertools.groupby(steps, lambda step: step.is_left_alone):
         if alone:
-            for step in group:
-                value, log_det = step.take(value, keywords)
-                total += log_det
+            result, log_det = take_all(group, value, keywords)
         else:
             walk = _Walk(list(group), keywords, checkpoint_every)
             result, log_det = walk.evaluate(value)
             if _state.errors is not None:
                 _state.errors += walk.errors(value)
-            value = result
-            total += log_det
+        value = result
+        total += log_det
     return value, total
 
 
