@@ -74,24 +74,25 @@ class RationalQuadratic:
         self.num_parameters = 3 * self.bins + (1 if circular else -1)
 
     def forward_and_log_det(self, x, parameters):
-        knots, phase = self._knots(parameters)
+        sizes, slopes, phase = self._split(parameters)
         x = self._wrap(x)
         inside, safe = self._inside(x)
-        x_k, w, y_k, h, left, right = _bin(safe, knots[0], *knots)
-        t = (safe - x_k) / w
+        (x_k, y_k), (w, h), (left, right) = self._bin(safe, sizes, slopes, 0)
+        t = _to_unit((safe + self.bound - x_k) / w)
         share, log_det = _evaluate(t, 1 - t, h / w, left, right)
-        y = tf.where(inside, y_k + h * share, x)
+        y = tf.where(inside, y_k + h * share - self.bound, x)
         return self._wrap(y + phase), tf.where(inside, log_det, 0.0)
 
     def inverse_and_log_det(self, y, parameters):
-        knots, phase = self._knots(parameters)
+        sizes, slopes, phase = self._split(parameters)
         y = self._wrap(y - phase)
         inside, safe = self._inside(y)
-        x_k, w, y_k, h, left, right = _bin(safe, knots[1], *knots)
-        t, rest = _solve((safe - y_k) / h, h / w, left, right)
+        (x_k, y_k), (w, h), (left, right) = self._bin(safe, sizes, slopes, 1)
+        u = _to_unit((safe + self.bound - y_k) / h)
+        t, rest = _solve(u, h / w, left, right)
         _, log_det = _evaluate(t, rest, h / w, left, right)
-        x = tf.where(inside, x_k + t * w, y)
-        return x, tf.where(inside, -log_det, 0.0)
+        x = tf.where(inside, x_k + t * w - self.bound, y)
+        return self._wrap(x), tf.where(inside, -log_det, 0.0)
 
     def _inside(self, x):
         """Whether entries are within the bound, and values that are in any case."""
@@ -104,25 +105,62 @@ class RationalQuadratic:
         # The remainder is exact, and so never outside the bound, however large x is.
         return tf.math.floormod(x + self.bound, 2 * self.bound) - self.bound
 
-    def _knots(self, parameters):
-        """`x_k`, `y_k` and slopes `[..., K + 1, n]`, and the phase."""
-        k = self.bins
-        raw_widths, raw_heights, raw_slopes, phase = tf.split(
-            parameters, [k, k, k - 1 + self.circular, int(self.circular)], axis=-2
-        )
-        offset = math.log(math.expm1(1.0 - self.min_slope))
-        slopes = self.min_slope + tf.nn.softplus(raw_slopes + offset)
-        ends = slopes[..., :1, :] if self.circular else tf.ones_like(slopes[..., :1, :])
-        slopes = slopes[..., 1:, :] if self.circular else slopes
-        slopes = tf.concat([ends, slopes, ends], -2)
-        knots = self._positions(raw_widths), self._positions(raw_heights), slopes
-        return knots, (tf.squeeze(phase, -2) if self.circular else 0.0)
+    def _split(self, parameters):
+        """Raw sizes `[..., 2, K, n]` (x, y), raw slopes, and the phase `[..., n]`."""
+        k, ends = self.bins, int(self.circular)
+        sizes, slopes, phase = tf.split(parameters, [2 * k, k - 1 + ends, ends], -2)
+        shape = tf.shape(sizes)
+        shape = tf.concat([shape[:-2], [2, k], shape[-1:]], 0)
+        return tf.reshape(sizes, shape), slopes, tf.squeeze(phase, -2) if ends else 0.0
 
-    def _positions(self, raw):
-        shares = self.min_bin + (1 - self.bins * self.min_bin) * tf.nn.softmax(raw, -2)
-        inner = tf.cumsum(shares[..., :-1, :], -2) * (2 * self.bound) - self.bound
-        end = tf.fill(tf.shape(raw[..., :1, :]), tf.cast(self.bound, raw.dtype))
-        return tf.concat([-end, inner, end], -2)
+    def _bin(self, value, sizes, slopes, known):
+        """The bin that holds each value.
+
+        Only the left ends along the known axis are computed for all bins, and only to
+        compare; of everything else just the entry that counts is looked up, by a mask,
+        and then transformed.
+
+        Args:
+          value: `[..., n]`.
+          sizes: raw widths and heights, `[..., 2, K, n]`.
+          slopes: raw slopes between bins, `[..., K - 1, n]`; of a circle `[..., K, n]`,
+            those at the left ends.
+          known: 0 if `value` is x, 1 if it is y.
+
+        Returns:
+          Pairs of x and y: where the bin begins, counted from $-B$, and its size; and
+          the slopes at its ends, left and right. Each `[..., n]`.
+        """
+        sizes = tf.exp(sizes - tf.stop_gradient(tf.reduce_max(sizes, -2, True)))
+        total = tf.reduce_sum(sizes, -2)
+        # A size of min_bin + (1 - K min_bin) softmax, times 2B, is this times `scale`.
+        share = 1 - self.bins * self.min_bin
+        sizes += tf.expand_dims(self.min_bin / share * total, -2)
+        scale = tf.unstack(2 * self.bound * share / total, axis=-2)
+        position = (value + self.bound) / scale[known]
+        above, end = [], 0.0
+        for size in tf.unstack(tf.unstack(sizes, axis=-3)[known], axis=-2)[:-1]:
+            end += size
+            above.append(position >= end)
+        yes = tf.ones_like(above[0])
+        here = [a & ~b for a, b in zip([yes, *above], [*above, ~yes], strict=True)]
+        above, here = (
+            tf.cast(tf.stack(mask, -2), value.dtype) for mask in ([*above, ~yes], here)
+        )
+        begin, size = (
+            tf.unstack(tf.reduce_sum(sizes * tf.expand_dims(mask, -3), -2), axis=-2)
+            for mask in (above, here)
+        )
+        if self.circular:
+            ends = here * slopes, here * tf.roll(slopes, -1, -2)
+        else:
+            # At both ends of the line nothing is added: a raw slope of 0, which is 1.
+            ends = here[..., 1:, :] * slopes, here[..., :-1, :] * slopes
+        raw = tf.stack([tf.reduce_sum(end, -2) for end in ends])
+        offset = math.log(math.expm1(1.0 - self.min_slope))
+        ends = tf.unstack(self.min_slope + tf.nn.softplus(raw + offset))
+        begin = [b * s for b, s in zip(begin, scale, strict=True)]
+        return begin, [b * s for b, s in zip(size, scale, strict=True)], ends
 
     def __repr__(self):
         return (
@@ -132,27 +170,9 @@ class RationalQuadratic:
         )
 
 
-def _bin(value, positions, *knots):
-    """The ends of the bin that holds each value: position, size and slopes.
-
-    Args:
-      value: `[..., n]`.
-      positions: what bins are told apart by, `[..., K + 1, n]`.
-      *knots: x, y and slopes, `[..., K + 1, n]`.
-
-    Returns:
-      `(x_k, w, y_k, h, slope_k, slope_k+1)`, each `[..., n]`.
-    """
-    above = value[..., None, :] >= positions[..., 1:-1, :]
-    one = tf.ones_like(above[..., :1, :])
-    # True for the one bin whose left end is below and whose right end is above.
-    here = tf.concat([one, above], -2) & ~tf.concat([above, ~one], -2)
-    found = []
-    for knot in knots:
-        for ends in (knot[..., :-1, :], knot[..., 1:, :]):
-            found.append(tf.reduce_sum(tf.where(here, ends, 0.0), -2))
-    left_x, right_x, left_y, right_y, left, right = found
-    return left_x, right_x - left_x, left_y, right_y - left_y, left, right
+def _to_unit(t):
+    """`t`, which rounding may have moved out of [0, 1], with its gradient."""
+    return t + tf.stop_gradient(tf.clip_by_value(t, 0.0, 1.0) - t)
 
 
 def _evaluate(t, rest, s, left, right):
