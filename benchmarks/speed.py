@@ -12,10 +12,11 @@ same for all.
 * **Training step**: log-density, gradient, Adam. The row `fit` is the step that
   `FlowModel.fit` takes, metrics included.
 * **log_prob**, **sample**: of a batch, without gradients.
-* The processes take turns, A B C A B C, each for `--turn` seconds, so that the
-  machine's drift hits all alike; they are stopped between their turns, and each has the
-  same `--threads` processors. Times are medians over the turns, with quartiles. Ratios
-  are medians of those within a round.
+* The processes take turns, A B C A B C, each for `--turn` seconds and three steps at
+  least, so that the machine's drift hits all alike; they are stopped between their
+  turns, and each has the same `--threads` processors. A turn counts by the median of
+  its steps; times are medians over the turns, with quartiles. Ratios are medians of
+  those within a round.
 * **First call**: of each operation in turn, with tracing and compilation, imports and
   building left out.
 * **Memory**: the most that the process held during training steps after the first,
@@ -61,6 +62,7 @@ from libraries.machine import first_line, forget_peak, processor, resident
 RESULTS = Path(__file__).parent / "results"
 SAME = 0.01
 MEMORY_STEPS = 3
+LEAST_STEPS = 3
 
 
 # The worker: one library, one workload.
@@ -134,10 +136,13 @@ def _build(module, options, name, quick, threads):
 
 
 def _seconds(function, steps):
-    start = time.perf_counter()
+    """The median over the steps, since other programs lengthen some of them."""
+    seconds = []
     for _ in range(steps):
+        start = time.perf_counter()
         function()
-    return (time.perf_counter() - start) / steps
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def _peak(function, before):
@@ -264,7 +269,8 @@ def _gone(row):
 def _turn(worker, row, operation, turn):
     if _gone(row) or operation in row["errors"] or operation not in row["steps"]:
         return
-    steps = max(1, round(turn / max(row["steps"][operation], 1e-6)))
+    steps = round(turn / max(row["steps"][operation], 1e-6))
+    steps = max(LEAST_STEPS if turn else 1, steps)
     answer = worker.ask(do="run", operation=operation, steps=steps)
     if "error" in answer:
         row["errors"][operation] = answer["error"]

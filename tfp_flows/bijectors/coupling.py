@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.conditioner import Conditioner
 from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.partition import partition
+from tfp_flows.bijectors.partition import AxisPartition, partition
 from tfp_flows.bijectors.transformers import Transformer
 
 __all__ = ["Coupling"]
@@ -113,10 +113,34 @@ class Coupling(JointBijector):
         return f" {self._transformer!r} mask {mask}"
 
     def _forward_and_log_det(self, x, context=None):
-        return self._couple(self._transformer.forward_and_log_det, x, context)
+        return self._couple(x, True, context)
 
     def _inverse_and_log_det(self, y, context=None):
-        return self._couple(self._transformer.inverse_and_log_det, y, context)
+        return self._couple(y, False, context)
+
+    def _couple(self, value, forward, context):
+        kept, changed = self._partition.split(value)
+        changed, log_det = self._change(kept, changed, forward, context)
+        return self._partition.merge(kept, changed), log_det
+
+    def _change(self, kept, changed, forward, context=None):
+        """The changed part, changed, and the log-determinant of that."""
+        transformer = self._transformer
+        transform = (
+            transformer.forward_and_log_det
+            if forward
+            else transformer.inverse_and_log_det
+        )
+        changed, log_det = transform(changed, self._parameters_of(kept, context))
+        return changed, self._partition.log_det(log_det)
+
+    @property
+    def split(self) -> AxisPartition | None:
+        """How an event is split, for a chain whose next coupling splits it likewise."""
+        of_class = type(self)._forward_and_log_det, type(self)._inverse_and_log_det
+        own = Coupling._forward_and_log_det, Coupling._inverse_and_log_det
+        is_split = isinstance(self._partition, AxisPartition)
+        return self._partition if is_split and of_class == own else None
 
     @property
     def has_direct_inverse(self):
@@ -142,11 +166,6 @@ class Coupling(JointBijector):
     def _parameters_of(self, kept, context):
         parameters = self._conditioner(kept, context)
         return split_parameters(parameters, self._transformer.num_parameters)
-
-    def _couple(self, transform, x, context):
-        kept, changed = self._partition.split(x)
-        changed, log_det = transform(changed, self._parameters_of(kept, context))
-        return self._partition.merge(kept, changed), self._partition.log_det(log_det)
 
 
 def split_parameters(parameters, count: int):

@@ -9,11 +9,16 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.permutation import take
 
-__all__ = ["Partition", "partition"]
+__all__ = ["AxisPartition", "Partition", "partition"]
 
 
 class Partition(Protocol):
-    """Takes `[*batch, *event]` apart and puts it together again."""
+    """Takes `[*batch, *event]` apart and puts it together again.
+
+    Attributes:
+      kept_shape: event shape of the part that the conditioner sees.
+      changed_shape: event shape of the part that is transformed.
+    """
 
     kept_shape: tuple[int, ...]
     changed_shape: tuple[int, ...]
@@ -43,56 +48,68 @@ def partition(mask: np.ndarray, event_shape: tuple[int, ...]) -> Partition:
     for axis in reversed(range(full.ndim)):
         line = np.moveaxis(full, axis, 0).reshape(full.shape[axis], -1)
         if (line == line[:, :1]).all():
-            return _AxisPartition(line[:, 0], axis - full.ndim, event_shape)
+            return AxisPartition(line[:, 0], axis - full.ndim, event_shape)
     return _MaskedPartition(full)
 
 
-class _AxisPartition:
-    """A split along one axis."""
+class AxisPartition:
+    """A split along one axis.
+
+    Attributes:
+      line: where the split goes; a mask and its opposite have the same.
+    """
 
     def __init__(self, keep: np.ndarray, axis: int, event_shape: tuple[int, ...]):
         self._axis = axis
         self._ndims = len(event_shape)
         size, kept = keep.size, int(keep.sum())
-        self._sizes = (kept, size - kept)
         self.kept_shape = _with(event_shape, axis, kept)
         self.changed_shape = _with(event_shape, axis, size - kept)
-        order = np.concatenate([np.flatnonzero(keep), np.flatnonzero(~keep)])
-        self._order, self._restore = order, np.argsort(order)
-        # Two forms need no gather: contiguous halves, and pairs of an even vector.
+        # The part of the first entry comes first, whichever of the two it is.
+        first = keep == keep[0]
         self._flip = not keep[0]
+        self._sizes = (int(first.sum()), int((~first).sum()))
+        order = np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)])
+        self._order, self._restore = order, np.argsort(order)
+        self.line = (axis, first.tobytes())
+        # Two forms need no gather: contiguous halves, and pairs of an even vector.
         runs = int((keep[1:] != keep[:-1]).sum())
         self._contiguous = runs == 1
         self._pairs = axis == -1 and size % 2 == 0 and runs == size - 1
 
     def split(self, x):
+        return self.swap(self.take_apart(x))
+
+    def merge(self, kept, changed):
+        return self.put_together(self.swap((kept, changed)))
+
+    def swap(self, parts):
+        """First and second part as kept and changed one, and the other way round."""
+        return parts[::-1] if self._flip else parts
+
+    def take_apart(self, x):
+        """First and second part along the axis."""
         if self._contiguous:
-            sizes = self._sizes[::-1] if self._flip else self._sizes
-            parts = tf.split(x, sizes, axis=self._axis)
-        elif self._pairs:
+            return tf.split(x, self._sizes, axis=self._axis)
+        if self._pairs:
             pairs = tf.reshape(
                 x, tf.concat([tf.shape(x)[:-1], [x.shape[-1] // 2, 2]], 0)
             )
-            parts = tf.unstack(pairs, axis=-1)
-        else:
-            return tf.split(
-                take(x, self._order, self._restore, self._axis),
-                self._sizes,
-                axis=self._axis,
-            )
-        return parts[::-1] if self._flip else parts
+            return tf.unstack(pairs, axis=-1)
+        x = take(x, self._order, self._restore, self._axis)
+        return tf.split(x, self._sizes, axis=self._axis)
 
-    def merge(self, kept, changed):
-        parts = [changed, kept] if self._flip else [kept, changed]
+    def put_together(self, parts):
+        """The inverse of `take_apart`."""
         if self._contiguous:
             return tf.concat(parts, axis=self._axis)
         if self._pairs:
             x = tf.stack(parts, axis=-1)
-            size = 2 * kept.shape[-1]
-            out = tf.reshape(x, tf.concat([tf.shape(kept)[:-1], [size]], 0))
-            out.set_shape([*kept.shape[:-1], size])
+            *leading, half, _ = x.shape
+            out = tf.reshape(x, tf.concat([tf.shape(x)[:-2], [2 * half]], 0))
+            out.set_shape([*leading, 2 * half])
             return out
-        x = tf.concat([kept, changed], axis=self._axis)
+        x = tf.concat(parts, axis=self._axis)
         return take(x, self._restore, self._order, self._axis)
 
     def log_det(self, elementwise):

@@ -20,6 +20,7 @@ from tfp_flows.bijectors.any_bijector import (
     min_event_ndims,
     over_events,
 )
+from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.joint_bijector import JointBijector
 from tfp_flows.bijectors.stateless import stateless_seed
 
@@ -72,6 +73,14 @@ class Step(NamedTuple):
         return self.event_ndims + min_event_ndims(b, not self.forward) - taken
 
     @property
+    def line(self):
+        """Along which line a coupling splits its event; `None` for all else."""
+        b = self.bijector
+        inner = self.event_ndims == min_event_ndims(b, self.forward)
+        split = b.split if isinstance(b, Coupling) and inner else None
+        return split and split.line
+
+    @property
     def is_left_alone(self) -> bool:
         """Whether ordinary gradients go through it, which see to memory themselves."""
         return getattr(self.bijector, "_recomputes_itself", False)
@@ -86,11 +95,29 @@ class Step(NamedTuple):
 
 
 def take_all(steps, value, keywords):
-    """Result and log-determinant of one step after the other."""
+    """Result and log-determinant of one step after the other.
+
+    Couplings in a row that split along the same line, whichever part they keep, hand
+    the two parts on as they are: only the first takes an event apart, and only the last
+    puts it together.
+    """
     total = tf.zeros([], value.dtype)
-    for step in steps:
-        value, log_det = step.take(value, keywords)
-        total += log_det
+    for line, group in itertools.groupby(steps, lambda step: step.line):
+        if line is None:
+            for step in group:
+                value, log_det = step.take(value, keywords)
+                total += log_det
+            continue
+        parts = None
+        for step in group:
+            b, split = step.bijector, step.bijector.split
+            parts = split.take_apart(value) if parts is None else parts
+            kept, changed = split.swap(parts)
+            known = known_keywords(b, keywords)
+            changed, log_det = b._change(kept, changed, step.forward, **known)
+            parts = split.swap((kept, changed))
+            total += log_det
+        value = split.put_together(parts)
     return value, total
 
 
