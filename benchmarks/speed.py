@@ -398,6 +398,42 @@ def _load_average():
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+def summary(workloads: dict) -> str:
+    """One line for each workload: tfp_flows, the limit, the fastest of the others."""
+    head = [""]
+    for operation in ("training step", "log_prob", "sample"):
+        head += [f"{operation}, ms", "x bare", "fastest other"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for workload in workloads.values():
+        rows, cells = workload["rows"], [workload["title"].split(":")[0]]
+        cells[0] = cells[0][0].upper() + cells[0][1:]
+        for operation in OPERATIONS:
+            ours = rows.get("tfp_flows", {}).get("seconds", {}).get(operation)
+            if not ours:
+                cells += ["-", "", ""]
+                continue
+            cells.append(f"{1e3 * statistics.median(ours):.3g}")
+            cells.append(_ratio(ours, rows.get("bare", {}), operation))
+            cells.append(_fastest_other(rows, ours, operation))
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _fastest_other(rows, ours, operation):
+    """The other library that is fastest, and how many times as long it takes."""
+    ratios = {}
+    for name, row in rows.items():
+        seconds = row.get("seconds", {}).get(operation)
+        if seconds and name.partition("-")[0] not in ("bare", "tfp_flows"):
+            ratios[name] = float(
+                _ratio(seconds, {"seconds": {operation: ours}}, operation)
+            )
+    if not ratios:
+        return "none"
+    name = min(ratios, key=ratios.get)
+    return f"{ratios[name]:.2f} ({LABELS[name]})"
+
+
 def report(results: dict) -> str:
     """The whole report in Markdown."""
     where = results["conditions"]
@@ -420,6 +456,11 @@ def report(results: dict) -> str:
         "",
         ", ".join(f"{package} {version}" for package, version in versions.items())
         + ".",
+        "",
+        "Milliseconds of tfp_flows, how many times as long as the bare networks it "
+        "takes, and how many times as long the fastest of the other libraries takes.",
+        "",
+        summary(results["workloads"]),
     ]
     for workload in results["workloads"].values():
         lines += ["", table(workload["title"], workload["rows"]).rstrip()]

@@ -132,6 +132,12 @@ def distribute(directory: Path) -> None:
         "batch_norm": (normalised, (points(), contexts())),
     }
     results = {}
+    with mirrored.scope():
+        model = tfp_flows.FlowModel(vector(couplings=1))
+        try:
+            model.compile(jit_compile=True)
+        except ValueError as error:
+            results["refused"] = str(error)
     for name, (build, data) in cases.items():
         for strategy in (None, mirrored):
             with contextlib.nullcontext() if strategy is None else strategy.scope():

@@ -72,6 +72,11 @@ def test_two_devices_train_as_one(distributed, name):
             np.testing.assert_allclose(two[key], value, 1e-5, err_msg=key)
 
 
+def test_xla_compiles_for_one_device(distributed):
+    refused = str(np.load(distributed / "distributed.npz")["refused"])
+    assert "jit_compile=True works on one device" in refused and "has 2" in refused
+
+
 def test_unequal_parts_train_as_one(distributed):
     one, two = (dict(np.load(distributed / f"{k}.npz")) for k in ("one", "mirrored"))
     assert_trained_as_one(two, one)

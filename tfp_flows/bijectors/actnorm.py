@@ -47,8 +47,10 @@ class ActNorm(JointBijector):
         for n in positions:
             self._positions *= n
         self._epsilon = epsilon
-        self._shift = self._add_variable("shift", tf.zeros([channels], dtype))
-        self._log_scale = self._add_variable("log_scale", tf.zeros([channels], dtype))
+        # One variable: an optimiser's step costs a number of operations for each.
+        self._shift_and_log_scale = self._add_variable(
+            "shift_and_log_scale", tf.zeros([2, channels], dtype)
+        )
         self._initialized = self._add_variable("initialized", False, trainable=False)
         super().__init__(
             forward_min_event_ndims=len(event_shape),
@@ -61,14 +63,14 @@ class ActNorm(JointBijector):
         )
 
     @property
-    def shift(self) -> tf.Variable:
+    def shift(self) -> tf.Tensor:
         """$b$, of shape `[C]`."""
-        return self._shift
+        return tf.unstack(self._shift_and_log_scale)[0]
 
     @property
-    def log_scale(self) -> tf.Variable:
+    def log_scale(self) -> tf.Tensor:
         """$s$, of shape `[C]`, in nats."""
-        return self._log_scale
+        return tf.unstack(self._shift_and_log_scale)[1]
 
     @property
     def initialized(self) -> tf.Variable:
@@ -81,13 +83,12 @@ class ActNorm(JointBijector):
         return not bool(tf.convert_to_tensor(self._initialized))
 
     def _forward_and_log_det(self, x):
-        log_scale = tf.convert_to_tensor(self._log_scale)
-        y = x * tf.exp(log_scale) + self._shift
-        return y, self._positions * tf.reduce_sum(log_scale)
+        shift, log_scale = tf.unstack(self._shift_and_log_scale)
+        return x * tf.exp(log_scale) + shift, self._positions * tf.reduce_sum(log_scale)
 
     def _inverse_and_log_det(self, y):
-        log_scale = tf.convert_to_tensor(self._log_scale)
-        x = (y - self._shift) * tf.exp(-log_scale)
+        shift, log_scale = tf.unstack(self._shift_and_log_scale)
+        x = (y - shift) * tf.exp(-log_scale)
         return x, -self._positions * tf.reduce_sum(log_scale)
 
     def _initialize(self, y):
@@ -95,7 +96,7 @@ class ActNorm(JointBijector):
             if not y.shape.num_elements():
                 raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
             mean, variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))
-            self._shift.assign(mean)
-            self._log_scale.assign(0.5 * tf.math.log(variance + self._epsilon))
+            log_scale = 0.5 * tf.math.log(variance + self._epsilon)
+            self._shift_and_log_scale.assign(tf.stack([mean, log_scale]))
             self._initialized.assign(True)
         return self._inverse_and_log_det(y)[0]

@@ -17,7 +17,8 @@ class PLUMatrix:
     r"""What a bijector inherits to own $W = P L (U + \mathrm{diag}(e^{d} \odot
     \mathrm{sign}))$.
 
-    $L$ is lower triangular with a diagonal of ones, $U$ strictly upper triangular; the
+    $L$ is lower triangular with a diagonal of ones, $U$ strictly upper triangular; one
+    variable `[D, D]` holds $L$ below its diagonal, $U$ above it and $d$ on it. The
     permutation $P$ and the signs are fixed, so that $W$ stays invertible and
     $\log|\det W| = \sum_i d_i$ (Kingma & Dhariwal 2018, equations 10 and 11).
     """
@@ -31,22 +32,18 @@ class PLUMatrix:
         add = self._add_variable
         self._permutation = add("permutation", tf.constant(p, dtype), **fixed)
         self._sign = add("sign", tf.constant(np.sign(diagonal), dtype), **fixed)
-        self._log_diagonal = add(
-            "log_diagonal", tf.constant(np.log(np.abs(diagonal)), dtype)
-        )
-        self._lower = add("lower", tf.constant(np.tril(lower, -1), dtype))
-        self._upper = add("upper", tf.constant(np.triu(upper, 1), dtype))
+        # One variable: an optimiser's step costs a number of operations for each.
+        lu = np.tril(lower, -1) + np.triu(upper, 1) + np.diag(np.log(np.abs(diagonal)))
+        self._lu = add("lu", tf.constant(lu, dtype))
         self._below = np.tril(np.ones(matrix.shape, bool), -1)
 
     def _factors(self):
         r"""$P$, $L$, $U + \mathrm{diag}(\ldots)$ and $\log|\det W|$."""
-        dtype = self._lower.dtype
-        zero = tf.zeros([], dtype)
-        log_diagonal = tf.convert_to_tensor(self._log_diagonal)
-        size = log_diagonal.shape[0]
-        lower = tf.where(self._below, self._lower, zero) + tf.eye(size, dtype=dtype)
-        diagonal = self._sign * tf.exp(log_diagonal)
-        upper = tf.where(self._below.T, self._upper, zero) + tf.linalg.diag(diagonal)
+        lu = tf.convert_to_tensor(self._lu)
+        log_diagonal = tf.linalg.diag_part(lu)
+        lower = tf.where(self._below, lu, tf.eye(lu.shape[0], dtype=lu.dtype))
+        diagonal = tf.linalg.diag(self._sign * tf.exp(log_diagonal))
+        upper = tf.where(self._below.T, lu, diagonal)
         permutation = tf.convert_to_tensor(self._permutation)
         return permutation, lower, upper, tf.reduce_sum(log_diagonal)
 

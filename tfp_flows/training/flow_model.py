@@ -131,7 +131,17 @@ class FlowModel(keras.Model):
 
         `jit_compile=True` compiles with XLA: a first step of seconds to minutes, then
         faster steps for flows of many small operations.
+
+        Raises:
+          ValueError: on `jit_compile=True` in a strategy of several devices. What Keras
+            hands to XLA there has the variables of all of them.
         """
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if jit_compile is True and replicas > 1:
+            raise ValueError(
+                "jit_compile=True works on one device; the strategy of this model has "
+                f'{replicas}. It must be False or "auto" here.'
+            )
         super().compile(
             optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs
         )
