@@ -108,7 +108,7 @@ def knots_of(spline, theta):
         shares = tf.nn.softmax(raw, 0)
         shares = spline.min_bin + (1 - k * spline.min_bin) * shares
         inner = tf.cumsum(shares[:-1], 0) * (2 * bound) - bound
-        end = tf.fill(inner[:1].shape, tf.cast(bound, raw.dtype))
+        end = tf.fill(inner[:1].shape, tf.constant(bound, raw.dtype))
         return tf.concat([-end, inner, end], 0)
 
     offset = np.log(np.expm1(1 - spline.min_slope))

@@ -116,9 +116,9 @@ class RationalQuadratic:
     def _bin(self, value, sizes, slopes, known):
         """The bin that holds each value.
 
-        Only the left ends along the known axis are computed for all bins, and only to
-        compare; of everything else just the entry that counts is looked up, by a mask,
-        and then transformed.
+        Where bins end along the known axis is computed for all of them, to compare; of
+        everything else the one entry that counts is looked up, by a mask, and then
+        transformed.
 
         Args:
           value: `[..., n]`.
@@ -136,8 +136,8 @@ class RationalQuadratic:
         # A size of min_bin + (1 - K min_bin) softmax, times 2B, is this times `scale`.
         share = 1 - self.bins * self.min_bin
         sizes += tf.expand_dims(self.min_bin / share * total, -2)
-        scale = tf.unstack(2 * self.bound * share / total, axis=-2)
-        position = (value + self.bound) / scale[known]
+        scale = 2 * self.bound * share / total
+        position = (value + self.bound) / tf.unstack(scale, axis=-2)[known]
         above, end = [], 0.0
         for size in tf.unstack(tf.unstack(sizes, axis=-3)[known], axis=-2)[:-1]:
             end += size
@@ -148,7 +148,7 @@ class RationalQuadratic:
             tf.cast(tf.stack(mask, -2), value.dtype) for mask in ([*above, ~yes], here)
         )
         begin, size = (
-            tf.unstack(tf.reduce_sum(sizes * tf.expand_dims(mask, -3), -2), axis=-2)
+            scale * tf.reduce_sum(sizes * tf.expand_dims(mask, -3), -2)
             for mask in (above, here)
         )
         if self.circular:
@@ -159,8 +159,7 @@ class RationalQuadratic:
         raw = tf.stack([tf.reduce_sum(end, -2) for end in ends])
         offset = math.log(math.expm1(1.0 - self.min_slope))
         ends = tf.unstack(self.min_slope + tf.nn.softplus(raw + offset))
-        begin = [b * s for b, s in zip(begin, scale, strict=True)]
-        return begin, [b * s for b, s in zip(size, scale, strict=True)], ends
+        return tf.unstack(begin, axis=-2), tf.unstack(size, axis=-2), ends
 
     def __repr__(self):
         return (
