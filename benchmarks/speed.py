@@ -3,7 +3,9 @@
     python -m pip install -e ".[benchmark]" && python benchmarks/speed.py
 
 prints a table for each workload and writes `benchmarks/results/speed.md` and
-`speed.json` (if it measures everything; a part of it is written where `--output` says).
+`speed.json`, where workloads that are not measured (`--workloads`) stay as they were.
+With some of the libraries only, nothing is written but where `--output` says.
+
 A row is a library in a process of its own; what is not installed gets a row that says
 so. Each gets its fair best: `tf.function` (and XLA as a second row),
 PyTorch's eager mode, `jax.jit`; data in memory; the batch, the networks and Adam the
@@ -434,13 +436,12 @@ def _fastest_other(rows, ours, operation):
     return f"{ratios[name]:.2f} ({LABELS[name]})"
 
 
-def report(results: dict) -> str:
+def report(workloads: dict) -> str:
     """The whole report in Markdown."""
-    where = results["conditions"]
     versions = {
         package: version
-        for rows in results["workloads"].values()
-        for row in rows["rows"].values()
+        for workload in workloads.values()
+        for row in workload["rows"].values()
         for package, version in row.get("versions", {}).items()
     }
     lines = [
@@ -448,23 +449,28 @@ def report(results: dict) -> str:
         "",
         "By `python benchmarks/speed.py`; its first lines say what each column means.",
         "",
-        f"{where['processor']}, {where['processors']} processors, {where['system']}; "
-        f"{where['threads']} threads for each process (TensorFlow: as many within an "
-        f"operation and operations at a time); {where['rounds']} rounds of turns of "
-        f"{where['turn']:g} s; {where['date']} UTC; load average "
-        f"{where['load_at_start']} before and {where.get('load_at_end')} after it.",
-        "",
         ", ".join(f"{package} {version}" for package, version in versions.items())
         + ".",
         "",
         "Milliseconds of tfp_flows, how many times as long as the bare networks it "
         "takes, and how many times as long the fastest of the other libraries takes.",
         "",
-        summary(results["workloads"]),
+        summary(workloads),
     ]
-    for workload in results["workloads"].values():
+    for workload in workloads.values():
         lines += ["", table(workload["title"], workload["rows"]).rstrip()]
+        lines += ["", _circumstances(workload["conditions"])]
     return "\n".join(lines) + "\n"
+
+
+def _circumstances(where):
+    return (
+        f"{where['processor']}, {where['processors']} processors, {where['system']}; "
+        f"{where['threads']} threads for each process (TensorFlow: as many within an "
+        f"operation and operations at a time); {where['rounds']} rounds of turns of "
+        f"{where['turn']:g} s; {where['date']} UTC; load average "
+        f"{where['load_at_start']} before and {where['load_at_end']} after it."
+    )
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -493,7 +499,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=Path,
-        help="folder to write; by default the results, if everything is measured",
+        help="folder to write; by default the results, if all libraries are measured",
     )
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -509,8 +515,7 @@ def parse(argv=None) -> argparse.Namespace:
         arguments.interpreters[library] = path
     if min(arguments.rounds, arguments.threads) < 1:
         parser.error("--rounds and --threads must be at least 1")
-    everything = arguments.workloads == list(WORKLOADS)
-    everything = everything and arguments.libraries == list(LABELS)
+    everything = arguments.libraries == list(LABELS)
     if arguments.output is None and everything and not arguments.quick:
         arguments.output = RESULTS
     if arguments.quick:
@@ -525,25 +530,29 @@ def main(argv=None) -> None:
         return
     from libraries.workloads import QUICK, WORKLOADS
 
-    results = {"conditions": conditions(arguments), "workloads": {}}
     start = time.perf_counter()
-    load = results["conditions"]["load_at_start"]
+    load = _load_average()
     if load and load > 0.5:
         _say(f"The machine is busy, load average {load}: waiting threads cost most.")
+    known = {}
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
+        file = arguments.output / "speed.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
     for name in arguments.workloads:
         title = (QUICK if arguments.quick else WORKLOADS)[name].title
         _say(title)
+        where = conditions(arguments)
         rows = measure(name, arguments)
-        results["workloads"][name] = {"title": title, "rows": rows}
+        where["load_at_end"] = _load_average()
+        known[name] = {"title": title, "conditions": where, "rows": rows}
         _say(f"  {time.perf_counter() - start:.0f} s since the start\n")
         print(table(title, rows), flush=True)
-        results["conditions"]["load_at_end"] = _load_average()
         if arguments.output:
-            text = json.dumps(results, indent=1) + "\n"
-            (arguments.output / "speed.json").write_text(text)
-            (arguments.output / "speed.md").write_text(report(results))
+            # In the order of the workloads, whichever was measured last.
+            known = {name: known[name] for name in WORKLOADS if name in known}
+            file.write_text(json.dumps(known, indent=1) + "\n")
+            (arguments.output / "speed.md").write_text(report(known))
 
 
 if __name__ == "__main__":

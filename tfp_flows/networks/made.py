@@ -136,7 +136,8 @@ class MADE(Network):
 
     def call(self, x, context=None):
         def linear(i, h):
-            h = ops.matmul(h, self._masked_kernel(i, h.dtype)) + self._biases[i]
+            # Keras's own addition of a bias, which TensorFlow fuses with the product.
+            h = ops.add(ops.matmul(h, self._masked_kernel(i, h.dtype)), self._biases[i])
             if i == 0 and self._context_kernel is not None:
                 h = h + self._context_part(context)
             if i < len(self._degrees):
