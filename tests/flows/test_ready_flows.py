@@ -306,7 +306,7 @@ def test_glow_defaults():
     flow = flows.glow((8, 8, 3), levels=2, steps=2, width=16, seed=0)
     expected, channels = 0, 12
     for level in range(2):
-        matrix = 2 * channels * channels + channels
+        matrix = channels * channels
         expected += 2 * (2 * channels + matrix + network(channels, 16))
         if level == 0:
             expected += conv(3, channels // 2, channels)

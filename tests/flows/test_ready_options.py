@@ -240,8 +240,9 @@ HALF = ("nice", "real_nvp_image", "glow", "neural_spline_flow", "flow_plus_plus"
 @pytest.mark.parametrize("name", HALF)
 def test_conditioners_in_half_precision(name):
     small = SMALL[name]
-    full = small.make(dtype="float32")
-    half = small.make(dtype="float32", conditioner_dtype="bfloat16")
+    # Flows further from their start may be so steep that they magnify any rounding.
+    full = small.make(0.1, dtype="float32")
+    half = small.make(0.1, dtype="float32", conditioner_dtype="bfloat16")
     assert {v.dtype for v in half.trainable_variables} == {tf.float32}
     x = small.data(dtype="float32")
     log_prob = half.log_prob(x)

@@ -205,7 +205,8 @@ def work(directory: Path, index: str, *workers: str) -> None:
 
     found["shuffled"] = refused()
     if index == "1":
-        model.flow.trainable_variables[0].assign_add([1.0, 0.0])
+        variable = model.flow.trainable_variables[0]
+        variable.assign_add(tf.ones(variable.shape, variable.dtype))
     found["different"] = refused(shuffle=False)
     np.savez(directory / f"worker_{index}.npz", **found)
 

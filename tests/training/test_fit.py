@@ -373,7 +373,7 @@ def test_summary():
     # Boolean variables that tell whether data have been seen count too.
     text = summary(image())
     assert row(text, "actnorm_0_0 (ActNorm)", 2 * 4 + 1)
-    assert row(text, "conv1x1_0_0 (InvertibleConv1x1)", 2 * 16 + 2 * 4 + 16)
+    assert row(text, "conv1x1_0_0 (InvertibleConv1x1)", 16 + 16 + 4)
     hidden = 9 * (2 + 3) * 4 + 4 + 4 * 4 + 4
     assert row(text, "coupling_0_0 (AffineCoupling)", hidden + 9 * 4 * 4 + 4)
     assert "(MultiScale)" in summary(image(levels=2))
