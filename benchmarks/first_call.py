@@ -19,10 +19,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 from libraries.machine import processor
-from libraries.tfp_flows import flow_of
+from libraries.tfp_flows import flow_of, initialize
 from libraries.workloads import WORKLOADS
-
-from tfp_flows.training import initialize, needs_initialization
 
 RESULTS = Path(__file__).parent / "results"
 HEAD = (
@@ -46,8 +44,7 @@ def measure(name: str, layers: int) -> list:
     start = time.perf_counter()
     flow = flow_of(workload)
     building = time.perf_counter() - start
-    if needs_initialization(flow):
-        initialize(flow, x)
+    initialize(flow, x)
     variables = flow.trainable_variables
     optimizer = keras.optimizers.Adam(1e-4)
     optimizer.build(variables)

@@ -304,7 +304,7 @@ def table(title: str, rows: dict[str, dict]) -> str:
         head += [f"{operation}, ms", "x bare", "x tfp_flows"]
     head += ["first calls, s", "memory, MB", "parameters", "round trip"]
     lines = [
-        f"## {title[0].upper()}{title[1:]}",
+        f"## {_capital(title)}",
         "",
         _line(head),
         _line(["---"] * len(head)),
@@ -340,6 +340,10 @@ def table(title: str, rows: dict[str, dict]) -> str:
         if row["note"]:
             notes.append(f"{label}: {row['note']}")
     return "\n".join([*lines, "", *(f"* {note}." for note in dict.fromkeys(notes))])
+
+
+def _capital(title):
+    return title[0].upper() + title[1:]
 
 
 def _line(cells):
@@ -407,8 +411,7 @@ def summary(workloads: dict) -> str:
         head += [f"{operation}, ms", "x bare", "fastest other"]
     lines = [_line(head), _line(["---"] * len(head))]
     for workload in workloads.values():
-        rows, cells = workload["rows"], [workload["title"].split(":")[0]]
-        cells[0] = cells[0][0].upper() + cells[0][1:]
+        rows, cells = workload["rows"], [_capital(workload["title"].split(":")[0])]
         for operation in OPERATIONS:
             ours = rows.get("tfp_flows", {}).get("seconds", {}).get(operation)
             if not ours:
@@ -416,20 +419,18 @@ def summary(workloads: dict) -> str:
                 continue
             cells.append(f"{1e3 * statistics.median(ours):.3g}")
             cells.append(_ratio(ours, rows.get("bare", {}), operation))
-            cells.append(_fastest_other(rows, ours, operation))
+            cells.append(_fastest_other(rows, operation))
         lines.append(_line(cells))
     return "\n".join(lines)
 
 
-def _fastest_other(rows, ours, operation):
+def _fastest_other(rows, operation):
     """The other library that is fastest, and how many times as long it takes."""
     ratios = {}
     for name, row in rows.items():
         seconds = row.get("seconds", {}).get(operation)
         if seconds and name.partition("-")[0] not in ("bare", "tfp_flows"):
-            ratios[name] = float(
-                _ratio(seconds, {"seconds": {operation: ours}}, operation)
-            )
+            ratios[name] = float(_ratio(seconds, rows["tfp_flows"], operation))
     if not ratios:
         return "none"
     name = min(ratios, key=ratios.get)
@@ -515,8 +516,8 @@ def parse(argv=None) -> argparse.Namespace:
         arguments.interpreters[library] = path
     if min(arguments.rounds, arguments.threads) < 1:
         parser.error("--rounds and --threads must be at least 1")
-    everything = arguments.libraries == list(LABELS)
-    if arguments.output is None and everything and not arguments.quick:
+    in_full = arguments.libraries == list(LABELS) and not arguments.quick
+    if arguments.output is None and in_full:
         arguments.output = RESULTS
     if arguments.quick:
         arguments.rounds, arguments.turn = 1, 0.0

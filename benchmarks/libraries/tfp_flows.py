@@ -123,7 +123,7 @@ def build(
 
 def contender_of(flow: Flow, x: tf.Tensor, jit: bool = False) -> Contender:
     """A flow, initialised by its batch and ready to be timed."""
-    _initialize(flow, x)
+    initialize(flow, x)
     stochastic = {"seed", "training"} <= flow.keywords
 
     def loss(x, seed):
@@ -142,14 +142,15 @@ def contender_of(flow: Flow, x: tf.Tensor, jit: bool = False) -> Contender:
     )
 
 
-def _initialize(flow, x):
+def initialize(flow: Flow, x: tf.Tensor) -> None:
+    """Initialises what depends on data, if there is anything, by a batch."""
     if training.needs_initialization(flow):
         training.initialize(flow, x)
 
 
 def _fit(flow, x):
     """One step as `FlowModel.fit` takes it: its loss and its metrics."""
-    _initialize(flow, x)
+    initialize(flow, x)
     model = FlowModel(flow)
     model.compile(optimizer="adam")
     model.optimizer.learning_rate = LEARNING_RATE

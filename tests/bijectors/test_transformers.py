@@ -112,9 +112,9 @@ def knots_of(spline, theta):
         return tf.concat([-end, inner, end], 0)
 
     offset = np.log(np.expm1(1 - spline.min_slope))
-    slopes = spline.min_slope + tf.nn.softplus(theta[2 * k : 3 * k - 1] + offset)
+    last = 3 * k if spline.circular else 3 * k - 1
+    slopes = spline.min_slope + tf.nn.softplus(theta[2 * k : last] + offset)
     if spline.circular:
-        slopes = spline.min_slope + tf.nn.softplus(theta[2 * k : 3 * k] + offset)
         slopes, phase = tf.concat([slopes, slopes[:1]], 0), theta[3 * k]
     else:
         ends, phase = tf.ones_like(slopes[:1]), 0.0

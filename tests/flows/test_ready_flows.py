@@ -105,7 +105,6 @@ def test_every_variable_exists_from_construction_and_learns(small: Small):
     flow.sample(2, seed=0)
     assert [v.ref() for v in flow.variables] == before
     perturb(flow)
-    # PLU keeps whole matrices of which a triangle counts.
     found = gradients(flow, x)
     for v, gradient in zip(flow.trainable_variables, found, strict=True):
         assert gradient is not None, v.name
