@@ -28,7 +28,7 @@ from tfp_flows.distributions import (
     VariationalDequantization,
     log_prob_and_standard_error,
 )
-from tfp_flows.training import FlowModel
+from tfp_flows.training import Adam, FlowModel
 
 __all__ = [
     "Settings",
@@ -449,9 +449,7 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
     build = getattr(flows, settings.flow)
     model = FlowModel(build(source.event_shape, seed=settings.seed, **options))
     model.compile(
-        keras.optimizers.Adam(
-            settings.learning_rate, global_clipnorm=settings.clip_norm
-        ),
+        Adam(settings.learning_rate, global_clipnorm=settings.clip_norm),
         jit_compile=settings.jit,
     )
     return model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import operator
 import threading
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from tfp_flows.bijectors.any_bijector import (
 )
 from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.repeat import NotAlike, Stretch, stretches
 from tfp_flows.bijectors.stateless import stateless_seed
 
 tfb = tfp.bijectors
@@ -101,24 +104,71 @@ def take_all(steps, value, keywords):
     the two parts on as they are: only the first takes an event apart, and only the last
     puts it together.
     """
-    total = tf.zeros([], value.dtype)
+    turns = []
     for line, group in itertools.groupby(steps, lambda step: step.line):
-        if line is None:
-            for step in group:
-                value, log_det = step.take(value, keywords)
-                total += log_det
-            continue
-        parts = None
-        for step in group:
-            b, split = step.bijector, step.bijector.split
-            parts = split.take_apart(value) if parts is None else parts
-            kept, changed = split.swap(parts)
-            known = known_keywords(b, keywords)
-            changed, log_det = b._change(kept, changed, step.forward, **known)
-            parts = split.swap((kept, changed))
-            total += log_det
-        value = split.put_together(parts)
-    return value, total
+        group = list(group)
+        if line is None or len(group) == 1:
+            turns += [(_take, step) for step in group]
+        else:
+            turns.append((_take_apart, group[0]))
+            turns += [(_change, step) for step in group]
+            turns.append((_put_together, group[-1]))
+    tensors, others = _separate(keywords)
+    parts, log_dets = [value], []
+    for stretch in _stretches(turns):
+
+        def take_unit(i, parts, tensors, units=stretch.units):
+            log_dets = []
+            for function, step in units[i]:
+                parts, log_det = function(step, parts, {**others, **tensors})
+                log_dets.append(log_det)
+            return parts, _sum(log_dets)
+
+        call = stretch.calls(take_unit)
+        for i in range(len(stretch.units)):
+            parts, log_det = call(i, parts, tensors)
+            log_dets.append(log_det)
+    total = _sum(log_dets)
+    return parts[0], tf.zeros([], value.dtype) if total is None else total
+
+
+def _take(step, parts, keywords):
+    value, log_det = step.take(parts[0], keywords)
+    return [value], log_det
+
+
+def _take_apart(step, parts, keywords):
+    return list(step.bijector.split.take_apart(parts[0])), None
+
+
+def _change(step, parts, keywords):
+    b, swap = step.bijector, step.bijector.split.swap
+    kept, changed = swap(parts)
+    known = known_keywords(b, keywords)
+    changed, log_det = b._change(kept, changed, step.forward, **known)
+    return list(swap((kept, changed))), log_det
+
+
+def _put_together(step, parts, keywords):
+    return [step.bijector.split.put_together(parts)], None
+
+
+def _sum(log_dets):
+    known = [log_det for log_det in log_dets if log_det is not None]
+    return functools.reduce(operator.add, known) if known else None
+
+
+def _separate(keywords):
+    """Keywords that are tensors, and the others."""
+    tensors = {
+        k: tf.convert_to_tensor(v) for k, v in keywords.items() if tf.is_tensor(v)
+    }
+    return tensors, {k: v for k, v in keywords.items() if k not in tensors}
+
+
+def _stretches(turns):
+    # What a diagnostic collects in the function of a unit would be lost.
+    return stretches(turns) if _state.errors is None else [Stretch([turns])]
 
 
 class _State(threading.local):
@@ -191,32 +241,34 @@ class _Walk:
     """Steps taken one after the other, without a trace, and the way back."""
 
     def __init__(self, steps, keywords, checkpoint_every):
-        self.steps, self.keywords = steps, keywords
         # Gradients reach those keywords that are arguments.
-        self.names = [
-            k for k, v in keywords.items() if tf.is_tensor(v) and v.dtype.is_floating
-        ]
-        self.tensors = [keywords[name] for name in self.names]
-        self.kept = {
-            i
+        tensors, self.others = _separate(keywords)
+        self.fixed = {k: v for k, v in tensors.items() if not v.dtype.is_floating}
+        self.tensors = {k: v for k, v in tensors.items() if v.dtype.is_floating}
+        keeps = [
+            not step.is_rebuilt
+            or bool(checkpoint_every and i and i % checkpoint_every == 0)
             for i, step in enumerate(steps)
-            if not step.is_rebuilt
-            or (checkpoint_every and i and i % checkpoint_every == 0)
-        }
+        ]
+        self.stretches = _stretches(list(zip(steps, keeps, strict=True)))
 
     def evaluate(self, value):
+        names = list(self.tensors)
+
         @tf.custom_gradient
         def forgetful(value, *tensors):
+            given = dict(zip(names, tensors, strict=True))
             with record.stop_recording():
-                result, total, kept, given = self._there(value, tensors)
+                result, total, notes = self._there(value, given)
 
             def gradient(d_result, d_total, variables=None):
                 of_variables = [] if variables is None else variables
 
                 @tf.custom_gradient
                 def once(d_result, d_total, value, *tensors):
+                    given = dict(zip(names, tensors, strict=True))
                     found = self._back(
-                        result, kept, given, tensors, d_result, d_total, of_variables
+                        result, notes, given, d_result, d_total, of_variables
                     )
                     return found, _refuse
 
@@ -226,49 +278,101 @@ class _Walk:
 
             return (result, total), gradient
 
-        return forgetful(value, *self.tensors)
+        return forgetful(value, *self.tensors.values())
 
     def errors(self, value):
         """Of each stretch between inputs that are kept."""
         found = []
-        rebuilt, _, kept, given = self._there(value, self.tensors)
-        for i, step in reversed(list(enumerate(self.steps))):
+        rebuilt, _, notes = self._there(value, self.tensors)
+        steps = [step for s in self.stretches for unit in s.units for step, _ in unit]
+        notes = [note for of_unit in notes for note in of_unit]
+        for i, (step, (kept, seed)) in reversed(
+            list(enumerate(zip(steps, notes, strict=True)))
+        ):
             if step.is_rebuilt:
-                rebuilt = step.undo(rebuilt, given[i])
-                if i in kept or i == 0:
-                    found.append(_relative_error(rebuilt, kept.get(i, value)))
-            rebuilt = kept.get(i, rebuilt)
+                rebuilt = step.undo(rebuilt, self._keywords(self.tensors, seed))
+                if kept is not None or i == 0:
+                    found.append(_relative_error(rebuilt, value if i == 0 else kept))
+            rebuilt = rebuilt if kept is None else kept
         return found
 
-    def _there(self, value, tensors):
-        """Result, log-determinant, inputs to keep, and the keywords of each step."""
-        keywords = {**self.keywords, **dict(zip(self.names, tensors, strict=True))}
-        total, kept, given = tf.zeros([], value.dtype), {}, []
-        for i, step in enumerate(self.steps):
-            if i in self.kept:
-                kept[i] = value
-            given.append(_with_seed(step.bijector, keywords))
-            value, log_det = step.take(value, given[i])
-            total += log_det
-        return value, total, kept, given
+    def _keywords(self, tensors, seed):
+        seeds = {} if seed is None else {"seed": seed}
+        return {**self.others, **self.fixed, **tensors, **seeds}
 
-    def _back(self, result, kept, given, tensors, d_result, d_total, variables):
+    def _there(self, value, tensors):
+        """Result, log-determinant, and of each step the input and seed, if kept."""
+        log_dets, notes = [], []
+        for stretch in self.stretches:
+
+            def take_unit(i, value, tensors, seeds, units=stretch.units):
+                log_dets, kept = [], []
+                for (step, keeps), seed in zip(units[i], seeds, strict=True):
+                    kept.append(value if keeps else None)
+                    value, log_det = step.take(value, self._keywords(tensors, seed))
+                    log_dets.append(log_det)
+                return value, _sum(log_dets), kept
+
+            call = stretch.calls(take_unit)
+            for i, unit in enumerate(stretch.units):
+                seeds = [
+                    _seed_of(s.bijector, self._keywords(tensors, None)) for s, _ in unit
+                ]
+                value, log_det, kept = call(i, value, tensors, seeds)
+                log_dets.append(log_det)
+                notes.append(list(zip(kept, seeds, strict=True)))
+        return value, _sum(log_dets), notes
+
+    def _back(self, result, notes, tensors, d_result, d_total, variables):
         """Gradients of the value, of tensors and of variables, in one list."""
         d_tensors, d_variables, done = [None] * len(tensors), {}, []
-        for i, step in reversed(list(enumerate(self.steps))):
+        notes = list(notes)
+        for stretch in reversed(self.stretches):
+            # Of units that repeat, each has gradients for variables of its own alone.
+            owned = [variables if own is None else own for own in stretch.variables]
+
+            def undo_unit(i, *arguments, units=stretch.units, owned=owned):
+                *found, d_own = self._undo([step for step, _ in units[i]], *arguments)
+                d_of_unit = [d_own.pop(v.ref(), None) for v in owned[i]]
+                if d_own and len(units) > 1:
+                    raise NotAlike
+                return *found, d_of_unit
+
+            call = stretch.calls(undo_unit)
+            for i in reversed(range(len(stretch.units))):
+                with tf.control_dependencies(done):
+                    result, d_result, d_given, d_own = call(
+                        i, result, d_result, d_total, tensors, notes.pop()
+                    )
+                d_tensors = list(map(_add, d_tensors, d_given))
+                for variable, d in zip(owned[i], d_own, strict=True):
+                    key = variable.ref()
+                    d_variables[key] = _add(d_variables.get(key), d)
+                done = [d_result, *(d for d in d_own if d is not None)]
+        d_own = [d_variables.get(v.ref()) for v in variables]
+        pairs = zip(d_tensors + d_own, [*tensors.values(), *variables], strict=True)
+        rest = [tf.zeros_like(v) if d is None else d for d, v in pairs]
+        return [d_result, *map(tf.convert_to_tensor, rest)]
+
+    def _undo(self, steps, result, d_result, d_total, tensors, notes):
+        """The value before some steps, and its gradient, tensors' and variables'."""
+        d_tensors, d_variables, done = [None] * len(tensors), {}, []
+        watched = list(tensors.values())
+        for step, (kept, seed) in reversed(list(zip(steps, notes, strict=True))):
+            keywords = self._keywords(tensors, seed)
             # A step waits for the last: else all activations would be there at once.
             with tf.control_dependencies(done), _repeating():
                 with tf.GradientTape() as tape:
-                    tape.watch(tensors)
+                    tape.watch(watched)
                     parts, merge, again, log_det = (
-                        step.record(kept[i], given[i], tape)
-                        if i in kept
-                        else step.replay(result, given[i], tape)
+                        step.replay(result, keywords, tape)
+                        if kept is None
+                        else step.record(kept, keywords, tape)
                     )
                     log_det += tf.zeros_like(d_total)
                 d_parts, d_given, d_own = tape.gradient(
                     [again, log_det],
-                    [parts, tensors, tape.watched_variables()],
+                    [parts, watched, tape.watched_variables()],
                     output_gradients=[d_result, d_total],
                 )
                 d_parts = [
@@ -281,10 +385,7 @@ class _Walk:
                     key = variable.ref()
                     d_variables[key] = _add(d_variables.get(key), d)
             done = [d_result, *(d for d in d_own if d is not None)]
-        d_own = [d_variables.get(v.ref()) for v in variables]
-        pairs = zip(d_tensors + d_own, [*tensors, *variables], strict=True)
-        rest = [tf.zeros_like(v) if d is None else d for d, v in pairs]
-        return [d_result, *map(tf.convert_to_tensor, rest)]
+        return result, d_result, d_tensors, d_variables
 
 
 def _refuse(*_, variables=None):
@@ -304,15 +405,15 @@ def _repeating():
         _state.recomputing = before
 
 
-def _with_seed(bijector, keywords):
-    """Keywords with a seed for what would otherwise draw anew when repeated."""
+def _seed_of(bijector, keywords):
+    """A seed for what would otherwise draw anew when repeated."""
     if (
         "seed" in keywords_of(bijector)
         and keywords.get("training")
         and keywords.get("seed") is None
     ):
-        return {**keywords, "seed": stateless_seed(None)}
-    return keywords
+        return stateless_seed(None)
+    return None
 
 
 def _add(a, b):

@@ -1,0 +1,205 @@
+"""What repeats is traced once: the first call hardly takes longer for deeper flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+from tensorflow.python.ops import resource_variable_ops
+
+from tfp_flows.bijectors.likeness import likeness
+
+__all__ = ["NotAlike", "Stretch", "stretches"]
+
+# Units of this many repetitions are worth a function of their own.
+_FEWEST = 2
+# Operations with state that is a variable's, or that of functions looked into.
+_HARMLESS = frozenset(
+    {
+        "Assert",
+        "AssignAddVariableOp",
+        "AssignSubVariableOp",
+        "AssignVariableOp",
+        "If",
+        "PartitionedCall",
+        "ReadVariableOp",
+        "StatefulPartitionedCall",
+        "While",
+    }
+)
+
+
+class NotAlike(Exception):
+    """Raised by a function of a unit that must not stand for others."""
+
+
+class Stretch:
+    """Turns that follow one another, in units that are alike.
+
+    Attributes:
+      units: the turns of each unit.
+      variables: of each unit its variables, those of all units in the same order.
+    """
+
+    def __init__(self, units, variables=None, layers=()):
+        self.units = units
+        self.variables = variables or [None] * len(units)
+        self._layers = layers
+
+    def calls(self, function: Callable) -> Callable:
+        """`(i, *arguments) -> function(i, *arguments)`, for the `i`-th unit.
+
+        Of units that repeat, `function` is traced for one alone, and the trace called
+        with the variables of each. Arguments and results are nests of tensors and
+        `None`.
+        """
+        is_repeated = len(self.units) > 1
+        return (
+            _TracedOnce(function, self.variables, self._layers)
+            if is_repeated
+            else function
+        )
+
+
+class _TracedOnce:
+    """A function of the number of a unit, which differ in their variables alone."""
+
+    def __init__(self, function, variables, layers):
+        self._function, self._variables, self._layers = function, variables, layers
+        self._concrete = self._given = None
+        self._is_alike = True
+
+    def __call__(self, i, *arguments):
+        given = tf.nest.map_structure(_specification, arguments)
+        if self._concrete is None and self._is_alike:
+            self._trace(i, given)
+        if not self._is_alike or given != self._given:
+            return self._function(i, *arguments)
+        own = self._variables[i]
+        handles = {
+            id(first.handle): variable.handle
+            for first, variable in zip(self._first, own, strict=True)
+        }
+        self._concrete.set_external_captures(
+            [handles.get(id(capture), capture) for capture in self._captures]
+        )
+        for variable in own:
+            resource_variable_ops.variable_accessed(variable)
+        return self._concrete(*_tensors(arguments))
+
+    def _trace(self, i, given):
+        places = tf.nest.flatten(given)
+
+        def of_tensors(*tensors):
+            rest = iter(tensors)
+            flat = [None if place is None else next(rest) for place in places]
+            return self._function(i, *tf.nest.pack_sequence_as(given, flat))
+
+        # Not put in line: else TensorFlow would optimise each copy at the first call.
+        traced = tf.function(
+            of_tensors, autograph=False, experimental_attributes={"_noinline": True}
+        )
+        try:
+            concrete = traced.get_concrete_function(*_tensors(given))
+        except NotAlike:
+            self._is_alike = False
+            return
+        self._is_alike = not self._left_losses(concrete) and not _has_state(concrete)
+        if self._is_alike:
+            self._concrete, self._given = concrete, given
+            self._first = self._variables[i]
+            self._captures = list(concrete.captured_inputs)
+
+    def _left_losses(self, concrete):
+        """Takes away losses that layers have added: they belong to the trace."""
+        found = False
+        for layer in self._layers:
+            own = [
+                x for x in layer._losses if getattr(x, "graph", None) is concrete.graph
+            ]
+            found = found or bool(own)
+            for loss in own:
+                layer._losses.remove(loss)
+        return found
+
+
+def stretches(turns: Sequence[Any]) -> list[Stretch]:
+    """The turns of a walk, cut where repetitions begin and end.
+
+    Args:
+      turns: tuples of bijectors, functions and plain values. Two with equal `likeness`
+        compute the same, but for the values of their variables.
+    """
+    turns = list(turns)
+    # Variables of several devices are captured in other ways.
+    if not tf.inside_function() or tf.distribute.has_strategy():
+        return [Stretch([turns])]
+    found, kinds = [likeness(turn) for turn in turns], {}
+    kinds = [kinds.setdefault(f.key, len(kinds)) for f in found]
+    result, i, single = [], 0, []
+    while i < len(turns):
+        length, count = _repetition(kinds[i:], found[i:])
+        if count == 1:
+            single.append(turns[i])
+            i += 1
+            continue
+        if single:
+            result.append(Stretch([single]))
+            single = []
+        starts = range(i, i + length * count, length)
+        result.append(
+            Stretch(
+                [turns[k : k + length] for k in starts],
+                [_variables(found[k : k + length]) for k in starts],
+                [layer for f in found[i : i + length] for layer in f.layers],
+            )
+        )
+        i += length * count
+    return [*result, Stretch([single])] if single else result
+
+
+def _repetition(kinds, found):
+    """Length and number of the units with which a sequence begins."""
+    best = 1, 1
+    for length in range(1, len(kinds) // _FEWEST + 1):
+        count = 1
+        while kinds[count * length : (count + 1) * length] == kinds[:length]:
+            count += 1
+        units = [found[k * length : (k + 1) * length] for k in range(count)]
+        # Variables that turns of one unit share, those of the others must share, too.
+        pattern = _pattern(units[0])
+        alike = [_pattern(unit) == pattern for unit in units]
+        count = alike.index(False) if False in alike else count
+        if count >= _FEWEST and any(pattern) and length * count > best[0] * best[1]:
+            best = length, count
+    return best
+
+
+def _pattern(unit):
+    variables = _variables(unit)
+    first = {}
+    return [first.setdefault(id(v), k) for k, v in enumerate(variables)]
+
+
+def _variables(unit):
+    return [v for f in unit for v in f.variables]
+
+
+def _specification(x):
+    return None if x is None else tf.TensorSpec(x.shape, x.dtype)
+
+
+def _tensors(nest):
+    return [x for x in tf.nest.flatten(nest) if x is not None]
+
+
+def _has_state(concrete):
+    """Whether something else than variables would change from call to call."""
+    graph = concrete.graph.as_graph_def()
+    functions = graph.library.function
+    nodes = [*graph.node, *(n for function in functions for n in function.node_def)]
+    names = {node.op for node in nodes} - _HARMLESS
+    definitions = map(op_def_registry.get, names)
+    return any(definition and definition.is_stateful for definition in definitions)
