@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from libraries import Contender
 from libraries.workloads import LEARNING_RATE, SPREAD
+from tfp_flows.training import Adam
 
 __all__ = ["contender", "set_threads", "train_step"]
 
@@ -30,6 +31,7 @@ def contender(
     jit: bool = False,
     inverse: Callable | None = None,
     forward: Callable | None = None,
+    adam: type[keras.optimizers.Optimizer] = Adam,
     **fields,
 ) -> Contender:
     """A contender from functions of tensors, each in a `tf.function` of its own.
@@ -43,9 +45,10 @@ def contender(
       jit: whether XLA compiles the functions.
       inverse: from data to noise, for the round trip.
       forward: from noise to data.
+      adam: the optimiser.
       **fields: others of `Contender`.
     """
-    step = train_step(variables, loss, jit)
+    step = train_step(variables, loss, adam, jit)
     log_prob = tf.function(log_prob, jit_compile=jit, autograph=False)
     sample = tf.function(sample, jit_compile=jit, autograph=False)
     # Arguments, so that nothing of the noise is a constant of the graph, and new ones,
@@ -62,10 +65,13 @@ def contender(
 
 
 def train_step(
-    variables: Sequence[tf.Variable], loss: Callable, jit: bool = False
+    variables: Sequence[tf.Variable],
+    loss: Callable,
+    adam: type[keras.optimizers.Optimizer],
+    jit: bool = False,
 ) -> Callable:
     """From `(x, seed)` to the loss before one step of Adam."""
-    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer = adam(LEARNING_RATE)
     optimizer.build(variables)
 
     @tf.function(jit_compile=jit, autograph=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -43,6 +44,7 @@ def build(
         jit,
         lambda x: bijector.inverse(x),
         lambda z: bijector.forward(z),
+        keras.optimizers.Adam,
         note=note,
     )
 

@@ -313,7 +313,8 @@ class _Walk:
                     log_dets.append(log_det)
                 return value, _sum(log_dets), kept
 
-            call = stretch.calls(take_unit)
+            # Steps wait for one another anyway.
+            call = stretch.calls(take_unit, copies=False)
             for i, unit in enumerate(stretch.units):
                 seeds = [
                     _seed_of(s.bijector, self._keywords(tensors, None)) for s, _ in unit
@@ -338,7 +339,7 @@ class _Walk:
                     raise NotAlike
                 return *found, d_of_unit
 
-            call = stretch.calls(undo_unit)
+            call = stretch.calls(undo_unit, copies=False)
             for i in reversed(range(len(stretch.units))):
                 with tf.control_dependencies(done):
                     result, d_result, d_given, d_own = call(

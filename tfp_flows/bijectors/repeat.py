@@ -14,7 +14,7 @@ from tfp_flows.bijectors.likeness import likeness
 __all__ = ["NotAlike", "Stretch", "stretches"]
 
 # Units of this many repetitions are worth a function of their own.
-_FEWEST = 2
+FEWEST = 2
 # Operations with state that is a variable's, or that of functions looked into.
 _HARMLESS = frozenset(
     {
@@ -48,26 +48,29 @@ class Stretch:
         self.variables = variables or [None] * len(units)
         self._layers = layers
 
-    def calls(self, function: Callable) -> Callable:
+    def calls(self, function: Callable, copies: bool = True) -> Callable:
         """`(i, *arguments) -> function(i, *arguments)`, for the `i`-th unit.
 
         Of units that repeat, `function` is traced for one alone, and the trace called
-        with the variables of each. Arguments and results are nests of tensors and
-        `None`.
+        with the variables of each.
+
+        Args:
+          function: its arguments and results are nests of tensors and `None`.
+          copies: whether TensorFlow may put a copy of the trace in place of each call.
+            Then parts of one unit may run beside those of the next, but the copies
+            are optimised one by one at the first run.
         """
-        is_repeated = len(self.units) > 1
-        return (
-            _TracedOnce(function, self.variables, self._layers)
-            if is_repeated
-            else function
-        )
+        if len(self.units) == 1:
+            return function
+        return _TracedOnce(function, self.variables, self._layers, copies)
 
 
 class _TracedOnce:
     """A function of the number of a unit, which differ in their variables alone."""
 
-    def __init__(self, function, variables, layers):
+    def __init__(self, function, variables, layers, copies):
         self._function, self._variables, self._layers = function, variables, layers
+        self._attributes = {} if copies else {"_noinline": True}
         self._concrete = self._given = None
         self._is_alike = True
 
@@ -97,9 +100,8 @@ class _TracedOnce:
             flat = [None if place is None else next(rest) for place in places]
             return self._function(i, *tf.nest.pack_sequence_as(given, flat))
 
-        # Not put in line: else TensorFlow would optimise each copy at the first call.
         traced = tf.function(
-            of_tensors, autograph=False, experimental_attributes={"_noinline": True}
+            of_tensors, autograph=False, experimental_attributes=self._attributes
         )
         try:
             concrete = traced.get_concrete_function(*_tensors(given))
@@ -163,7 +165,7 @@ def stretches(turns: Sequence[Any]) -> list[Stretch]:
 def _repetition(kinds, found):
     """Length and number of the units with which a sequence begins."""
     best = 1, 1
-    for length in range(1, len(kinds) // _FEWEST + 1):
+    for length in range(1, len(kinds) // FEWEST + 1):
         count = 1
         while kinds[count * length : (count + 1) * length] == kinds[:length]:
             count += 1
@@ -172,7 +174,7 @@ def _repetition(kinds, found):
         pattern = _pattern(units[0])
         alike = [_pattern(unit) == pattern for unit in units]
         count = alike.index(False) if False in alike else count
-        if count >= _FEWEST and any(pattern) and length * count > best[0] * best[1]:
+        if count >= FEWEST and any(pattern) and length * count > best[0] * best[1]:
             best = length, count
     return best
 
