@@ -121,6 +121,25 @@ def test_samples(name, traces):
 
 
 @pytest.mark.parametrize("recompute", [False, True])
+def test_steps_that_recompute_themselves(recompute, traces):
+    """Their gradient reads variables anew."""
+    couplings = [[coupling(keep_first=k) for k in [True, False] * 2] for _ in range(3)]
+    inner = [tfb.Chain(four, recompute_gradients=True) for four in couplings]
+    chain = tfb.Chain(inner, recompute_gradients=recompute)
+    perturb(chain.trainable_variables)
+    x = tf.random.stateless_normal([3, 4], [1, 2], dtype=DTYPE)
+
+    def run():
+        with tf.GradientTape() as tape:
+            y, log_det = chain.inverse_and_log_det(x)
+            loss = tf.reduce_sum(y**2) + tf.reduce_sum(log_det)
+        return y, log_det, tape.gradient(loss, chain.trainable_variables)
+
+    assert_close(tf.function(run, autograph=False)(), run())
+    assert any(alike for _, alike in traces)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
 def test_depth_adds_little_to_a_graph(recompute):
     def cost(steps):
         flow = flows.glow(

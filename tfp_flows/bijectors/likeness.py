@@ -142,7 +142,8 @@ class _Walk:
             k.__dict__.get("__slots__") for k in kinds
         ):
             return "same", id(x)
-        left_out = _NOTES
+        takes_notes = isinstance(x, (tf.Module, keras.layers.Layer))
+        left_out = _NOTES if takes_notes else frozenset()
         if type(x).__module__.startswith("tfp_flows."):
             left_out = left_out | _BUILDING
         if isinstance(x, keras.layers.Layer):

@@ -9,13 +9,13 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import resource_variable_ops
 
-from tfp_flows.bijectors.likeness import likeness
+from tfp_flows.bijectors.likeness import Likeness, likeness
 
 __all__ = ["NotAlike", "Stretch", "stretches"]
 
-# Units of this many repetitions are worth a function of their own.
+# From this number of units on, a function for them saves time.
 FEWEST = 2
-# Operations with state that is a variable's, or that of functions looked into.
+# Stateful operations whose state is in variables, and calls of functions.
 _HARMLESS = frozenset(
     {
         "Assert",
@@ -108,7 +108,8 @@ class _TracedOnce:
         except NotAlike:
             self._is_alike = False
             return
-        self._is_alike = not self._left_losses(concrete) and not _has_state(concrete)
+        left_losses = self._left_losses(concrete)
+        self._is_alike = not left_losses and _may_stand_for_others(concrete)
         if self._is_alike:
             self._concrete, self._given = concrete, given
             self._first = self._variables[i]
@@ -138,7 +139,10 @@ def stretches(turns: Sequence[Any]) -> list[Stretch]:
     # Variables of several devices are captured in other ways.
     if not tf.inside_function() or tf.distribute.has_strategy():
         return [Stretch([turns])]
-    found, kinds = [likeness(turn) for turn in turns], {}
+    types, found, kinds = [_types(turn) for turn in turns], [], {}
+    for turn, kind in zip(turns, types, strict=True):
+        is_rare = types.count(kind) < FEWEST
+        found.append(Likeness(object(), [], []) if is_rare else likeness(turn))
     kinds = [kinds.setdefault(f.key, len(kinds)) for f in found]
     result, i, single = [], 0, []
     while i < len(turns):
@@ -174,9 +178,13 @@ def _repetition(kinds, found):
         pattern = _pattern(units[0])
         alike = [_pattern(unit) == pattern for unit in units]
         count = alike.index(False) if False in alike else count
-        if count >= FEWEST and any(pattern) and length * count > best[0] * best[1]:
+        if count >= FEWEST and pattern and length * count > best[0] * best[1]:
             best = length, count
     return best
+
+
+def _types(x):
+    return tuple(map(_types, x)) if isinstance(x, tuple) else type(x)
 
 
 def _pattern(unit):
@@ -197,11 +205,21 @@ def _tensors(nest):
     return [x for x in tf.nest.flatten(nest) if x is not None]
 
 
-def _has_state(concrete):
-    """Whether something else than variables would change from call to call."""
+def _may_stand_for_others(concrete) -> bool:
+    """Whether a trace depends on its arguments and captured variables alone."""
     graph = concrete.graph.as_graph_def()
-    functions = graph.library.function
-    nodes = [*graph.node, *(n for function in functions for n in function.node_def)]
-    names = {node.op for node in nodes} - _HARMLESS
-    definitions = map(op_def_registry.get, names)
-    return any(definition and definition.is_stateful for definition in definitions)
+    for nodes in (graph.node, *(f.node_def for f in graph.library.function)):
+        kinds = {node.name: node.op for node in nodes}
+        for node in nodes:
+            definition = op_def_registry.get(node.op)
+            if definition and definition.is_stateful and node.op not in _HARMLESS:
+                return False
+            # Variables that a custom gradient reads are those that were traced.
+            given = (kinds.get(_name(x)) for x in node.input)
+            if "_gradient_op_type" in node.attr and "ReadVariableOp" in given:
+                return False
+    return True
+
+
+def _name(node_input):
+    return node_input.lstrip("^").split(":")[0]
