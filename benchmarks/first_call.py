@@ -13,6 +13,7 @@ its own, and Keras's Adam.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import sys
@@ -73,6 +74,16 @@ def measure(flow, x, adam) -> tuple[list[float], int]:
     return [*parts, total - sum(parts)], len(traced.graph.get_operations())
 
 
+@contextlib.contextmanager
+def one_by_one():
+    """Layers that repeat are traced one by one meanwhile."""
+    before, repeat.FEWEST = repeat.FEWEST, sys.maxsize
+    try:
+        yield
+    finally:
+        repeat.FEWEST = before
+
+
 def row(name: str, layers: int, recompute: bool) -> list:
     """A flow with `layers` couplings, or steps in each level of a Glow."""
     workload = dataclasses.replace(WORKLOADS[name], layers=layers)
@@ -82,9 +93,8 @@ def row(name: str, layers: int, recompute: bool) -> list:
     building = time.perf_counter() - start
     initialize(flow, x)
     parts, operations = measure(flow, x, Adam)
-    fewest, repeat.FEWEST = repeat.FEWEST, sys.maxsize
-    alone, of_alone = measure(flow, x, keras.optimizers.Adam)
-    repeat.FEWEST = fewest
+    with one_by_one():
+        alone, of_alone = measure(flow, x, keras.optimizers.Adam)
     return [
         f"{name}, recomputed" if recompute else name,
         f"{workload.levels} levels x {layers}" if workload.levels else f"{layers}",

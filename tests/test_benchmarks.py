@@ -8,8 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 import tensorflow as tf
+
+from tfp_flows import flows
+from tfp_flows.bijectors import repeat
+from tfp_flows.training import Adam
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -133,6 +138,32 @@ def test_arguments(module, capsys):
         assert "LIBRARY=PYTHON" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         speed.parse(["--rounds", "0"])
+
+
+def test_first_call(module):
+    first_call = module("first_call")
+    flow = flows.real_nvp((4,), couplings=8, width=8, seed=0)
+    parts, operations = first_call.measure(flow, tf.ones([2, 4]), Adam)
+    assert len(parts) == 4
+    assert all(part > 0 for part in parts)
+    with first_call.one_by_one():
+        _, more = first_call.measure(flow, tf.ones([2, 4]), keras.optimizers.Adam)
+    assert more > 3 * operations
+    assert repeat.FEWEST == 2
+
+
+def test_operations(module, monkeypatch):
+    operations = module("operations")
+    x = tf.ones([300, 300])
+    square = tf.function(lambda: tf.exp(x @ x + tf.random.normal([300, 300])))
+    found = operations.durations(lambda: square().numpy())
+    assert {"MatMul", "Exp"} <= found.keys()
+    line = operations.row("square", {"MatMul": 6.0, "RandomNormal": 3.0, "Exp": 1.0})
+    row = "| square | 10 | 6 (60%) | 3 (30%) |  | 1 (10%) | Exp 1 |"
+    assert line == row
+    # Threads are set for a process that begins.
+    monkeypatch.setattr(module("libraries.on_tensorflow"), "set_threads", print)
+    assert operations.products("real_nvp", "tensorflow", 0.01) > 0
 
 
 def test_gpu_on_a_cpu(module, monkeypatch):

@@ -24,7 +24,7 @@ from tfp_flows.bijectors.any_bijector import (
 )
 from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.repeat import NotAlike, Stretch, stretches
+from tfp_flows.bijectors.repeat import Stretch, stretches
 from tfp_flows.bijectors.stateless import stateless_seed
 
 tfb = tfp.bijectors
@@ -285,15 +285,13 @@ class _Walk:
         found = []
         rebuilt, _, notes = self._there(value, self.tensors)
         steps = [step for s in self.stretches for unit in s.units for step, _ in unit]
-        notes = [note for of_unit in notes for note in of_unit]
-        for i, (step, (kept, seed)) in reversed(
-            list(enumerate(zip(steps, notes, strict=True)))
-        ):
+        inputs, seeds = zip(*itertools.chain(*notes), strict=True)
+        for i, step in reversed(list(enumerate(steps))):
             if step.is_rebuilt:
-                rebuilt = step.undo(rebuilt, self._keywords(self.tensors, seed))
-                if kept is not None or i == 0:
-                    found.append(_relative_error(rebuilt, value if i == 0 else kept))
-            rebuilt = rebuilt if kept is None else kept
+                rebuilt = step.undo(rebuilt, self._keywords(self.tensors, seeds[i]))
+                if i == 0 or inputs[i] is not None:
+                    found.append(_relative_error(rebuilt, inputs[i] if i else value))
+            rebuilt = rebuilt if inputs[i] is None else inputs[i]
         return found
 
     def _keywords(self, tensors, seed):
@@ -313,7 +311,7 @@ class _Walk:
                     log_dets.append(log_det)
                 return value, _sum(log_dets), kept
 
-            # Steps wait for one another anyway.
+            # On the way back, steps wait for one another: nothing runs side by side.
             call = stretch.calls(take_unit, copies=False)
             for i, unit in enumerate(stretch.units):
                 seeds = [
@@ -329,15 +327,14 @@ class _Walk:
         d_tensors, d_variables, done = [None] * len(tensors), {}, []
         notes = list(notes)
         for stretch in reversed(self.stretches):
-            # Of units that repeat, each has gradients for variables of its own alone.
-            owned = [variables if own is None else own for own in stretch.variables]
+            # A unit has variables of its own, and some that are not any unit's.
+            of_units = {v.ref() for own in stretch.variables for v in own}
+            others = [v for v in variables if v.ref() not in of_units]
+            owned = [[*own, *others] for own in stretch.variables]
 
             def undo_unit(i, *arguments, units=stretch.units, owned=owned):
                 *found, d_own = self._undo([step for step, _ in units[i]], *arguments)
-                d_of_unit = [d_own.pop(v.ref(), None) for v in owned[i]]
-                if d_own and len(units) > 1:
-                    raise NotAlike
-                return *found, d_of_unit
+                return *found, [d_own.pop(v.ref(), None) for v in owned[i]]
 
             call = stretch.calls(undo_unit, copies=False)
             for i in reversed(range(len(stretch.units))):

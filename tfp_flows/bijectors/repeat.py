@@ -7,11 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
-from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops import control_flow_util, resource_variable_ops
 
 from tfp_flows.bijectors.likeness import Likeness, likeness
 
-__all__ = ["NotAlike", "Stretch", "stretches"]
+__all__ = ["Stretch", "stretches"]
 
 # From this number of units on, a function for them saves time.
 FEWEST = 2
@@ -31,21 +31,17 @@ _HARMLESS = frozenset(
 )
 
 
-class NotAlike(Exception):
-    """Raised by a function of a unit that must not stand for others."""
-
-
 class Stretch:
     """Turns that follow one another, in units that are alike.
 
     Attributes:
       units: the turns of each unit.
-      variables: of each unit its variables, those of all units in the same order.
+      variables: of units that repeat, the variables of each, in the same order.
     """
 
     def __init__(self, units, variables=None, layers=()):
         self.units = units
-        self.variables = variables or [None] * len(units)
+        self.variables = variables or [[] for _ in units]
         self._layers = layers
 
     def calls(self, function: Callable, copies: bool = True) -> Callable:
@@ -103,11 +99,7 @@ class _TracedOnce:
         traced = tf.function(
             of_tensors, autograph=False, experimental_attributes=self._attributes
         )
-        try:
-            concrete = traced.get_concrete_function(*_tensors(given))
-        except NotAlike:
-            self._is_alike = False
-            return
+        concrete = traced.get_concrete_function(*_tensors(given))
         left_losses = self._left_losses(concrete)
         self._is_alike = not left_losses and _may_stand_for_others(concrete)
         if self._is_alike:
@@ -136,8 +128,16 @@ def stretches(turns: Sequence[Any]) -> list[Stretch]:
         compute the same, but for the values of their variables.
     """
     turns = list(turns)
-    # Variables of several devices are captured in other ways.
-    if not tf.inside_function() or tf.distribute.has_strategy():
+    # Variables of several devices are captured in other ways. XLA takes a shape that a
+    # gradient needs for a constant, and all inputs of the function that gave it, too:
+    # it would compile anew in every step.
+    if (
+        not tf.inside_function()
+        or tf.distribute.has_strategy()
+        or control_flow_util.GraphOrParentsInXlaContext(
+            tf.compat.v1.get_default_graph()
+        )
+    ):
         return [Stretch([turns])]
     types, found, kinds = [_types(turn) for turn in turns], [], {}
     for turn, kind in zip(turns, types, strict=True):

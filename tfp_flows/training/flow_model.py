@@ -145,7 +145,7 @@ class FlowModel(keras.Model):
                 "jit_compile=True works on one device; the strategy of this model has "
                 f'{replicas}. It must be False or "auto" here.'
             )
-        if optimizer == "adam":
+        if isinstance(optimizer, str) and optimizer.lower() == "adam":
             optimizer = Adam()
         super().compile(
             optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs
