@@ -229,6 +229,11 @@ class Times(keras.layers.Layer):
         return h
 
 
+def sequential(activation):
+    layers = [keras.layers.Dense(5, activation, dtype=DTYPE) for _ in range(2)]
+    return keras.Sequential([*layers, keras.layers.Dense(4, dtype=DTYPE)])
+
+
 def closing_over(number, network):
     network(tf.zeros([1, 2], DTYPE))
     return lambda x: number * network(x)
@@ -252,11 +257,13 @@ class Renamed(tfb.JointBijector):
         return y / factor, -4 * tf.math.log(factor)
 
 
+ACTIVATIONS = ["relu", "elu", "tanh", "softplus"]
 # Layers by a number from which each gets something of its own: not to be mixed up.
 DIFFERENT = {
     "clamp": lambda i: coupling(clamp=1.0 + i),
     "mask": lambda i: coupling(keep_first=i % 2 == 0, clamp=1.0 + i // 2),
     "attribute of a layer": lambda i: coupling(Times(1.0 + i)),
+    "layer of a model": lambda i: coupling(sequential(ACTIVATIONS[i])),
     "closure": lambda i: coupling(closing_over(1.0 + i, Times(2.0))),
     "parameters": lambda i: Renamed(1.0 + i),
     "permutation": lambda i: tfb.Permutation(np.roll(np.arange(4), i)),
@@ -268,6 +275,7 @@ ALIKE = {
     "coupling": lambda i: coupling(name=f"coupling_{i}"),
     "seed": lambda i: coupling(MLP(4, hidden=(5,), dtype=DTYPE, seed=i, name=f"m{i}")),
     "layer": lambda i: coupling(Times(2.0)),
+    "sequential": lambda i: coupling(sequential("relu")),
     "closure": lambda i: coupling(closing_over(2.0, Times(2.0))),
     "parameters": lambda i: Renamed(2.0, name=f"renamed_{i}"),
     "TFP's": lambda i: tfp.bijectors.Shift(tf.Variable([1.0 + i] * 4, dtype=DTYPE)),

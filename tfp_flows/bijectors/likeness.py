@@ -132,7 +132,11 @@ class _Walk:
         return "tensor", self.key(x.numpy())
 
     def function(self, x):
-        cells = [cell.cell_contents for cell in x.__closure__ or ()]
+        try:
+            cells = [cell.cell_contents for cell in x.__closure__ or ()]
+        except ValueError:
+            # What it closes over is not there yet.
+            return "same", id(x)
         parts = x.__defaults__, x.__kwdefaults__, cells, vars(x)
         return "function", id(x.__code__), id(x.__globals__), *map(self.key, parts)
 
@@ -151,6 +155,9 @@ class _Walk:
                 # Each call leaves a loss behind.
                 return "same", id(x)
             self.layers.append(x)
+            if type(x) is keras.Sequential:
+                # Its other attributes are full of names.
+                return type(x), x.compute_dtype, x.autocast, self.key(x.layers)
         items = [
             (name, value)
             for name, value in sorted(vars(x).items())
