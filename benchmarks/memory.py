@@ -27,12 +27,11 @@ LEVELS, WIDTH, BATCH, SIZE = 3, 64, 32, 64
 
 def measure(steps: int, ways: list[bool], rounds: int) -> dict:
     """Of one depth, in this process: megabytes, seconds and gradients' difference."""
-    import keras
     import numpy as np
     import tensorflow as tf
 
     from tfp_flows import flows
-    from tfp_flows.training import initialize, reconstruction_error
+    from tfp_flows.training import Adam, initialize, reconstruction_error
 
     draw = np.random.default_rng(0)
     x = tf.constant(draw.uniform(0, 256, (BATCH, SIZE, SIZE, 3)), tf.float32)
@@ -51,7 +50,7 @@ def measure(steps: int, ways: list[bool], rounds: int) -> dict:
         for v in flow.trainable_variables:
             v.assign_add(0.002 * noise.standard_normal(v.shape).astype(np.float32))
         initialize(flow, x)
-        optimizer = keras.optimizers.Adam(1e-5)
+        optimizer = Adam(1e-5)
         optimizer.build(flow.trainable_variables)
 
         @tf.function
