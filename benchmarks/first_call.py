@@ -109,7 +109,7 @@ def row(name: str, layers: int, recompute: bool) -> list:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 8, 16, 32])
+    parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 8, 16])
     options = parser.parse_args()
     rows = [HEAD, ["---"] * len(HEAD)]
     for name, recompute in (("real_nvp", False), ("glow", False), ("glow", True)):
