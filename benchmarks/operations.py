@@ -57,11 +57,10 @@ def durations(call) -> dict[str, float]:
     found = collections.Counter()
     for plane in space.planes:
         for event in itertools.chain(*(line.events for line in plane.lines)):
-            # Operations are named `path/of/it:Kind`.
-            _, separator, kind = plane.event_metadata[
-                event.metadata_id
-            ].name.rpartition(":")
-            if separator and kind.isidentifier():
+            # Operations are named `path:Kind`; what runs them is `Class::method`.
+            name = plane.event_metadata[event.metadata_id].name
+            path, separator, kind = name.rpartition(":")
+            if separator and kind.isidentifier() and not path.endswith(":"):
                 found[kind] += event.duration_ps / 1e9 / CALLS
     return dict(found)
 
