@@ -242,9 +242,9 @@ class _Walk:
 
     def __init__(self, steps, keywords, checkpoint_every):
         # Gradients reach those keywords that are arguments.
-        tensors, self.others = _separate(keywords)
-        self.fixed = {k: v for k, v in tensors.items() if not v.dtype.is_floating}
+        tensors, _ = _separate(keywords)
         self.tensors = {k: v for k, v in tensors.items() if v.dtype.is_floating}
+        self.fixed = {k: v for k, v in keywords.items() if k not in self.tensors}
         keeps = [
             not step.is_rebuilt
             or bool(checkpoint_every and i and i % checkpoint_every == 0)
@@ -296,7 +296,7 @@ class _Walk:
 
     def _keywords(self, tensors, seed):
         seeds = {} if seed is None else {"seed": seed}
-        return {**self.others, **self.fixed, **tensors, **seeds}
+        return {**self.fixed, **tensors, **seeds}
 
     def _there(self, value, tensors):
         """Result, log-determinant, and of each step the input and seed, if kept."""
@@ -343,9 +343,7 @@ class _Walk:
                         i, result, d_result, d_total, tensors, notes.pop()
                     )
                 d_tensors = list(map(_add, d_tensors, d_given))
-                for variable, d in zip(owned[i], d_own, strict=True):
-                    key = variable.ref()
-                    d_variables[key] = _add(d_variables.get(key), d)
+                _add_each(d_variables, owned[i], d_own)
                 done = [d_result, *(d for d in d_own if d is not None)]
         d_own = [d_variables.get(v.ref()) for v in variables]
         pairs = zip(d_tensors + d_own, [*tensors.values(), *variables], strict=True)
@@ -379,9 +377,7 @@ class _Walk:
                 ]
                 result, d_result = merge(parts), merge(d_parts)
                 d_tensors = list(map(_add, d_tensors, d_given))
-                for variable, d in zip(tape.watched_variables(), d_own, strict=True):
-                    key = variable.ref()
-                    d_variables[key] = _add(d_variables.get(key), d)
+                _add_each(d_variables, tape.watched_variables(), d_own)
             done = [d_result, *(d for d in d_own if d is not None)]
         return result, d_result, d_tensors, d_variables
 
@@ -412,6 +408,13 @@ def _seed_of(bijector, keywords):
     ):
         return stateless_seed(None)
     return None
+
+
+def _add_each(totals, variables, gradients):
+    """Adds gradients to those that are known, by variable."""
+    for variable, d in zip(variables, gradients, strict=True):
+        key = variable.ref()
+        totals[key] = _add(totals.get(key), d)
 
 
 def _add(a, b):
