@@ -642,6 +642,28 @@ def test_sigmoid_scale_is_glows():
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("clamp", [None, 3.0])
+def test_sigmoid_scale_of_large_numbers(dtype, clamp):
+    raw = tf.constant([-1e4, -50.0, -3.0, 30.0, 1e4], dtype)
+    expected = np.log(1 / (1 + np.exp(-(np.float64([-50.0, -3.0, 30.0]) + 2.0))))
+    transformer = B.transformers.Affine("sigmoid", clamp)
+    with tf.GradientTape() as tape:
+        tape.watch(raw)
+        parameters = tf.stack([tf.zeros_like(raw), raw])
+        values, log_det = transformer.inverse_and_log_det(tf.ones_like(raw), parameters)
+        loss = tf.reduce_sum(values) + tf.reduce_sum(log_det)
+    limit = np.log(4 / float(np.finfo(dtype).max)) if clamp is None else -clamp
+    expected = np.maximum([limit, *expected, 0.0], limit)
+    close = dict(rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(log_det, expected, **close)
+    np.testing.assert_allclose(values, np.exp(expected), rtol=1e-6)
+    assert np.isfinite(tape.gradient(loss, raw)).all()
+    back, log_det = transformer.forward_and_log_det(values, parameters)
+    np.testing.assert_allclose(back, tf.ones_like(raw), rtol=1e-6)
+    np.testing.assert_allclose(log_det, -expected, **close)
+
+
 def test_hash_and_equality_are_by_identity():
     one, two = B.Scaling([3]), B.Scaling([3])
     assert one == one and one != two

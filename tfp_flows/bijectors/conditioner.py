@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from tfp_flows.bijectors.reshape import reshape_event
+
 __all__ = ["Conditioner"]
 
 
@@ -90,14 +92,11 @@ class Conditioner(tf.Module):
         batch_rank = x.shape.rank - len(self.input_shape)
         if batch_rank == 1:
             return _cast_like(self._call(x, context), x)
-        batch = tf.shape(x)[:batch_rank]
         flat = tf.reshape(x, (-1, *self.input_shape))
         if context is not None:
             context = tf.reshape(context, (-1, *self.context_shape))
         out = _cast_like(self._call(flat, context), x)
-        out = tf.reshape(out, tf.concat([batch, self.output_shape], 0))
-        out.set_shape([*x.shape[:batch_rank], *self.output_shape])
-        return out
+        return reshape_event(out, len(self.input_shape), self.output_shape, like=x)
 
     def _call(self, x, context):
         function = _unwrap(self.function)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfp_flows.bijectors.conditioner import Conditioner
 from tfp_flows.bijectors.joint_bijector import JointBijector
 from tfp_flows.bijectors.partition import AxisPartition, partition
+from tfp_flows.bijectors.reshape import reshape_event
 from tfp_flows.bijectors.transformers import Transformer
 
 __all__ = ["Coupling"]
@@ -170,11 +171,7 @@ class Coupling(JointBijector):
 
 def split_parameters(parameters, count: int):
     """`[..., count * n]` as `[..., count, n]`, which is what a transformer takes."""
-    *leading, last = parameters.shape
-    shape = tf.concat([tf.shape(parameters)[:-1], [count, last // count]], 0)
-    out = tf.reshape(parameters, shape)
-    out.set_shape([*leading, count, last // count])
-    return out
+    return reshape_event(parameters, 1, [count, parameters.shape[-1] // count])
 
 
 def _check_mask(mask, event_shape):

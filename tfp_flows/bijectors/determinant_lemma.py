@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.conditioner import Conditioner
 from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.reshape import reshape_event
 
 __all__ = ["Amortized", "activation_of", "check_size", "shrink"]
 
@@ -90,15 +91,11 @@ class Amortized(JointBijector):
         if self._conditioner is None:
             return own
         given = self._conditioner(tf.cast(context, self.dtype))
-        batch = tf.shape(given)[:-1]
         parts = []
         for raw, part, shape in zip(
             own, tf.split(given, self._sizes, -1), self._shapes, strict=True
         ):
-            static = [*part.shape[:-1], *shape]
-            part = tf.reshape(part, tf.concat([batch, tf.constant(shape, tf.int32)], 0))
-            part.set_shape(static)
-            parts.append(raw + part)
+            parts.append(raw + reshape_event(part, 1, shape))
         return parts
 
 

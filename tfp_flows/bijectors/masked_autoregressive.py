@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfp_flows.bijectors.conditioner import Conditioner
 from tfp_flows.bijectors.coupling import split_parameters
 from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.reshape import reshape_event
 from tfp_flows.bijectors.transformers import Affine, Transformer
 
 __all__ = ["MaskedAutoregressive"]
@@ -134,14 +135,12 @@ class MaskedAutoregressive(JointBijector):
         generate = getattr(self.conditioner, "generate", None)
         if generate is None:
             return self._repeat(transform, value, context)
-        batch = tf.shape(value)[:-1]
         flat = tf.reshape(value, [-1, value.shape[-1]])
         if context is not None:
             context = tf.reshape(context, [-1, *self.context_shape])
         out, log_det = generate(transform, flat, context)
-        out = tf.ensure_shape(tf.reshape(out, tf.shape(value)), value.shape)
-        log_det = tf.ensure_shape(tf.reshape(log_det, batch), value.shape[:-1])
-        return out, log_det
+        out = reshape_event(out, 1, [value.shape[-1]], like=value)
+        return out, reshape_event(log_det, 1, [], like=value)
 
     def _repeat(self, transform, value, context):
         """For any conditioner: each pass makes at least one more entry right."""

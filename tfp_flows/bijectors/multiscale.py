@@ -18,6 +18,7 @@ from tfp_flows.bijectors.any_bijector import (
 )
 from tfp_flows.bijectors.conditioner import Conditioner
 from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.reshape import reshape_event
 
 tfb = tfp.bijectors
 
@@ -153,7 +154,7 @@ class MultiScale(JointBijector):
         """Noise `[*batch, D]` as one image `[*batch, h, w, c]` for each level."""
         sizes = [math.prod(shape) for shape in self._part_shapes]
         return [
-            _reshape_event(part, 1, shape)
+            reshape_event(part, 1, shape)
             for part, shape in zip(
                 tf.split(z, sizes, axis=-1), self._part_shapes, strict=True
             )
@@ -161,7 +162,11 @@ class MultiScale(JointBijector):
 
     def join_noise(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """The inverse of `split_noise`."""
-        return tf.concat([_reshape_event(p, 3, (-1,)) for p in parts], axis=-1)
+        flat = [
+            reshape_event(part, 3, [math.prod(shape)])
+            for part, shape in zip(parts, self._part_shapes, strict=True)
+        ]
+        return tf.concat(flat, axis=-1)
 
     def _forward_and_log_det(self, x, context=None, **keywords):
         keywords = self._with_context(keywords, context)
@@ -212,12 +217,3 @@ class MultiScale(JointBijector):
     @staticmethod
     def _with_context(keywords, context):
         return keywords if context is None else {**keywords, "context": context}
-
-
-def _reshape_event(x, ndims, event):
-    batch = x.shape[: x.shape.rank - ndims]
-    if event == (-1,):
-        event = (math.prod(x.shape[batch.rank :]),)
-    y = tf.reshape(x, tf.concat([tf.shape(x)[: batch.rank], event], 0))
-    y.set_shape([*batch, *event])
-    return y

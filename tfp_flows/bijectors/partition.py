@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.permutation import take
+from tfp_flows.bijectors.reshape import reshape_event
 
 __all__ = ["AxisPartition", "Partition", "partition"]
 
@@ -92,9 +93,7 @@ class AxisPartition:
         if self._contiguous:
             return tf.split(x, self._sizes, axis=self._axis)
         if self._pairs:
-            pairs = tf.reshape(
-                x, tf.concat([tf.shape(x)[:-1], [x.shape[-1] // 2, 2]], 0)
-            )
+            pairs = reshape_event(x, 1, [x.shape[-1] // 2, 2])
             return tf.unstack(pairs, axis=-1)
         x = take(x, self._order, self._restore, self._axis)
         return tf.split(x, self._sizes, axis=self._axis)
@@ -105,10 +104,7 @@ class AxisPartition:
             return tf.concat(parts, axis=self._axis)
         if self._pairs:
             x = tf.stack(parts, axis=-1)
-            *leading, half, _ = x.shape
-            out = tf.reshape(x, tf.concat([tf.shape(x)[:-2], [2 * half]], 0))
-            out.set_shape([*leading, 2 * half])
-            return out
+            return reshape_event(x, 2, [2 * x.shape[-2]])
         x = tf.concat(parts, axis=self._axis)
         return take(x, self._restore, self._order, self._axis)
 

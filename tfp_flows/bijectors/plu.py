@@ -14,6 +14,7 @@ from tfp_flows.bijectors.plu_matrix import (
     multiply,
     vector_size,
 )
+from tfp_flows.bijectors.reshape import reshape_event
 
 __all__ = ["PLU"]
 
@@ -80,7 +81,8 @@ class PLU(PLUMatrix, JointBijector):
         columns = tf.matmul(permutation, columns, transpose_a=True, transpose_b=True)
         columns = tf.linalg.triangular_solve(lower, columns, lower=True)
         columns = tf.linalg.triangular_solve(upper, columns, lower=False)
-        return tf.reshape(tf.transpose(columns), tf.shape(x)), -log_det
+        x = reshape_event(tf.transpose(columns), 1, [columns.shape[0]], like=x)
+        return x, -log_det
 
     def _inverse_and_log_det(self, y):
         permutation, lower, upper, log_det = self._factors()

@@ -10,6 +10,8 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
+from tfp_flows.bijectors.reshape import reshape_event
+
 __all__ = ["PLUMatrix", "initial_matrix", "multiply", "vector_size"]
 
 
@@ -52,7 +54,7 @@ def multiply(x, matrix):
     """`matrix` applied to the last axis of `x`, as one matrix product."""
     rows, size = matrix.shape
     flat = tf.matmul(tf.reshape(x, [-1, size]), matrix, transpose_b=True)
-    return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [rows]], 0))
+    return reshape_event(flat, 1, [rows], like=x)
 
 
 def vector_size(size: int | Sequence[int]) -> int:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.joint_bijector import JointBijector
 from tfp_flows.bijectors.plu_matrix import initial_matrix, multiply, vector_size
+from tfp_flows.bijectors.reshape import reshape_event
 
 __all__ = ["QR"]
 
@@ -122,7 +123,8 @@ class QR(JointBijector):
         x -= multiply(multiply(x, w), tf.transpose(v))
         columns = tf.transpose(tf.reshape(self._sign * x, [-1, v.shape[1]]))
         columns = tf.linalg.triangular_solve(upper, columns, lower=False)
-        return tf.reshape(tf.transpose(columns), tf.shape(x)), -log_det
+        x = reshape_event(tf.transpose(columns), 1, [columns.shape[0]], like=x)
+        return x, -log_det
 
     def _inverse_and_log_det(self, y):
         upper, log_det = self._triangle()

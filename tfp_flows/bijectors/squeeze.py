@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.bijectors.reshape import reshape_event
 
 __all__ = ["Squeeze"]
 
@@ -103,11 +104,9 @@ def _shuffle(x, blocks, event):
     """Reshapes the event to five axes, swaps those that a squeeze swaps, and back."""
     if None in blocks:
         raise ValueError(f"squeeze needs a static event shape, got {x.shape[-3:]}.")
-    batch = tf.shape(x)[:-3]
     rank = x.shape.rank - 3
     # Rows and columns of a block stand at 1 and 3 (squeeze) or at 2 and 3 (its
     # inverse); both orders are undone by swapping axes 1 and 2.
-    x = tf.reshape(x, tf.concat([batch, blocks], 0))
+    x = reshape_event(x, 3, blocks)
     order = [*range(rank), *(rank + i for i in (0, 2, 1, 3, 4))]
-    y = tf.reshape(tf.transpose(x, order), tf.concat([batch, event], 0))
-    return y
+    return reshape_event(tf.transpose(x, order), 5, event)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 __all__ = ["Affine"]
@@ -37,23 +39,33 @@ class Affine:
         self.scale = scale
         self.clamp = 2.0 if clamp is None and scale == "tanh" else clamp
 
-    def _log_scale(self, raw):
+    def _factor(self, raw, forward):
+        """What a value is multiplied with on its way, and the logarithm of that."""
+        if self.scale == "sigmoid":
+            # Nothing waits for the logarithm. The smallest normal number has one.
+            limit = 4 / raw.dtype.max
+            if self.clamp is not None:
+                limit = max(limit, math.exp(-self.clamp))
+            factor = tf.maximum(tf.sigmoid(raw + 2.0), limit)
+            log_factor = tf.math.log(factor)
+            return (1.0 / factor, -log_factor) if forward else (factor, log_factor)
+        log_scale = raw
         if self.scale == "tanh":
-            return self.clamp * tf.tanh(raw / self.clamp)
-        log_scale = raw if self.scale == "exp" else tf.nn.softplus(-(raw + 2.0))
-        if self.clamp is not None:
-            log_scale = tf.clip_by_value(log_scale, -self.clamp, self.clamp)
-        return log_scale
+            log_scale = self.clamp * tf.tanh(raw / self.clamp)
+        elif self.clamp is not None:
+            log_scale = tf.clip_by_value(raw, -self.clamp, self.clamp)
+        log_scale = log_scale if forward else -log_scale
+        return tf.exp(log_scale), log_scale
 
     def forward_and_log_det(self, x, parameters):
         shift, raw = tf.unstack(parameters, axis=-2)
-        log_scale = self._log_scale(raw)
-        return x * tf.exp(log_scale) + shift, log_scale
+        factor, log_factor = self._factor(raw, True)
+        return x * factor + shift, log_factor
 
     def inverse_and_log_det(self, y, parameters):
         shift, raw = tf.unstack(parameters, axis=-2)
-        log_scale = self._log_scale(raw)
-        return (y - shift) * tf.exp(-log_scale), -log_scale
+        factor, log_factor = self._factor(raw, False)
+        return (y - shift) * factor, log_factor
 
     def __repr__(self):
         return f"Affine(scale={self.scale!r}, clamp={self.clamp})"

@@ -6,6 +6,8 @@ import math
 
 import tensorflow as tf
 
+from tfp_flows.bijectors.reshape import reshape_event
+
 __all__ = ["RationalQuadratic"]
 
 
@@ -109,9 +111,8 @@ class RationalQuadratic:
         """Raw sizes `[..., 2, K, n]` (x, y), raw slopes, and the phase `[..., n]`."""
         k, ends = self.bins, int(self.circular)
         sizes, slopes, phase = tf.split(parameters, [2 * k, k - 1 + ends, ends], -2)
-        shape = tf.shape(sizes)
-        shape = tf.concat([shape[:-2], [2, k], shape[-1:]], 0)
-        return tf.reshape(sizes, shape), slopes, tf.squeeze(phase, -2) if ends else 0.0
+        sizes = reshape_event(sizes, 2, [2, k, sizes.shape[-1]])
+        return sizes, slopes, tf.squeeze(phase, -2) if ends else 0.0
 
     def _bin(self, value, sizes, slopes, known):
         """The bin that holds each value.
