@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_flows import bijectors, distributions, masks, networks
+from tfp_flows.networks.pointwise import Pointwise
 
 BATCH, OUTPUTS = 3, 5
 
@@ -363,3 +364,26 @@ def test_global_mixed_precision_policy(policy):
 def test_errors_name_the_argument(build, error, words):
     with pytest.raises(error, match=words):
         build()
+
+
+@pytest.mark.parametrize("size", [(4, 6), (None, None)])
+@pytest.mark.parametrize("batch", [0, 3])
+def test_a_pointwise_layer_is_a_1x1_convolution(size, batch):
+    convolution = keras.layers.Conv2D(7, 1, activation="relu")
+    pointwise = Pointwise(7, activation="relu")
+    for layer in (convolution, pointwise):
+        layer.build((None, *size, 5))
+    kernel = np.random.default_rng(0).normal(size=(5, 7))
+    bias = np.random.default_rng(1).normal(size=7)
+    convolution.set_weights([kernel[None, None], bias])
+    pointwise.set_weights([kernel, bias])
+    x = tf.random.stateless_normal([batch, 4, 6, 5], [0, 1])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *size, 5])], autograph=False)
+    def both(x):
+        return convolution(x), pointwise(x)
+
+    expected, found = both(x)
+    assert found.shape == (batch, 4, 6, 7)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pointwise(x), expected, rtol=1e-5, atol=1e-6)

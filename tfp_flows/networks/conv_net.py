@@ -38,28 +38,27 @@ class ConvNet(Network):
     ):
         super().__init__(outputs, **kwargs)
         self.width, self.kernels = width, tuple(kernels)
-
-        def conv(filters, size, name, zero=False):
-            return keras.layers.Conv2D(
-                filters, size, padding="same", name=name, **self._options(zero)
-            )
-
+        # FiLM comes in between.
+        activation = None if self.context_mode == "film" else self.activation
         self._hidden = [
-            conv(width, size, f"hidden_{i}") for i, size in enumerate(self.kernels)
+            self._conv(width, size, f"hidden_{i}", activation=activation)
+            for i, size in enumerate(self.kernels)
         ]
-        self._output = conv(outputs, 3, "output", zero=True)
+        self._output = self._conv(outputs, 3, "output", zero=True)
 
     def build(self, x_shape, context_shape=None):
         shape = self._input_shape(x_shape, context_shape)
         for layer in [*self._hidden, self._output]:
             layer.build(shape)
-            shape = (*shape[:-1], layer.filters)
+            shape = (*shape[:-1], self.width)
         self._build_film([self.width] * len(self.kernels), context_shape)
 
     def call(self, x, context=None):
         h = self._join(x, context)
         for i, layer in enumerate(self._hidden):
-            h = self.activation(self._modulate(layer(h), context, i))
+            h = layer(h)
+            if self.context_mode == "film":
+                h = self.activation(self._modulate(h, context, i))
         return self._output(h)
 
     def get_config(self):

@@ -48,33 +48,28 @@ class GatedResidualConvNet(Network):
         if heads < 0 or (heads and width % heads):
             raise ValueError(f"heads must divide width={width}, or be 0; got {heads}.")
         self.width, self.blocks, self.heads = width, blocks, heads
-
-        def conv(filters, name, zero=False):
-            return keras.layers.Conv2D(
-                filters, 3, padding="same", name=name, **self._options(zero)
-            )
-
-        def dense(units, name, zero=False):
-            return keras.layers.Dense(units, name=name, **self._options(zero))
-
+        conv = self._conv
         # What it could learn, the layer behind it can.
         self._norm = keras.layers.LayerNormalization(
             center=False, scale=False, name="norm", dtype=self.dtype_policy
         )
-        self._first = conv(width, "input")
+        self._first = conv(width, 3, "input")
         self._blocks = [
-            [conv(width, f"block_{i}"), dense(2 * width, f"block_{i}_gate", zero=True)]
+            [
+                conv(width, 3, f"block_{i}"),
+                conv(2 * width, 1, f"block_{i}_gate", zero=True),
+            ]
             for i in range(blocks)
         ]
         # One product for the queries, keys and values of all heads.
         self._attention = [
             [
-                dense(3 * width, f"attention_{i}"),
-                dense(2 * width, f"attention_{i}_gate", zero=True),
+                conv(3 * width, 1, f"attention_{i}"),
+                conv(2 * width, 1, f"attention_{i}_gate", zero=True),
             ]
             for i in range(blocks if heads else 0)
         ]
-        self._output = conv(outputs, "output", zero=True)
+        self._output = conv(outputs, 3, "output", zero=True)
 
     def build(self, x_shape, context_shape=None):
         self._first.build(self._input_shape(x_shape, context_shape))

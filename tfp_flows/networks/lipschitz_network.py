@@ -316,6 +316,8 @@ def _apply(kernel, x):
     """The linear operator of a dense or a convolutional layer."""
     if kernel.shape.rank == 2:
         return tf.matmul(x, kernel)
+    if kernel.shape[:2] == (1, 1):
+        return tf.tensordot(x, kernel[0, 0], 1)
     return tf.nn.conv2d(x, kernel, 1, "SAME")
 
 
@@ -323,6 +325,8 @@ def _adjoint(kernel, y):
     """The transpose of `_apply`."""
     if kernel.shape.rank == 2:
         return tf.matmul(y, kernel, transpose_b=True)
+    if kernel.shape[:2] == (1, 1):
+        return tf.tensordot(y, kernel[0, 0], [[-1], [1]])
     shape = tf.concat([tf.shape(y)[:-1], tf.shape(kernel)[2:3]], 0)
     return tf.nn.conv2d_transpose(y, kernel, shape, 1, "SAME")
 

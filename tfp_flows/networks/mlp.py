@@ -28,12 +28,9 @@ class MLP(Network):
         super().__init__(outputs, **kwargs)
         self.hidden = tuple(hidden)
         self._layers_hidden = [
-            keras.layers.Dense(width, name=f"hidden_{i}", **self._options())
-            for i, width in enumerate(self.hidden)
+            self._dense(width, f"hidden_{i}") for i, width in enumerate(self.hidden)
         ]
-        self._output = keras.layers.Dense(
-            outputs, name="output", **self._options(zero=True)
-        )
+        self._output = self._dense(outputs, "output", zero=True)
 
     def build(self, x_shape, context_shape=None):
         shape = self._input_shape(x_shape, context_shape)

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfp_flows.networks.pointwise import Pointwise
+
 __all__ = ["Network"]
 
 
@@ -81,6 +83,15 @@ class Network(keras.layers.Layer):
             "dtype": self.dtype_policy,
         }
 
+    def _dense(self, units: int, name: str, zero: bool = False):
+        return keras.layers.Dense(units, name=name, **self._options(zero))
+
+    def _conv(self, filters: int, size: int, name: str, zero: bool = False, **kwargs):
+        kwargs = {"name": name, **self._options(zero), **kwargs}
+        if size == 1:
+            return Pointwise(filters, **kwargs)
+        return keras.layers.Conv2D(filters, size, padding="same", **kwargs)
+
     def _input_shape(self, x_shape, context_shape):
         """Shape of what the first layer gets."""
         if context_shape is None or self.context_mode == "film":
@@ -102,9 +113,7 @@ class Network(keras.layers.Layer):
                 f'{tuple(context_shape)} (with batch); use "concat".'
             )
         for i, width in enumerate(widths):
-            layer = keras.layers.Dense(
-                2 * width, name=f"film_{i}", **self._options(zero=True)
-            )
+            layer = self._dense(2 * width, f"film_{i}", zero=True)
             layer.build(context_shape)
             self._film.append(layer)
 

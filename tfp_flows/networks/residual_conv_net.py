@@ -30,12 +30,7 @@ class ResidualConvNet(Network):
     def __init__(self, outputs: int, width: int = 64, blocks: int = 4, **kwargs: Any):
         super().__init__(outputs, **kwargs)
         self.width, self.blocks = width, blocks
-
-        def conv(filters, size, name, zero=False):
-            return keras.layers.Conv2D(
-                filters, size, padding="same", name=name, **self._options(zero)
-            )
-
+        conv = self._conv
         self._first = conv(width, 3, "input")
         self._blocks = [
             [conv(width, 3, f"block_{i}_0"), conv(width, 3, f"block_{i}_1", zero=True)]

@@ -29,10 +29,7 @@ class ResidualMLP(Network):
     def __init__(self, outputs: int, width: int = 256, blocks: int = 2, **kwargs: Any):
         super().__init__(outputs, **kwargs)
         self.width, self.blocks = width, blocks
-
-        def dense(units, name, zero=False):
-            return keras.layers.Dense(units, name=name, **self._options(zero))
-
+        dense = self._dense
         self._first = dense(width, "input")
         self._blocks = [
             [dense(width, f"block_{i}_0"), dense(width, f"block_{i}_1", zero=True)]
