@@ -77,17 +77,17 @@ def test_speed_in_processes_of_their_own(tmp_path):
     assert cells(text, "RealNVP")[3].endswith("(TFP)")
 
 
-def measured(parameters, **seconds):
-    """A row as a worker reports it, one operation only."""
+def measured(parameters, note="", **seconds):
+    """A row as a worker reports it."""
     return {
         "parameters": parameters,
         "memory": 3e6,
         "first": {"train": 2.0},
         "steps": {"train": 1.0},
-        "seconds": {"train": seconds["train"]},
+        "seconds": seconds,
         "round_trip": 1e-6,
         "errors": {},
-        "note": seconds.get("note", ""),
+        "note": note,
     }
 
 
@@ -119,6 +119,31 @@ def test_table(module):
     assert cells(text, "distrax")[1] == "fails: OSError: gone"
     assert "* nflows: more biases." in text
     assert "* nflows: sample fails, ValueError: no." in text
+
+
+def test_summary_counts_xla_on_both_sides(module):
+    speed = module("speed")
+    rows = {
+        "bare": measured(1000, train=[1.0], log_prob=[1.0]),
+        "bare-xla": measured(1000, train=[0.1], log_prob=[0.1]),
+        "tfp_flows": measured(1000, train=[2.0], log_prob=[2.0]),
+        "tfp_flows-xla": measured(1000, train=[1.6], log_prob=[2.5]),
+        "tfp_flows-fit": measured(1000, train=[0.1]),
+        "tfp": measured(1000, train=[3.0], log_prob=[5.0]),
+        "tfp-xla": measured(1000, train=[2.4], log_prob=[1.0]),
+        "zuko": {"missing": "no Glow"},
+    }
+    line = speed.summary({"glow": {"title": "Glow: small", "rows": rows}}).splitlines()
+    assert line[-1].split(" | ")[:8] == [
+        "| Glow",
+        "2e+03",
+        "2.00",
+        "1.50 (TFP (XLA); here XLA)",
+        "2e+03",
+        "2.00",
+        "0.50 (TFP (XLA))",
+        "-",
+    ]
 
 
 def test_arguments(module, capsys):

@@ -42,7 +42,8 @@ class Affine:
     def _factor(self, raw, forward):
         """What a value is multiplied with on its way, and the logarithm of that."""
         if self.scale == "sigmoid":
-            # Nothing waits for the logarithm. The smallest normal number has one.
+            # The factor first: no later layer waits for its logarithm, which is finite
+            # from the smallest normal number on.
             limit = 4 / raw.dtype.max
             if self.clamp is not None:
                 limit = max(limit, math.exp(-self.clamp))
