@@ -78,7 +78,7 @@ def test_a_new_process_says_the_same(saved, name, route):
 
 
 def for_any_batch(function):
-    """Compiles as an export does. Where TensorFlow knows sizes, it adds in other orders."""
+    """Compiles as an export does: TensorFlow adds in orders that depend on sizes."""
 
     def call(*arguments, **keywords):
         given = arguments, keywords
