@@ -77,38 +77,19 @@ def test_a_new_process_says_the_same(saved, name, route):
         assert not np.allclose(untrained[key], value), key
 
 
-def for_any_batch(function):
-    """Compiles as an export does: TensorFlow adds in orders that depend on sizes."""
-
-    def call(*arguments, **keywords):
-        given = arguments, keywords
-        flat = tf.nest.flatten(given)
-        arrays = [v for v in flat if np.ndim(v)]
-        specs = [tf.TensorSpec([None, *v.shape[1:]], v.dtype) for v in arrays]
-
-        @tf.function(input_signature=specs)
-        def compiled(*arrays):
-            rest = iter(arrays)
-            filled = [next(rest) if np.ndim(v) else v for v in flat]
-            arguments, keywords = tf.nest.pack_sequence_as(given, filled)
-            return function(*arguments, **keywords)
-
-        return compiled(*arrays)
-
-    return call
-
-
 @pytest.mark.parametrize("kind", ["methods", "signatures"])
 @pytest.mark.parametrize("name", BUILD)
 def test_tensorflow_alone_says_the_same(saved, name, kind):
     """As the same functions compiled here; as eager ones, up to rounding."""
-    expected = answers(saved.flows[name], for_any_batch)
+    expected = answers(saved.flows[name], tf.function)
     eager = answers(saved.flows[name])
     found = saved.loaded(name, kind)
     assert set(found) == set(expected) == set(ANSWERS)
     for key, value in expected.items():
         assert found[key].dtype == value.dtype
-        np.testing.assert_array_equal(found[key], value, err_msg=key)
+        # TensorFlow's optimiser orders the terms of a sum by the sizes it knows.
+        rounding = 1e-6 if key == "log_prob" else 0
+        np.testing.assert_allclose(found[key], value, rounding, err_msg=key)
         np.testing.assert_allclose(value, eager[key], 1e-5, 1e-5, err_msg=key)
 
 
