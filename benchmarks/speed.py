@@ -47,7 +47,6 @@ import datetime
 import importlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import shutil
@@ -361,7 +360,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def _ratio(seconds, other, operation):
-    others = other.get("seconds", {}).get(operation)
+    others = _seconds(other, operation)
     if not others:
         return ""
     pairs = zip(seconds, others, strict=False)
@@ -415,7 +414,7 @@ def summary(workloads: dict) -> str:
     for workload in workloads.values():
         rows, cells = workload["rows"], [_capital(workload["title"].split(":")[0])]
         for operation in OPERATIONS:
-            ours = rows.get("tfp_flows", {}).get("seconds", {}).get(operation)
+            ours = _seconds(rows.get("tfp_flows", {}), operation)
             if not ours:
                 cells += ["-", "", ""]
                 continue
@@ -431,25 +430,27 @@ def _fastest_other(rows, operation):
 
     XLA counts where it is faster, there and here.
     """
-    ours, compiled = rows["tfp_flows"], rows.get("tfp_flows-xla", {})
-    is_compiled = _median(compiled, operation) < _median(ours, operation)
-    ours = compiled if is_compiled else ours
+    ours = [
+        n
+        for n in ("tfp_flows", "tfp_flows-xla")
+        if _seconds(rows.get(n, {}), operation)
+    ]
+    ours = min(ours, key=lambda n: statistics.median(_seconds(rows[n], operation)))
     ratios = {
-        name: float(_ratio(row["seconds"][operation], ours, operation))
+        name: float(_ratio(_seconds(row, operation), rows[ours], operation))
         for name, row in rows.items()
         if name.partition("-")[0] not in ("bare", "tfp_flows")
-        and row.get("seconds", {}).get(operation)
+        and _seconds(row, operation)
     }
     if not ratios:
         return "none"
     name = min(ratios, key=ratios.get)
-    here = "; here XLA" if is_compiled else ""
+    here = "; here XLA" if ours == "tfp_flows-xla" else ""
     return f"{ratios[name]:.2f} ({LABELS[name]}{here})"
 
 
-def _median(row, operation):
-    seconds = row.get("seconds", {}).get(operation)
-    return statistics.median(seconds) if seconds else math.inf
+def _seconds(row, operation):
+    return row.get("seconds", {}).get(operation, [])
 
 
 def report(workloads: dict) -> str:

@@ -86,11 +86,18 @@ class Network(keras.layers.Layer):
     def _dense(self, units: int, name: str, zero: bool = False):
         return keras.layers.Dense(units, name=name, **self._options(zero))
 
-    def _conv(self, filters: int, size: int, name: str, zero: bool = False, **kwargs):
-        kwargs = {"name": name, **self._options(zero), **kwargs}
+    def _conv(
+        self,
+        filters: int,
+        size: int,
+        name: str,
+        zero: bool = False,
+        activation: Callable | None = None,
+    ):
+        options = {"name": name, "activation": activation, **self._options(zero)}
         if size == 1:
-            return Pointwise(filters, **kwargs)
-        return keras.layers.Conv2D(filters, size, padding="same", **kwargs)
+            return Pointwise(filters, **options)
+        return keras.layers.Conv2D(filters, size, padding="same", **options)
 
     def _input_shape(self, x_shape, context_shape):
         """Shape of what the first layer gets."""
