@@ -360,7 +360,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def _ratio(seconds, other, operation):
-    others = _seconds(other, operation)
+    others = _measured(other, operation)
     if not others:
         return ""
     pairs = zip(seconds, others, strict=False)
@@ -414,7 +414,7 @@ def summary(workloads: dict) -> str:
     for workload in workloads.values():
         rows, cells = workload["rows"], [_capital(workload["title"].split(":")[0])]
         for operation in OPERATIONS:
-            ours = _seconds(rows.get("tfp_flows", {}), operation)
+            ours = _measured(rows.get("tfp_flows", {}), operation)
             if not ours:
                 cells += ["-", "", ""]
                 continue
@@ -433,14 +433,14 @@ def _fastest_other(rows, operation):
     ours = [
         n
         for n in ("tfp_flows", "tfp_flows-xla")
-        if _seconds(rows.get(n, {}), operation)
+        if _measured(rows.get(n, {}), operation)
     ]
-    ours = min(ours, key=lambda n: statistics.median(_seconds(rows[n], operation)))
+    ours = min(ours, key=lambda n: statistics.median(_measured(rows[n], operation)))
     ratios = {
-        name: float(_ratio(_seconds(row, operation), rows[ours], operation))
+        name: float(_ratio(_measured(row, operation), rows[ours], operation))
         for name, row in rows.items()
         if name.partition("-")[0] not in ("bare", "tfp_flows")
-        and _seconds(row, operation)
+        and _measured(row, operation)
     }
     if not ratios:
         return "none"
@@ -449,7 +449,7 @@ def _fastest_other(rows, operation):
     return f"{ratios[name]:.2f} ({LABELS[name]}{here})"
 
 
-def _seconds(row, operation):
+def _measured(row, operation):
     return row.get("seconds", {}).get(operation, [])
 
 
