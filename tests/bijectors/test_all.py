@@ -141,8 +141,8 @@ def test_eager_function_and_xla_agree(case):
         tf.nest.map_structure(lambda a, b: close(a, b, 1e-9), eager, traced)
 
 
-def losses_gradients(chain, method, value, keywords):
-    """Of the value, the context and the variables, of a function of both results."""
+def results_and_gradients(chain, method, value, keywords):
+    """Both results; of a function of them: by value, context and variables."""
     floating = {k: v for k, v in keywords.items() if k == "context"}
     sources = [value, *floating.values(), *chain.trainable_variables]
     with tf.GradientTape() as tape:
@@ -152,7 +152,8 @@ def losses_gradients(chain, method, value, keywords):
         loss = tf.reduce_sum(tf.sin(result)) + tf.reduce_sum(
             tf.reshape(log_det, [-1]) * weights
         )
-    return tape.gradient(loss, sources, unconnected_gradients="zero")
+    gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
+    return [result, log_det, *gradients]
 
 
 @all_cases
@@ -173,11 +174,11 @@ def test_gradients_that_recompute(case, training):
         ("forward_and_log_det", case.noise((3,))),
     ):
         state = [v.numpy() for v in bijector.non_trainable_variables]
-        expected = losses_gradients(plain, method, value, keywords)
+        expected = results_and_gradients(plain, method, value, keywords)
         after = [v.numpy() for v in bijector.non_trainable_variables]
         for v, before in zip(bijector.non_trainable_variables, state, strict=True):
             v.assign(before)
-        found = losses_gradients(frugal, method, value, keywords)
+        found = results_and_gradients(frugal, method, value, keywords)
         for a, b in zip(found, expected, strict=True):
             close(a, b)
         # What training changes is changed once.

@@ -125,6 +125,54 @@ def test_nothing_is_kept_and_a_conditioner_runs_twice(recompute):
     assert [n.calls for n in networks] == [1 + recompute] * 4
 
 
+class Steepness(B.JointBijector):
+    """A user's bijector, whose log-determinant is a derivative that a tape takes."""
+
+    def __init__(self):
+        self.slope = tf.Variable(0.5, dtype=tf.float64)
+        super().__init__(
+            forward_min_event_ndims=1, dtype=tf.float64, parameters={}, name="steepness"
+        )
+
+    def _forward_and_log_det(self, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = x + tf.sin(self.slope * x) / 2
+        slopes = tape.gradient(y, x, unconnected_gradients="zero")
+        return y, tf.reduce_sum(tf.math.log(slopes), -1)
+
+    def _inverse_and_log_det(self, y):
+        x = y
+        for _ in range(60):
+            x = y - tf.sin(self.slope * x) / 2
+        return x, -self._forward_and_log_det(x)[1]
+
+
+@pytest.mark.parametrize("compiled", [None, False, True])
+def test_derivatives_in_a_value_are_not_lost(compiled):
+    network = networks.LipschitzMLP(2, [8], dtype="float64")
+    residual = B.ResidualFlow(network, (2,), dtype="float64")
+    bijectors = [Steepness(), residual, B.Chain([Steepness(), Steepness()])]
+    bijectors = [*bijectors, tfb.Chain([Steepness()]), *[Steepness() for _ in range(3)]]
+    for b in bijectors:
+        perturb(b, 0.1)
+    x = normal((5, 2))
+
+    def evaluate(recompute):
+        chain = B.Chain(bijectors, recompute_gradients=recompute)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y, log_det = chain.forward_and_log_det(x)
+            loss = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(log_det**2)
+        return [y, log_det, *tape.gradient(loss, [x, *chain.trainable_variables])]
+
+    frugal = evaluate
+    if compiled is not None:
+        frugal = tf.function(evaluate, autograph=False, jit_compile=compiled)
+    for a, b in zip(frugal(True), evaluate(False), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("of", ["x", "variables"])
 def test_gradients_of_gradients_are_refused(of):
     chain = B.Chain(members(1), recompute_gradients=True)

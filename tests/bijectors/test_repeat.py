@@ -12,6 +12,7 @@ from tfp_flows import bijectors as tfb
 from tfp_flows import flows
 from tfp_flows.bijectors import repeat
 from tfp_flows.bijectors.likeness import likeness
+from tfp_flows.bijectors.own_constant import OwnConstant
 from tfp_flows.bijectors.transformers import Affine
 from tfp_flows.networks import MLP
 
@@ -31,6 +32,10 @@ FLOWS = {
     "planar": lambda **o: flows.planar((3,), **VECTOR, **o),
     "radial": lambda **o: flows.radial((3,), **VECTOR, **o),
     "sylvester": lambda **o: flows.sylvester((3,), **VECTOR, **o),
+    "residual_flow": lambda **o: flows.residual_flow((3,), blocks=3, **SMALL, **o),
+    "residual_flow, series": lambda **o: flows.residual_flow(
+        (3,), blocks=3, log_det="series", evaluation_terms=3, **SMALL, **o
+    ),
 }
 
 
@@ -70,7 +75,7 @@ def traces(monkeypatch):
 
     def note(self, i, given):
         trace(self, i, given)
-        found.append((len(self._variables), self._is_alike))
+        found.append((len(self._alike), self._is_alike))
 
     monkeypatch.setattr(repeat._TracedOnce, "_trace", note)
     return found
@@ -107,7 +112,10 @@ def test_xla_compiles_once(recompute, traces):
     assert_close(found, density_and_gradients(flow, x), 1e-7)
 
 
-@pytest.mark.parametrize("name", ["real_nvp", "glow", "flow_plus_plus", "maf"])
+@pytest.mark.parametrize(
+    "name",
+    ["real_nvp", "glow", "flow_plus_plus", "maf", "residual_flow, series"],
+)
 @pytest.mark.parametrize(
     "options", [{"checkpoint_every": None}, {"context_shape": (2,)}]
 )
@@ -257,6 +265,18 @@ class Renamed(tfb.JointBijector):
         return y / factor, -4 * tf.math.log(factor)
 
 
+class WithConstant(Renamed):
+    """As a residual block has signs of its own."""
+
+    def __init__(self, constant, name="with_constant"):
+        self.constant = OwnConstant(np.full([4], constant))
+        super().__init__(1.0, name=name)
+
+    def _forward_and_log_det(self, x):
+        y, log_det = super()._forward_and_log_det(x)
+        return y + self.constant.tensor(), log_det
+
+
 ACTIVATIONS = ["relu", "elu", "tanh", "softplus"]
 # Layers by a number from which each gets something of its own: not to be mixed up.
 DIFFERENT = {
@@ -280,6 +300,7 @@ ALIKE = {
     "parameters": lambda i: Renamed(2.0, name=f"renamed_{i}"),
     "TFP's": lambda i: tfp.bijectors.Shift(tf.Variable([1.0 + i] * 4, dtype=DTYPE)),
     "linear": lambda i: tfb.PLU(4, seed=i, dtype=DTYPE),
+    "own constant": lambda i: WithConstant(1.0 + i),
 }
 
 
@@ -411,6 +432,63 @@ def test_random_numbers_are_drawn_for_each_layer(traces):
     assert len(np.unique(y)) == 4
     assert traces
     assert not any(alike for _, alike in traces)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("log_det", ["series", "roulette"])
+def test_seeds_of_blocks_are_their_own(log_det, recompute, traces):
+    few = {"blocks": 3, "terms": 2, "evaluation_terms": 3}
+    flow = flows.residual_flow(
+        (3,), log_det=log_det, recompute_gradients=recompute, **few, **SMALL
+    )
+    perturb(flow.trainable_variables)
+    x = batch_of(flow)
+    before = [v.numpy() for v in flow.variables]
+    for keywords in ({"seed": 1}, {"seed": 1, "training": True}):
+        expected = density_and_gradients(flow, x, **keywords)
+        # Training goes on with power iterations from where they were.
+        for v, value in zip(flow.variables, before, strict=True):
+            v.assign(value)
+        compiled = tf.function(density_and_gradients, autograph=False)
+        assert_close(compiled(flow, x, **keywords), expected)
+    assert traces
+    assert all(alike for _, alike in traces)
+
+
+class Swap(keras.layers.Layer):
+    """A contraction whose Jacobian's estimate is 1 or -1."""
+
+    def build(self, shape):
+        self.half = self.add_weight(shape=(), initializer="ones")
+
+    def bounded_weights(self, training=False, repeat=False):
+        return [0.5 * self.half]
+
+    def evaluate(self, weights, x):
+        return weights[0] * tf.reverse(x, [-1])
+
+    def call(self, x):
+        return self.evaluate(self.bounded_weights(), x)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_blocks_draw_signs_of_their_own(recompute, traces):
+    """As many of their estimates agree as chance will have it."""
+    blocks = [
+        tfb.ResidualFlow(
+            Swap(dtype=DTYPE), (2,), log_det="series", terms=1, dtype=DTYPE
+        )
+        for _ in range(6)
+    ]
+    chain = tfb.Chain(blocks, recompute_gradients=recompute)
+    run = tf.function(chain.forward_log_det_jacobian, autograph=False)
+    x = tf.zeros([500, 2], DTYPE)
+    totals = np.array(run(x, training=True))
+    assert [alike for _, alike in traces] == [True]
+    assert set(totals) <= {-6, -4, -2, 0, 2, 4, 6}
+    # Of variance 6, by 500 draws; signs in common would make it 36.
+    assert 4.5 < np.var(totals) < 7.5
+    assert not np.array_equal(totals, run(x, training=True))
 
 
 def test_derivatives_of_higher_order_and_other_kinds():

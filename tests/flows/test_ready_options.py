@@ -229,6 +229,7 @@ def test_recompute_gradients(small):
         for b in frugal.submodules
     )
     x = small.data()
+    np.testing.assert_allclose(frugal.log_prob(x), flow.log_prob(x), rtol=1e-9)
     for a, b in zip(gradients(frugal, x), gradients(flow, x), strict=True):
         scale = np.abs(b).max()
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * max(scale, 1))

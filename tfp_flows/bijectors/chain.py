@@ -41,8 +41,8 @@ class Chain(JointBijector):
     takes about a third longer). Values do not change, gradients up to rounding. The
     inputs of members whose inverse is no single pass (residual flows, autoregressions)
     or that normalise by the batch are kept; what happens inside them is computed again.
-    Conditioners must give the same for the same input: no dropout. Gradients of
-    gradients are refused.
+    Conditioners must give the same for the same input: no dropout. In eager mode they
+    must take no gradients themselves. Gradients of gradients are refused.
     `tfp_flows.training.reconstruction_error` tells how well inputs are rebuilt;
     `checkpoint_every` bounds how far errors accumulate.
 
@@ -50,8 +50,9 @@ class Chain(JointBijector):
     that building its graph hardly takes longer for deeper chains: the steps of a Glow,
     or pairs of couplings whose masks alternate. Members count as alike when all their
     attributes agree but names, seeds and the values of variables; what holds something
-    of unknown meaning, draws random numbers or adds losses is traced on its own. Python
-    code in a conditioner therefore runs once for all couplings that are alike.
+    of unknown meaning, draws random numbers without a `seed` or adds losses is traced
+    on its own. Python code in a conditioner therefore runs once for all couplings that
+    are alike.
 
     Args:
       bijectors: the members. An empty list is the identity.

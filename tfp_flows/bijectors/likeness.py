@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.bijectors.own_constant import OwnConstant
+
 __all__ = ["Likeness", "likeness"]
 
 # Where layers may differ without a difference in what they compute: names, and what
@@ -53,14 +55,16 @@ class Likeness(NamedTuple):
 
     Attributes:
       key: equal for layers that compute the same function of their input and of the
-        values of their `variables`, taken in order. It holds for as long as the layers
-        exist and are not changed.
+        values of their `variables` and `constants`, taken in order. It holds for as
+        long as the layers exist and are not changed.
       variables: all `tf.Variable`s, in the order in which they are found.
+      constants: all `OwnConstant`s, likewise.
       layers: all Keras layers.
     """
 
     key: Hashable
     variables: list[tf.Variable]
+    constants: list[OwnConstant]
     layers: list[keras.layers.Layer]
 
 
@@ -72,13 +76,13 @@ def likeness(thing: Any) -> Likeness:
     not understood counts by identity: then two layers are alike only if they share it.
     """
     walk = _Walk()
-    return Likeness(walk.key(thing), walk.variables, walk.layers)
+    return Likeness(walk.key(thing), walk.variables, walk.constants, walk.layers)
 
 
 class _Walk:
     def __init__(self):
         self.seen = {}
-        self.variables, self.layers = [], []
+        self.variables, self.constants, self.layers = [], [], []
 
     def key(self, x) -> Hashable:
         if isinstance(x, enum.Enum):
@@ -104,6 +108,9 @@ class _Walk:
         if isinstance(x, tf.Variable):
             self.variables.append(x)
             return "variable", x.dtype, tuple(x.shape), x.trainable
+        if isinstance(x, OwnConstant):
+            self.constants.append(x)
+            return "own constant", x.value.dtype, x.value.shape
         if tf.is_tensor(x):
             return self.tensor(x)
         if isinstance(x, (list, tuple)):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
 
 from tfp_flows.bijectors.any_bijector import (
@@ -29,7 +30,14 @@ from tfp_flows.bijectors.stateless import stateless_seed
 
 tfb = tfp.bijectors
 
-__all__ = ["Step", "evaluate", "recomputing", "reconstruction_errors", "take_all"]
+__all__ = [
+    "Step",
+    "evaluate",
+    "recomputing",
+    "reconstruction_errors",
+    "recording",
+    "take_all",
+]
 
 
 class Step(NamedTuple):
@@ -43,6 +51,21 @@ class Step(NamedTuple):
         """Result and log-determinant."""
         function = forward_and_log_det if self.forward else inverse_and_log_det
         return function(self.bijector, value, self.event_ndims, keywords)
+
+    def take_untraced(self, value, keywords):
+        """As `take`, unseen by the tapes that are there, which have been stopped."""
+        if tf.executing_eagerly() and self._makes_no_tape:
+            return self.take(value, keywords)
+        value, keywords = tf.nest.map_structure(_constant, (value, keywords))
+        with recording():
+            return self.take(value, keywords)
+
+    @property
+    def _makes_no_tape(self):
+        """Whether only bijectors from here are in it: they restart tapes themselves."""
+        b = self.bijector
+        bijectors = [m for m in (b, *b.submodules) if isinstance(m, tfb.Bijector)]
+        return all(type(b).__module__.startswith("tfp_flows.") for b in bijectors)
 
     def undo(self, result, keywords):
         """The value that gave `result`."""
@@ -117,16 +140,19 @@ def take_all(steps, value, keywords):
     parts, log_dets = [value], []
     for stretch in _stretches(turns):
 
-        def take_unit(i, parts, tensors, units=stretch.units):
+        def take_unit(i, parts, tensors, seeds, units=stretch.units):
             log_dets = []
-            for function, step in units[i]:
-                parts, log_det = function(step, parts, {**others, **tensors})
+            for (function, step), seed in zip(units[i], seeds, strict=True):
+                given = _seeded({**others, **tensors}, seed)
+                parts, log_det = function(step, parts, given)
                 log_dets.append(log_det)
             return parts, _sum(log_dets)
 
         call = stretch.calls(take_unit)
-        for i in range(len(stretch.units)):
-            parts, log_det = call(i, parts, tensors)
+        for i, unit in enumerate(stretch.units):
+            # Outside of what is traced once: each draws numbers of its own.
+            seeds = [_seed_of(step.bijector, keywords) for _, step in unit]
+            parts, log_det = call(i, parts, tensors, seeds)
             log_dets.append(log_det)
     total = _sum(log_dets)
     return parts[0], tf.zeros([], value.dtype) if total is None else total
@@ -185,6 +211,23 @@ def recomputing() -> bool:
     What changes variables (moving averages, power iterations) must not do so again.
     """
     return _state.recomputing
+
+
+@contextlib.contextmanager
+def recording():
+    """Tapes record meanwhile, though they may have been stopped.
+
+    For gradients that are part of a value: without this, a chain that recomputes, or
+    `tf.init_scope`, would make them zero.
+    """
+    stopped = pywrap_tfe.TFE_Py_TapeSetIsStopped()
+    if stopped:
+        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
+    try:
+        yield
+    finally:
+        if stopped:
+            pywrap_tfe.TFE_Py_TapeSetStopOnThread()
 
 
 @contextlib.contextmanager
@@ -295,8 +338,7 @@ class _Walk:
         return found
 
     def _keywords(self, tensors, seed):
-        seeds = {} if seed is None else {"seed": seed}
-        return {**self.fixed, **tensors, **seeds}
+        return _seeded({**self.fixed, **tensors}, seed)
 
     def _there(self, value, tensors):
         """Result, log-determinant, and of each step the input and seed, if kept."""
@@ -307,7 +349,8 @@ class _Walk:
                 log_dets, kept = [], []
                 for (step, keeps), seed in zip(units[i], seeds, strict=True):
                     kept.append(value if keeps else None)
-                    value, log_det = step.take(value, self._keywords(tensors, seed))
+                    given = self._keywords(tensors, seed)
+                    value, log_det = step.take_untraced(value, given)
                     log_dets.append(log_det)
                 return value, _sum(log_dets), kept
 
@@ -399,6 +442,11 @@ def _repeating():
         _state.recomputing = before
 
 
+def _constant(x):
+    is_floating = tf.is_tensor(x) and x.dtype.is_floating
+    return tf.stop_gradient(x) if is_floating else x
+
+
 def _seed_of(bijector, keywords):
     """A seed for what would otherwise draw anew when repeated."""
     if (
@@ -408,6 +456,10 @@ def _seed_of(bijector, keywords):
     ):
         return stateless_seed(None)
     return None
+
+
+def _seeded(keywords, seed):
+    return keywords if seed is None else {**keywords, "seed": seed}
 
 
 def _add_each(totals, variables, gradients):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import control_flow_util, resource_variable_ops
 
 from tfp_flows.bijectors.likeness import Likeness, likeness
+from tfp_flows.bijectors.own_constant import standing_for
 
 __all__ = ["Stretch", "stretches"]
 
+_NOTHING = Likeness(None, [], [], [])
 # From this number of units on, a function for them saves time.
 FEWEST = 2
 # Stateful operations whose state is in variables, and calls of functions.
@@ -39,16 +42,16 @@ class Stretch:
       variables: of units that repeat, the variables of each, in the same order.
     """
 
-    def __init__(self, units, variables=None, layers=()):
+    def __init__(self, units, alike=None):
         self.units = units
-        self.variables = variables or [[] for _ in units]
-        self._layers = layers
+        self._alike = alike or [_NOTHING for _ in units]
+        self.variables = [unit.variables for unit in self._alike]
 
     def calls(self, function: Callable, copies: bool = True) -> Callable:
         """`(i, *arguments) -> function(i, *arguments)`, for the `i`-th unit.
 
         Of units that repeat, `function` is traced for one alone, and the trace called
-        with the variables of each.
+        with the variables and own constants of each.
 
         Args:
           function: its arguments and results are nests of tensors and `None`.
@@ -58,14 +61,14 @@ class Stretch:
         """
         if len(self.units) == 1:
             return function
-        return _TracedOnce(function, self.variables, self._layers, copies)
+        return _TracedOnce(function, self._alike, copies)
 
 
 class _TracedOnce:
-    """A function of the number of a unit, which differ in their variables alone."""
+    """A function of the number of a unit, which differ in their values alone."""
 
-    def __init__(self, function, variables, layers, copies):
-        self._function, self._variables, self._layers = function, variables, layers
+    def __init__(self, function, alike, copies):
+        self._function, self._alike = function, alike
         self._attributes = {} if copies else {"_noinline": True}
         self._concrete = self._given = None
         self._is_alike = True
@@ -76,7 +79,7 @@ class _TracedOnce:
             self._trace(i, given)
         if not self._is_alike or given != self._given:
             return self._function(i, *arguments)
-        own = self._variables[i]
+        own = self._alike[i].variables
         handles = {
             id(first.handle): variable.handle
             for first, variable in zip(self._first, own, strict=True)
@@ -86,31 +89,38 @@ class _TracedOnce:
         )
         for variable in own:
             resource_variable_ops.variable_accessed(variable)
-        return self._concrete(*_tensors(arguments))
+        return self._concrete(*self._constants(i), *_tensors(arguments))
+
+    def _constants(self, i):
+        return [tf.constant(own.value) for own in self._alike[i].constants]
 
     def _trace(self, i, given):
         places = tf.nest.flatten(given)
+        constants = self._alike[i].constants
 
         def of_tensors(*tensors):
             rest = iter(tensors)
+            own = [next(rest) for _ in constants]
             flat = [None if place is None else next(rest) for place in places]
-            return self._function(i, *tf.nest.pack_sequence_as(given, flat))
+            with standing_for(constants, own):
+                return self._function(i, *tf.nest.pack_sequence_as(given, flat))
 
         traced = tf.function(
             of_tensors, autograph=False, experimental_attributes=self._attributes
         )
-        concrete = traced.get_concrete_function(*_tensors(given))
+        own = map(_specification, self._constants(i))
+        concrete = traced.get_concrete_function(*own, *_tensors(given))
         left_losses = self._left_losses(concrete)
         self._is_alike = not left_losses and _may_stand_for_others(concrete)
         if self._is_alike:
             self._concrete, self._given = concrete, given
-            self._first = self._variables[i]
+            self._first = self._alike[i].variables
             self._captures = list(concrete.captured_inputs)
 
     def _left_losses(self, concrete):
         """Takes away losses that layers have added: they belong to the trace."""
         found = False
-        for layer in self._layers:
+        for layer in self._alike[0].layers:
             own = [
                 x for x in layer._losses if getattr(x, "graph", None) is concrete.graph
             ]
@@ -125,7 +135,7 @@ def stretches(turns: Sequence[Any]) -> list[Stretch]:
 
     Args:
       turns: tuples of bijectors, functions and plain values. Two with equal `likeness`
-        compute the same, but for the values of their variables.
+        compute the same, but for the values of their variables and own constants.
     """
     turns = list(turns)
     # Variables of several devices are captured in other ways. XLA takes a shape that a
@@ -142,7 +152,7 @@ def stretches(turns: Sequence[Any]) -> list[Stretch]:
     types, found, kinds = [_types(turn) for turn in turns], [], {}
     for turn, kind in zip(turns, types, strict=True):
         is_rare = types.count(kind) < FEWEST
-        found.append(Likeness(object(), [], []) if is_rare else likeness(turn))
+        found.append(_NOTHING._replace(key=object()) if is_rare else likeness(turn))
     kinds = [kinds.setdefault(f.key, len(kinds)) for f in found]
     result, i, single = [], 0, []
     while i < len(turns):
@@ -158,8 +168,7 @@ def stretches(turns: Sequence[Any]) -> list[Stretch]:
         result.append(
             Stretch(
                 [turns[k : k + length] for k in starts],
-                [_variables(found[k : k + length]) for k in starts],
-                [layer for f in found[i : i + length] for layer in f.layers],
+                [_together(found[k : k + length]) for k in starts],
             )
         )
         i += length * count
@@ -188,13 +197,14 @@ def _types(x):
 
 
 def _pattern(unit):
-    variables = _variables(unit)
-    first = {}
-    return [first.setdefault(id(v), k) for k, v in enumerate(variables)]
+    unit = _together(unit)
+    first, values = {}, [*unit.variables, *unit.constants]
+    return [first.setdefault(id(x), k) for k, x in enumerate(values)]
 
 
-def _variables(unit):
-    return [v for f in unit for v in f.variables]
+def _together(unit):
+    keys, *lists = zip(*unit, strict=True)
+    return Likeness(keys, *(list(itertools.chain(*of_all)) for of_all in lists))
 
 
 def _specification(x):

@@ -17,7 +17,8 @@ from tfp_flows.bijectors.fixed_point import (
     iterate,
 )
 from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.recompute import recomputing
+from tfp_flows.bijectors.own_constant import OwnConstant
+from tfp_flows.bijectors.recompute import recomputing, recording
 from tfp_flows.bijectors.stateless import stateless_seed
 
 __all__ = ["ResidualFlow"]
@@ -153,7 +154,12 @@ class ResidualFlow(JointBijector):
         self._terms, self._probes = int(terms), int(probes)
         self._evaluation_terms = int(evaluation_terms)
         self._tolerance, self._max_iterations = tolerance, int(max_iterations)
-        self._seed, self._size = int(seed), size
+        self._size = size
+        self._seed = OwnConstant(np.int32(seed & 0x7FFFFFFF))
+        signs = np.random.default_rng(seed).choice(
+            [-1.0, 1.0], (self._probes, 1, *event_shape)
+        )
+        self._signs = OwnConstant(signs.astype(dtype.as_numpy_dtype))
         self._conditioner = Conditioner(
             network, event_shape, event_shape, context_shape, dtype, " (that of x)"
         )
@@ -290,7 +296,9 @@ class ResidualFlow(JointBijector):
             weights = network.bounded_weights(repeat=True)
         else:
             weights = network.bounded_weights(bool(training))
-        flat = [tf.cast(w, self.dtype) for w in tf.nest.flatten(weights)]
+        # Not variables themselves: `repeat` could not tell them from variables that a
+        # custom gradient reads.
+        flat = [tf.identity(tf.cast(w, self.dtype)) for w in tf.nest.flatten(weights)]
 
         def g(x, *tensors):
             structured = tf.nest.pack_sequence_as(weights, tensors[: len(flat)])
@@ -305,13 +313,11 @@ class ResidualFlow(JointBijector):
         shape = tf.concat([[self._probes], tf.shape(x)], 0)
         neumann = False
         if seed is None and not training:
-            signs = np.random.default_rng(self._seed).choice(
-                [-1.0, 1.0], (self._probes, 1, *self._input_event_shape)
-            )
-            v = tf.broadcast_to(tf.constant(signs, x.dtype), shape)
+            v = tf.broadcast_to(self._signs.tensor(), shape)
             of_terms = tf.ones([self._evaluation_terms], x.dtype)
         else:
-            seed = _random.stateless_fold_in(stateless_seed(seed), self._seed, _ALG)
+            own = self._seed.tensor()
+            seed = _random.stateless_fold_in(stateless_seed(seed), own, _ALG)
             of_signs, of_length = tf.unstack(_random.stateless_split(seed, 2, _ALG))
             v = _random_signs(shape, of_signs, x.dtype)
             terms = self._terms if training else self._evaluation_terms
@@ -371,7 +377,7 @@ def _exact(g, weights, contexts, x, size):
     r"""$g(x)$ and $\log\det(I + J_g)$."""
     # A copy of the batch for each row of the Jacobian: one backward pass for all.
     copies, *contexts = (_copies(part, size) for part in (x, *contexts))
-    with tf.GradientTape() as tape:
+    with recording(), tf.GradientTape() as tape:
         tape.watch(copies)
         out = g(copies, *weights, *contexts)
         rows = tf.reshape(out, [size, -1, size])
@@ -444,7 +450,7 @@ def _series(g, x, v, weights, tensors, unroll=False):
     axes = list(range(1, x.shape.rank))
     count = weights.shape[0]
     signed = weights * np.resize([1.0, -1.0], count)
-    with tf.GradientTape(persistent=True) as tape:
+    with recording(), tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         out = g(x, *tensors)
 
