@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tests.bijectors.cases import perturb
 from tfp_flows import FlowModel, bijectors, distributions, flows, networks
 from tfp_flows.bijectors.fixed_point import fixed_point, iterate
+from tfp_flows.bijectors.own_constant import OwnConstant
 
 tfb = tfp.bijectors
 
@@ -407,6 +408,37 @@ def test_exact_log_determinant_of_large_skew_and_nearly_singular_jacobians():
             expected = np.linalg.slogdet(np.eye(size) + matrix)[1]
             log_det = bijector.forward_log_det_jacobian(normal(2, size), 1)
             np.testing.assert_allclose(log_det, [expected] * 2, rtol=1e-10, atol=1e-12)
+
+
+class Halved(networks.LipschitzMLP):
+    """With an `evaluate` of its own, of which `linearize` knows nothing."""
+
+    def evaluate(self, weights, x, context=None):
+        return tf.sin(super().evaluate(weights, x, context)) / 2
+
+
+@pytest.mark.parametrize("log_det", ["exact", "series"])
+def test_networks_that_evaluate_otherwise(log_det):
+    network = Halved(3, (6,), seed=0, dtype="float64")
+    options = {"evaluation_terms": 40, "dtype": "float64"}
+    bijector = bijectors.ResidualFlow(network, (3,), log_det, **options)
+    perturb(bijector, 1.0)
+    network.normalize()
+    x = normal(4, 3)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = bijector.forward(x)
+    expected = np.linalg.slogdet(tape.batch_jacobian(y, x))[1]
+    found = bijector.forward_log_det_jacobian(x)
+    if log_det == "series":
+        # The mean over signs has no error but rounding.
+        signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, 8).T
+        found = []
+        for row in signs:
+            bijector._signs = OwnConstant(row[None, None])
+            found.append(bijector.forward_log_det_jacobian(x))
+        found = np.mean(found, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_auto_is_exact_where_that_is_cheap():

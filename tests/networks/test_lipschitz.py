@@ -179,6 +179,43 @@ def test_slopes_of_the_activations():
 
 
 @every
+@pytest.mark.parametrize("activation", ["lipswish", "elu", "sine"])
+def test_the_jacobian_of_a_linearised_network(name, activation):
+    """As a tape has it, and so are its own derivatives."""
+    network, x = make(name, activation=activation)
+    network = type(network).from_config(network.get_config())
+    context = normal(3, 2, seed=5)
+    network(x, context)
+    perturb(network)
+    weights = network.bounded_weights()
+    u = normal(*x.shape, seed=6)
+
+    def derivatives(pull):
+        with tf.GradientTape() as tape:
+            tape.watch([x, u, context, weights])
+            pulled = pull(x, u)
+        sources = [x, u, context, *tf.nest.flatten(weights)]
+        return [pulled, *tape.gradient(pulled, sources, normal(*x.shape, seed=7))]
+
+    def by_tape(x, u):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = network.evaluate(weights, x, context)
+        return tape.gradient(out, x, u)
+
+    def by_network(x, u):
+        out, pull_back = network.linearize(weights, x, context)
+        np.testing.assert_array_equal(out, network.evaluate(weights, x, context))
+        return pull_back(u)
+
+    pairs = zip(derivatives(by_network), derivatives(by_tape), strict=True)
+    for found, expected in pairs:
+        assert (found is None) == (expected is None)
+        if found is not None:
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@every
 def test_only_training_moves_the_state(name):
     network, x = make(name)
     perturb(network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -71,8 +71,9 @@ class ResidualFlow(JointBijector):
 
     **Networks.** `LipschitzMLP` and `LipschitzConvNet` are contractions whatever their
     weights are. A network with their methods `bounded_weights` and `evaluate` is asked
-    for its weights once in each pass. Any other callable `(x[, context])` is taken at
-    its word; if it does not contract, the inverse will not converge.
+    for its weights once in each pass, and one with `linearize` for its Jacobian. Any
+    other callable `(x[, context])` is taken at its word; if it does not contract, the
+    inverse will not converge.
 
     Args:
       network: $g$, a callable `(x[, context])` whose output has the shape of `x`, with
@@ -203,9 +204,9 @@ class ResidualFlow(JointBijector):
         y, keywords = self._check(y, False, keywords)
         flat, context, restore = self._one_batch(y, keywords.get("context"))
         flat = tf.stop_gradient(flat)
-        g, weights, contexts = self._functional(context, False)
+        network = self._functional(context, False)
         found = iterate(
-            lambda z: flat - g(z, *weights, *contexts),
+            lambda z: flat - network.value(z, *network.weights, *network.contexts),
             flat,
             self._tolerance,
             self._max_iterations,
@@ -245,11 +246,10 @@ class ResidualFlow(JointBijector):
     def _inverse_and_log_det(self, y, context=None, training=False, seed=None):
         flat, context, restore = self._one_batch(y, context)
         network = self._functional(context, training)
-        g, weights, contexts = network
         x = fixed_point(
-            lambda z, y, *tensors: y - g(z, *tensors),
+            lambda z, y, *tensors: y - network.value(z, *tensors),
             flat,
-            (flat, *weights, *contexts),
+            (flat, *network.weights, *network.contexts),
             self._tolerance,
             self._max_iterations,
             name=f"{self.name}: the inverse",
@@ -283,7 +283,7 @@ class ResidualFlow(JointBijector):
         return x, context, restore
 
     def _functional(self, context, training):
-        """$g$ as a function of `x`, of its weights and of contexts, and these.
+        """The network as a function of tensors alone.
 
         Gradients of fixed points and of estimates reach a tensor only if it is handed
         over as an argument.
@@ -291,7 +291,8 @@ class ResidualFlow(JointBijector):
         contexts = [] if context is None else [context]
         network = self._conditioner.keras_layer
         if not hasattr(network, "bounded_weights"):
-            return self._conditioner, [], contexts
+            g = self._conditioner
+            return _Network(g, _by_tape(g), [], contexts)
         if training and recomputing():
             weights = network.bounded_weights(repeat=True)
         else:
@@ -300,16 +301,22 @@ class ResidualFlow(JointBijector):
         # custom gradient reads.
         flat = [tf.identity(tf.cast(w, self.dtype)) for w in tf.nest.flatten(weights)]
 
-        def g(x, *tensors):
-            structured = tf.nest.pack_sequence_as(weights, tensors[: len(flat)])
-            return network.evaluate(structured, x, *tensors[len(flat) :])
+        def of_tensors(method):
+            def g(x, *tensors):
+                structured = tf.nest.pack_sequence_as(weights, tensors[: len(flat)])
+                return method(structured, x, *tensors[len(flat) :])
 
-        return g, flat, contexts
+            return g
+
+        g = of_tensors(network.evaluate)
+        knows = _knows_its_derivative(network)
+        linearize = of_tensors(network.linearize) if knows else _by_tape(g)
+        return _Network(g, linearize, flat, contexts)
 
     def _value_and_log_det(self, network, x, training, seed):
+        linearize, weights, contexts = network[1:]
         if self._log_det == "exact":
-            return _exact(*network, x, self._size)
-        g, weights, contexts = network
+            return _exact(linearize, weights, contexts, x, self._size)
         shape = tf.concat([[self._probes], tf.shape(x)], 0)
         neumann = False
         if seed is None and not training:
@@ -332,9 +339,50 @@ class ResidualFlow(JointBijector):
                 _copies(part, self._probes) for part in (x, *contexts)
             )
         v = tf.reshape(v, tf.shape(x_copies))
-        log_det = estimate(g, x_copies, v, of_terms, (*weights, *contexts_copies))
-        log_det = tf.reshape(log_det, tf.stack([self._probes, tf.shape(x)[0]]))
-        return g(x, *weights, *contexts), tf.reduce_mean(log_det, 0)
+        tensors = (*weights, *contexts_copies)
+        out, log_det = estimate(linearize, x_copies, v, of_terms, tensors)
+        count = tf.shape(x)[0]
+        log_det = tf.reshape(log_det, tf.stack([self._probes, count]))
+        return out[:count], tf.reduce_mean(log_det, 0)
+
+
+class _Network(NamedTuple):
+    r"""A network as a function of tensors alone.
+
+    Attributes:
+      value: $g$, called with `x`, `*weights` and `*contexts`.
+      linearize: from the same to $g$ and the function $u \mapsto J_g^\top u$.
+      weights: tensors.
+      contexts: of one context, or none.
+    """
+
+    value: Callable
+    linearize: Callable
+    weights: list[tf.Tensor]
+    contexts: list[tf.Tensor]
+
+
+def _by_tape(g):
+    """`linearize` of any function."""
+
+    def linearize(x, *tensors):
+        with recording(), tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            out = g(x, *tensors)
+        zero = tf.UnconnectedGradients.ZERO
+        return out, lambda u: tape.gradient(out, x, u, unconnected_gradients=zero)
+
+    return linearize
+
+
+def _knows_its_derivative(network):
+    """Whether a network's `linearize` is that of its `evaluate`."""
+
+    def definer(name):
+        return next((c for c in type(network).__mro__ if name in vars(c)), None)
+
+    of_derivative = definer("linearize")
+    return of_derivative is not None and issubclass(of_derivative, definer("evaluate"))
 
 
 def mean_and_standard_error(
@@ -373,19 +421,14 @@ def _copies(x, count):
     return tf.ensure_shape(copies, [None, *x.shape[1:]])
 
 
-def _exact(g, weights, contexts, x, size):
+def _exact(linearize, weights, contexts, x, size):
     r"""$g(x)$ and $\log\det(I + J_g)$."""
     # A copy of the batch for each row of the Jacobian: one backward pass for all.
     copies, *contexts = (_copies(part, size) for part in (x, *contexts))
-    with recording(), tf.GradientTape() as tape:
-        tape.watch(copies)
-        out = g(copies, *weights, *contexts)
-        rows = tf.reshape(out, [size, -1, size])
-        picked = rows * tf.eye(size, dtype=x.dtype)[:, None]
-    jacobian = tape.gradient(
-        picked, copies, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    out, pull_back = linearize(copies, *weights, *contexts)
     count = tf.shape(x)[0]
+    rows = tf.repeat(tf.eye(size, dtype=x.dtype), count, axis=0)
+    jacobian = pull_back(tf.reshape(rows, tf.shape(copies)))
     jacobian = tf.reshape(jacobian, tf.stack([size, count, size]))
     jacobian = tf.transpose(jacobian, [1, 0, 2])
     return out[:count], _log_det_of_one_plus(jacobian)
@@ -428,7 +471,7 @@ def _roulette(seed, dtype):
     return tf.cast(weights, dtype)
 
 
-def _series(g, x, v, weights, tensors, unroll=False):
+def _series(linearize, x, v, weights, tensors, unroll=False):
     r"""The series of one $v$ for each example, and the Neumann series of its gradient.
 
     With $u_k = (J^\top)^k v$ and weights $a_1, a_2, \dots$ up to the first zero,
@@ -437,27 +480,25 @@ def _series(g, x, v, weights, tensors, unroll=False):
        w = \sum_{k \ge 0} (-1)^k a_{k+1} u_k. $$
 
     Args:
-      g: the network.
+      linearize: of the network.
       x: `[batch, ...]`.
       v: of the shape of `x`.
       weights: $a$, a vector of static size.
-      tensors: what `g` takes beside `x`.
+      tensors: what `linearize` takes beside `x`.
       unroll: whether to compute all terms one by one, and not in a loop.
 
     Returns:
-      The two sums, `[batch]` and of the shape of `x`.
+      $g(x)$ and the two sums: of the shape of `x`, `[batch]`, of the shape of `x`.
     """
     axes = list(range(1, x.shape.rank))
     count = weights.shape[0]
     signed = weights * np.resize([1.0, -1.0], count)
-    with recording(), tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
-        out = g(x, *tensors)
+    out, pull_back = linearize(x, *tensors)
 
     def body(k, u, total, neumann):
         weight = signed[k]
         neumann += weight * u
-        u = tape.gradient(out, x, u, tf.UnconnectedGradients.ZERO)
+        u = pull_back(u)
         total += weight / tf.cast(k + 1, u.dtype) * tf.reduce_sum(u * v, axes)
         return k + 1, u, total, neumann
 
@@ -472,11 +513,11 @@ def _series(g, x, v, weights, tensors, unroll=False):
             state,
             maximum_iterations=count,
         )
-    return state[2:]
+    return out, *state[2:]
 
 
-def _plain_estimate(g, x, v, weights, tensors):
-    """The first sum of `_series`, with its own derivative.
+def _plain_estimate(linearize, x, v, weights, tensors):
+    """The value and the first sum of `_series`, with their own derivatives.
 
     The loop itself is not differentiated, which XLA cannot do twice.
     """
@@ -484,23 +525,24 @@ def _plain_estimate(g, x, v, weights, tensors):
     @tf.custom_gradient
     def estimate(x, *tensors):
         constants = [tf.stop_gradient(t) for t in tensors]
-        total, _ = _series(g, tf.stop_gradient(x), v, weights, constants)
+        x_constant = tf.stop_gradient(x)
+        out, total, _ = _series(linearize, x_constant, v, weights, constants)
 
-        def gradient(upstream, variables=None):
+        def gradient(d_out, d_total, variables=None):
+            def unrolled(x, *tensors):
+                return _series(linearize, x, v, weights, tensors, unroll=True)[:2]
+
             return gradients_of_arguments(
-                lambda x, *tensors: _series(g, x, v, weights, tensors, True)[0],
-                (x, *tensors),
-                upstream,
-                variables,
+                unrolled, (x, *tensors), [d_out, d_total], variables
             )
 
-        return total, gradient
+        return (out, total), gradient
 
     return estimate(x, *tensors)
 
 
-def _neumann_estimate(g, x, v, weights, tensors):
-    """The first sum of `_series`, with the gradient that the second stands for.
+def _neumann_estimate(linearize, x, v, weights, tensors):
+    """The value and the first sum of `_series`, with the gradient of the second.
 
     An unbiased estimate of the gradient, but not the derivative of this very number.
     """
@@ -508,35 +550,34 @@ def _neumann_estimate(g, x, v, weights, tensors):
     @tf.custom_gradient
     def estimate(x, *tensors):
         constants = [tf.stop_gradient(t) for t in tensors]
-        total, neumann = _series(g, tf.stop_gradient(x), v, weights, constants)
+        x_constant = tf.stop_gradient(x)
+        out, total, neumann = _series(linearize, x_constant, v, weights, constants)
 
-        def gradient(upstream, variables=None):
-            w = _attached(g, neumann, x, v, weights, tensors)
-            scale = tf.reshape(upstream, [-1] + [1] * (x.shape.rank - 1))
+        def gradient(d_out, d_total, variables=None):
+            w = _attached(linearize, neumann, x, v, weights, tensors)
+            scale = tf.reshape(d_total, [-1] + [1] * (x.shape.rank - 1))
 
             def surrogate(x, *tensors):
-                with tf.GradientTape() as tape:
-                    tape.watch(x)
-                    out = g(x, *tensors)
-                return tape.gradient(out, x, w, tf.UnconnectedGradients.ZERO)
+                out, pull_back = linearize(x, *tensors)
+                return out, pull_back(w)
 
             return gradients_of_arguments(
-                surrogate, (x, *tensors), scale * v, variables
+                surrogate, (x, *tensors), [d_out, scale * v], variables
             )
 
-        return total, gradient
+        return (out, total), gradient
 
     return estimate(x, *tensors)
 
 
-def _attached(g, neumann, x, v, weights, tensors):
+def _attached(linearize, neumann, x, v, weights, tensors):
     """The known `neumann` as a function of `x` and `tensors`, for higher orders."""
 
     @tf.custom_gradient
     def attach(x, *tensors):
         def gradient(upstream, variables=None):
             return gradients_of_arguments(
-                lambda x, *tensors: _series(g, x, v, weights, tensors)[1],
+                lambda x, *tensors: _series(linearize, x, v, weights, tensors)[2],
                 (x, *tensors),
                 upstream,
                 variables,

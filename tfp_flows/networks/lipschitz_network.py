@@ -279,16 +279,44 @@ class LipschitzNetwork(keras.layers.Layer):
         Returns:
           `[batch, ..., outputs]`.
         """
-        h = x
-        for i, layer in enumerate(weights):
-            h = _apply(layer["kernel"], h)
-            if i == len(weights) - 1:
-                return h
-            h += layer["bias"]
+        return self._pass(weights, x, context)[0]
+
+    def linearize(self, weights, x, context=None):
+        r"""The network at given weights, and its transposed Jacobian $J^\top$ at `x`.
+
+        Args:
+          weights: what `bounded_weights` returns.
+          x: `[batch, ...]`.
+          context: `[batch, ...]` or `None`.
+
+        Returns:
+          `(out, pull_back)`: what `evaluate` returns, and a function from $u$, of the
+          shape of `out`, to $J^\top u$, of the shape of `x`. However often it is
+          called, slopes of activations are computed once.
+        """
+        out, hidden = self._pass(weights, x, context)
+        *before, last = weights
+        slopes = [self._slope(h, w) for h, w in zip(hidden, before, strict=True)]
+
+        def pull_back(u):
+            u = _adjoint(last["kernel"], u)
+            for layer, slope in zip(before[::-1], slopes[::-1], strict=True):
+                u = _adjoint(layer["kernel"], slope * u)
+            return tf.ensure_shape(u, x.shape)
+
+        return out, pull_back
+
+    def _pass(self, weights, x, context):
+        """The network, and what its activations are given."""
+        *before, last = weights
+        hidden = []
+        for layer in before:
+            h = _apply(layer["kernel"], x) + layer["bias"]
             if context is not None:
                 h += self._linear(tf.cast(context, h.dtype), layer["context"])
-            h = self._activate(h, layer)
-        return h
+            hidden.append(h)
+            x = self._activate(h, layer)
+        return _apply(last["kernel"], x), hidden
 
     def call(self, x, context=None, training=False):
         weights = self.bounded_weights(bool(training))
@@ -310,6 +338,16 @@ class LipschitzNetwork(keras.layers.Layer):
             return tf.sin(h)
         # The slope of x sigmoid(x) is at most 1.0998, whatever its argument's scale.
         return h * tf.sigmoid(tf.nn.softplus(layer["beta"]) * h) / 1.1
+
+    def _slope(self, h, layer):
+        """The derivative of `_activate`."""
+        if self.activation == "elu":
+            return tf.exp(tf.minimum(h, 0.0))
+        if self.activation == "sine":
+            return tf.cos(h)
+        scaled = tf.nn.softplus(layer["beta"]) * h
+        sigmoid = tf.sigmoid(scaled)
+        return sigmoid * (1.0 + scaled * (1.0 - sigmoid)) / 1.1
 
 
 def _apply(kernel, x):
