@@ -428,6 +428,7 @@ def test_networks_that_evaluate_otherwise(log_det):
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = bijector.forward(x)
+    np.testing.assert_allclose(y, x + network(x), rtol=1e-9)
     expected = np.linalg.slogdet(tape.batch_jacobian(y, x))[1]
     found = bijector.forward_log_det_jacobian(x)
     if log_det == "series":
