@@ -2,12 +2,12 @@
 
     python benchmarks/first_call.py
 
-builds RealNVPs (D=64, 2x256) and Glows (32x32x3, 3 levels, width 128; also with
-recomputed gradients) of several depths and writes `benchmarks/results/first_call.md`:
-seconds for building, for tracing the log-density, its gradient and Adam, and for the
-first run of the traced step (TensorFlow optimises the graph then), with the step's
-operations. The last two columns are without what keeps this small: each layer traced on
-its own, and Keras's Adam.
+builds RealNVPs (D=64, 2x256), residual flows (D=16, 2x128, the roulette) and Glows
+(32x32x3, 3 levels, width 128; also with recomputed gradients) of several depths and
+writes `benchmarks/results/first_call.md`: seconds for building, for tracing the
+log-density, its gradient and Adam, and for the first run of the traced step (TensorFlow
+optimises the graph then), with the step's operations. The last two columns are without
+what keeps this small: each layer traced on its own, and Keras's Adam.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 from libraries.machine import processor
-from libraries.tfp_flows import flow_of, initialize
+from libraries.tfp_flows import flow_of, initialize, training_keywords
 from libraries.workloads import WORKLOADS
 
 from tfp_flows.bijectors import repeat
@@ -51,13 +51,14 @@ def measure(flow, x, adam) -> tuple[list[float], int]:
     variables = flow.trainable_variables
     optimizer = adam(1e-4)
     optimizer.build(variables)
+    keywords = training_keywords(flow, tf.constant([1, 2]))
     marks = []
 
     @tf.function(autograph=False)
     def step(x):
         marks.append(time.perf_counter())
         with tf.GradientTape() as tape:
-            loss = -tf.reduce_mean(flow.log_prob(x))
+            loss = -tf.reduce_mean(flow.log_prob(x, **keywords))
         marks.append(time.perf_counter())
         gradients = tape.gradient(loss, variables)
         marks.append(time.perf_counter())
@@ -112,7 +113,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 8, 16])
     options = parser.parse_args()
     rows = [HEAD, ["---"] * len(HEAD)]
-    for name, recompute in (("real_nvp", False), ("glow", False), ("glow", True)):
+    for name, recompute in (
+        ("real_nvp", False),
+        ("residual", False),
+        ("glow", False),
+        ("glow", True),
+    ):
         for layers in options.layers:
             rows.append(row(name, layers, recompute))
             print(*rows[-1], sep="  ", flush=True)

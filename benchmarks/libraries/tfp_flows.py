@@ -121,14 +121,18 @@ def build(
     return made
 
 
+def training_keywords(flow: Flow, seed: Any) -> dict[str, Any]:
+    """What training asks of densities that are estimated."""
+    stochastic = {"seed", "training"} <= flow.keywords
+    return {"training": True, "seed": seed} if stochastic else {}
+
+
 def contender_of(flow: Flow, x: tf.Tensor, jit: bool = False) -> Contender:
     """A flow, initialised by its batch and ready to be timed."""
     initialize(flow, x)
-    stochastic = {"seed", "training"} <= flow.keywords
 
     def loss(x, seed):
-        keywords = {"training": True, "seed": seed} if stochastic else {}
-        return -tf.reduce_mean(flow.log_prob(x, **keywords))
+        return -tf.reduce_mean(flow.log_prob(x, **training_keywords(flow, seed)))
 
     return contender(
         x,

@@ -52,7 +52,7 @@ class Step(NamedTuple):
         function = forward_and_log_det if self.forward else inverse_and_log_det
         return function(self.bijector, value, self.event_ndims, keywords)
 
-    def take_untraced(self, value, keywords):
+    def take_unrecorded(self, value, keywords):
         """As `take`, unseen by the tapes that are there, which have been stopped."""
         if tf.executing_eagerly() and self._makes_no_tape:
             return self.take(value, keywords)
@@ -350,7 +350,7 @@ class _Walk:
                 for (step, keeps), seed in zip(units[i], seeds, strict=True):
                     kept.append(value if keeps else None)
                     given = self._keywords(tensors, seed)
-                    value, log_det = step.take_untraced(value, given)
+                    value, log_det = step.take_unrecorded(value, given)
                     log_dets.append(log_det)
                 return value, _sum(log_dets), kept
 
