@@ -19,6 +19,7 @@ from tfp_flows.bijectors.fixed_point import (
 from tfp_flows.bijectors.joint_bijector import JointBijector
 from tfp_flows.bijectors.own_constant import OwnConstant
 from tfp_flows.bijectors.recompute import recomputing, recording
+from tfp_flows.bijectors.reshape import reshape_event
 from tfp_flows.bijectors.stateless import stateless_seed
 
 __all__ = ["ResidualFlow"]
@@ -259,13 +260,13 @@ class ResidualFlow(JointBijector):
 
     def _one_batch(self, x, context):
         """One batch dimension, and how to restore the others."""
-        batch_rank = x.shape.rank - len(self._input_event_shape)
+        ndims = len(self._input_event_shape)
+        batch_rank = x.shape.rank - ndims
         if batch_rank == 1:
             return x, context, lambda part: part
-        batch, static = tf.shape(x)[:batch_rank], x.shape[:batch_rank]
         # Not -1, which an empty batch leaves open.
-        count = tf.reduce_prod(batch, keepdims=True)
-        known = [static.num_elements()]
+        count = tf.reduce_prod(tf.shape(x)[:batch_rank], keepdims=True)
+        known = [x.shape[:batch_rank].num_elements()]
 
         def flatten(part, event):
             flat = tf.reshape(part, tf.concat([count, event], 0))
@@ -273,14 +274,11 @@ class ResidualFlow(JointBijector):
             return flat
 
         def restore(part):
-            restored = tf.reshape(part, tf.concat([batch, tf.shape(part)[1:]], 0))
-            restored.set_shape([*static, *part.shape[1:]])
-            return restored
+            return reshape_event(part, ndims, part.shape[1:], like=x)
 
-        x = flatten(x, self._input_event_shape)
         if context is not None:
             context = flatten(context, self._context_shape)
-        return x, context, restore
+        return flatten(x, self._input_event_shape), context, restore
 
     def _functional(self, context, training):
         """The network as a function of tensors alone.
