@@ -66,7 +66,7 @@ def contender(
         return float(value)
 
     def round_trip():
-        leaves, tree = jax.tree.flatten(state[0])
+        leaves, tree = jax.tree.flatten(parameters)
         keys = jax.random.split(jax.random.key(2), len(leaves))
         noisy = [
             leaf + SPREAD * jax.random.normal(k, leaf.shape)

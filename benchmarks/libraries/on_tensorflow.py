@@ -54,12 +54,19 @@ def contender(
     # Arguments, so that nothing of the noise is a constant of the graph, and new ones,
     # since they say how many terms of a series a residual flow computes.
     seeds = (tf.constant([0, i]) for i in itertools.count())
+    start = [v.numpy() for v in variables]
+
+    def round_trip():
+        for variable, value in zip(variables, start, strict=True):
+            variable.assign(value)
+        return _round_trip(x, variables, inverse, forward)
+
     return Contender(
         parameters=sum(int(np.prod(v.shape)) for v in variables),
         train=lambda: step(x, next(seeds)).numpy(),
         log_prob=lambda: log_prob(x).numpy(),
         sample=lambda: sample(next(seeds)).numpy(),
-        round_trip=inverse and (lambda: _round_trip(x, variables, inverse, forward)),
+        round_trip=inverse and round_trip,
         **fields,
     )
 

@@ -81,6 +81,7 @@ def contender(
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+    start = [p.detach().clone() for p in parameters]
 
     def train():
         model.train()
@@ -99,9 +100,9 @@ def contender(
     def round_trip():
         draw = torch.Generator().manual_seed(2)
         with torch.no_grad():
-            for parameter in parameters:
+            for parameter, value in zip(parameters, start, strict=True):
                 noise = torch.randn(parameter.shape, generator=draw)
-                parameter.add_(SPREAD * noise)
+                parameter.copy_(value + SPREAD * noise)
         after_step()
         back = evaluate(lambda: forward(inverse(x)))
         return float((back - x).abs().max())
