@@ -6,8 +6,9 @@ builds RealNVPs (D=64, 2x256), residual flows (D=16, 2x128, the roulette) and Gl
 (32x32x3, 3 levels, width 128; also with recomputed gradients) of several depths and
 writes `benchmarks/results/first_call.md`: seconds for building, for tracing the
 log-density, its gradient and Adam, and for the first run of the traced step (TensorFlow
-optimises the graph then), with the step's operations. The last two columns are without
-what keeps this small: each layer traced on its own, and Keras's Adam.
+optimises the graph then), with the step's operations. The next two columns are without
+what keeps this small: each layer traced on its own, and Keras's Adam. The last is what
+the bare networks take, built and trained for a step by the same Adam.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import os
 import sys
 import time
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+from libraries import bare
 from libraries.machine import processor
+from libraries.on_tensorflow import set_threads
 from libraries.tfp_flows import flow_of, initialize, training_keywords
 from libraries.workloads import WORKLOADS
 
@@ -30,6 +34,7 @@ from tfp_flows.bijectors import repeat
 from tfp_flows.training import Adam
 
 RESULTS = Path(__file__).parent / "results"
+THREADS = os.cpu_count()
 HEAD = (
     "flow",
     "layers",
@@ -43,6 +48,7 @@ HEAD = (
     "operations",
     "one by one: in all, s",
     "operations",
+    "bare networks: in all, s",
 )
 
 
@@ -96,6 +102,9 @@ def row(name: str, layers: int, recompute: bool) -> list:
     parts, operations = measure(flow, x, Adam)
     with one_by_one():
         alone, of_alone = measure(flow, x, keras.optimizers.Adam)
+    start = time.perf_counter()
+    bare.build(workload, x.numpy(), THREADS).train()
+    of_bare = time.perf_counter() - start
     return [
         f"{name}, recomputed" if recompute else name,
         f"{workload.levels} levels x {layers}" if workload.levels else f"{layers}",
@@ -105,6 +114,7 @@ def row(name: str, layers: int, recompute: bool) -> list:
         f"{operations:,}",
         f"{building + sum(alone):.1f}",
         f"{of_alone:,}",
+        f"{of_bare:.1f}",
     ]
 
 
@@ -112,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 8, 16])
     options = parser.parse_args()
+    set_threads(THREADS)
     rows = [HEAD, ["---"] * len(HEAD)]
     for name, recompute in (
         ("real_nvp", False),
