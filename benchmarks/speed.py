@@ -28,8 +28,8 @@ Keras's for TFP).
 * **Parameters**: the same architecture has as many. What deviates from tfp_flows by
   more than 1 % is marked, and explained below the table.
 * **Round trip**: largest error of the batch after going to noise and back, in float32,
-  by a new flow with Gaussian noise of 0.01 on every parameter, since without it would
-  be the identity. (Trained on one batch for long, it may be too steep for float32.)
+  by a new flow with Gaussian noise of 0.01 on every parameter: without the noise it
+  would be the identity, and trained on one batch for long too steep for float32.
 
 The bare networks are the limit: `libraries/bare.py` says what they do.
 

@@ -55,18 +55,13 @@ def contender(
     # since they say how many terms of a series a residual flow computes.
     seeds = (tf.constant([0, i]) for i in itertools.count())
     start = [v.numpy() for v in variables]
-
-    def round_trip():
-        for variable, value in zip(variables, start, strict=True):
-            variable.assign(value)
-        return _round_trip(x, variables, inverse, forward)
-
     return Contender(
         parameters=sum(int(np.prod(v.shape)) for v in variables),
         train=lambda: step(x, next(seeds)).numpy(),
         log_prob=lambda: log_prob(x).numpy(),
         sample=lambda: sample(next(seeds)).numpy(),
-        round_trip=inverse and round_trip,
+        round_trip=inverse
+        and (lambda: _round_trip(x, variables, start, inverse, forward)),
         **fields,
     )
 
@@ -93,11 +88,11 @@ def train_step(
     return step
 
 
-def _round_trip(x, variables, inverse, forward):
+def _round_trip(x, variables, start, inverse, forward):
     """Largest error of `x` after going to noise and back, with noise on parameters."""
     draw = np.random.default_rng(2)
-    for variable in variables:
-        variable.assign_add(SPREAD * draw.normal(size=variable.shape))
+    for variable, value in zip(variables, start, strict=True):
+        variable.assign(value + SPREAD * draw.normal(size=variable.shape))
         # Where TFP keeps the masks of an autoregressive network.
         if getattr(variable, "constraint", None) is not None:
             variable.assign(variable.constraint(variable))
