@@ -4,8 +4,8 @@
 
 trains what `benchmarks/results` does not hold yet and writes `toys.md`, `digits.md`,
 `toys.json`, `digits.json` and `toys.png` there. Each result is that of `tfp-flows
-train` with the settings of `tfp_flows.recipes`, but for the number of steps, which is
-the same for all flows of a table. Delete a line of a .json to have it measured again.
+train` with the settings of `tfp_flows.command.recipes`, but for the number of steps,
+which is the same for all flows of a table. Delete a line of a .json to have it measured again.
 First calls are those of a flow that was just built, on the batch of its training.
 """
 
@@ -23,8 +23,9 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfp_flows import datasets, flows, runs
-from tfp_flows.recipes import recipe
+from tfp_flows import datasets, flows
+from tfp_flows.command import runs
+from tfp_flows.command.recipes import recipe
 
 RESULTS = Path(__file__).parent / "results"
 FLOWS = list(flows.READY)

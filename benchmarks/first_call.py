@@ -30,7 +30,7 @@ from libraries.on_tensorflow import set_threads
 from libraries.tfp_flows import flow_of, initialize, training_keywords
 from libraries.workloads import WORKLOADS
 
-from tfp_flows.bijectors import repeat
+from tfp_flows.core import repeat
 from tfp_flows.training import Adam
 
 RESULTS = Path(__file__).parent / "results"

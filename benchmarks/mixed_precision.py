@@ -21,7 +21,8 @@ import tensorflow as tf
 from libraries.machine import processor
 
 import tfp_flows
-from tfp_flows import datasets, flows, runs
+from tfp_flows import datasets, flows
+from tfp_flows.command import runs
 from tfp_flows.training import initialize
 
 RESULTS = Path(__file__).parent / "results"

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_flows import flows
-from tfp_flows.bijectors import repeat
+from tfp_flows.core import repeat
 from tfp_flows.training import Adam
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"

@@ -12,6 +12,7 @@ from tfp_flows import (
     masks,
     networks,
     training,
+    transformers,
 )
 from tfp_flows._version import __version__ as __version__
 from tfp_flows.checking import check_bijector
@@ -29,4 +30,5 @@ __all__ = [
     "masks",
     "networks",
     "training",
+    "transformers",
 ]

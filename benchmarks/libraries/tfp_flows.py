@@ -19,8 +19,9 @@ from tfp_flows import (
     masks,
     networks,
     training,
+    transformers,
 )
-from tfp_flows.flows.ready import network_dtype
+from tfp_flows.flows.building import network_dtype
 
 PACKAGES = ("tfp_flows", "tensorflow", "keras", "tensorflow-probability")
 
@@ -91,7 +92,7 @@ def _spline(workload, conditioner_dtype="float32", recompute_gradients=False):
     for i in range(workload.layers):
         mask = masks.alternating(size)
         mask = mask if i % 2 == 0 else ~mask
-        spline = bijectors.RationalQuadratic(workload.bins, BOUND)
+        spline = transformers.RationalQuadratic(workload.bins, BOUND)
         network = networks.MLP(
             spline.num_parameters * int((~mask).sum()),
             workload.hidden,

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import bijectors as B
-from tfp_flows import masks, networks
+from tfp_flows import masks, networks, transformers
 
 tfb = tfp.bijectors
 
@@ -262,7 +262,7 @@ CASES = [
                     keras.layers.Reshape((1, 8), dtype=d),
                 ]
             ),
-            B.Affine("exp"),
+            transformers.Affine("exp"),
             event_shape=(3, 4),
             dtype=d,
         ),
@@ -336,7 +336,7 @@ CASES = [
         lambda d: B.Coupling(
             masks.half(4),
             mlp(22, d),
-            B.RationalQuadratic(4, bound=2.0),
+            transformers.RationalQuadratic(4, bound=2.0),
             dtype=d,
         ),
         (4,),
@@ -345,7 +345,7 @@ CASES = [
         "spline_autoregressive_context",
         lambda d: B.MaskedAutoregressive(
             made(3, d, 8),
-            B.RationalQuadratic(3, bound=2.0),
+            transformers.RationalQuadratic(3, bound=2.0),
             context_shape=(2,),
             dtype=d,
         ),
@@ -354,28 +354,32 @@ CASES = [
     ),
     Case(
         "spline_on_a_circle",
-        lambda d: B.Elementwise(B.RationalQuadratic(4, circular=True), (3,), dtype=d),
+        lambda d: B.Elementwise(
+            transformers.RationalQuadratic(4, circular=True), (3,), dtype=d
+        ),
         (3,),
         bounds=(-math.pi, math.pi),
     ),
     Case(
         "logistic_mixture_coupling",
         lambda d: B.Coupling(
-            masks.alternating(4), mlp(22, d), B.LogisticMixture(3), dtype=d
+            masks.alternating(4), mlp(22, d), transformers.LogisticMixture(3), dtype=d
         ),
         (4,),
     ),
     Case(
         "logistic_mixture_inverted",
         lambda d: B.MaskedAutoregressive(
-            made(3, d, 8), B.Inverted(B.LogisticMixture(2)), dtype=d
+            made(3, d, 8),
+            transformers.Inverted(transformers.LogisticMixture(2)),
+            dtype=d,
         ),
         (3,),
     ),
     Case(
         "elementwise_context",
         lambda d: B.Elementwise(
-            B.LogisticMixture(2), (2, 3), dense((2, 24), d), (2,), dtype=d
+            transformers.LogisticMixture(2), (2, 3), dense((2, 24), d), (2,), dtype=d
         ),
         (2, 3),
         context_shape=(2,),
@@ -388,7 +392,9 @@ CASES = [
     Case(
         "masked_autoregressive_chunks",
         lambda d: B.MaskedAutoregressive(
-            made(10, d, residual=True, order="random"), B.Affine("exp", 1.0), dtype=d
+            made(10, d, residual=True, order="random"),
+            transformers.Affine("exp", 1.0),
+            dtype=d,
         ),
         (10,),
     ),

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 from tests.bijectors.cases import made, mlp, perturb
 from tfp_flows import bijectors as B
-from tfp_flows import masks
+from tfp_flows import masks, transformers
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -159,7 +159,7 @@ def test_logit_is_composed_of_tfp():
 
 def test_masked_autoregressive_is_tfps():
     network = made(5, "float64")
-    ours = B.MaskedAutoregressive(network, B.Affine("exp"), dtype="float64")
+    ours = B.MaskedAutoregressive(network, transformers.Affine("exp"), dtype="float64")
     perturb(ours)
     theirs = tfb.MaskedAutoregressiveFlow(lambda x: tf.split(network(x), 2, axis=-1))
     same(ours, theirs, normal((4, 5)), 1)

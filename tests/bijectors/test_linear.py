@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.bijectors.cases import perturb
 from tfp_flows import bijectors as B
-from tfp_flows.bijectors.plu_matrix import initial_matrix
+from tfp_flows.core.square_matrix import initial_matrix
 
 LAYERS = {
     "plu": lambda size, **options: B.PLU(size, dtype="float64", **options),

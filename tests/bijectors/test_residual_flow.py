@@ -10,8 +10,8 @@ import tensorflow_probability as tfp
 
 from tests.bijectors.cases import perturb
 from tfp_flows import FlowModel, bijectors, distributions, flows, networks
-from tfp_flows.bijectors.fixed_point import fixed_point, iterate
-from tfp_flows.bijectors.own_constant import OwnConstant
+from tfp_flows.core.fixed_point import fixed_point, iterate
+from tfp_flows.core.own_constant import OwnConstant
 
 tfb = tfp.bijectors
 

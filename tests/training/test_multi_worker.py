@@ -16,7 +16,7 @@ from tests.training.conftest import (
     run_children,
     train_whole,
 )
-from tfp_flows.training import distribution
+from tfp_flows.training import multi_device
 
 
 def test_two_workers_train_as_one(tmp_path):
@@ -47,15 +47,15 @@ def test_two_workers_train_as_one(tmp_path):
 
 def test_files_of_workers_are_whole(tmp_path, monkeypatch):
     """Two that write at once, one of which fails."""
-    monkeypatch.setattr(distribution, "has_workers", lambda strategy: True)
+    monkeypatch.setattr(multi_device, "has_workers", lambda strategy: True)
     first, second = (
         types.SimpleNamespace(cluster_resolver=types.SimpleNamespace(task_id=i))
         for i in range(2)
     )
     target = tmp_path / "best.weights.h5"
-    with distribution.whole_file(target, first) as one:
+    with multi_device.whole_file(target, first) as one:
         one.write_text("one")
-        with distribution.whole_file(str(target), second) as two:
+        with multi_device.whole_file(str(target), second) as two:
             assert len({one, two, target}) == 3
             assert one.name.endswith(".weights.h5")
             two.write_text("two")
@@ -64,7 +64,7 @@ def test_files_of_workers_are_whole(tmp_path, monkeypatch):
     assert target.read_text() == "one"
     with (
         pytest.raises(OSError, match="full"),
-        distribution.whole_file(target, first) as one,
+        multi_device.whole_file(target, first) as one,
     ):
         one.write_text("half")
         raise OSError("disk full")

@@ -9,7 +9,6 @@ from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.inverse_autoregressive import InverseAutoregressive
 from tfp_flows.bijectors.invertible_conv1x1 import InvertibleConv1x1
-from tfp_flows.bijectors.joint_bijector import JointBijector
 from tfp_flows.bijectors.logit import Logit
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_flows.bijectors.multiscale import MultiScale
@@ -22,42 +21,29 @@ from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.scaling import Scaling
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.bijectors.sylvester import Sylvester
-from tfp_flows.bijectors.transformers import (
-    Affine,
-    Inverted,
-    LogisticMixture,
-    RationalQuadratic,
-    Shift,
-    Transformer,
-)
+from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = [
     "PLU",
     "QR",
     "ActNorm",
     "AdditiveCoupling",
-    "Affine",
     "AffineCoupling",
     "BatchNorm",
     "Chain",
     "Coupling",
     "Elementwise",
     "InverseAutoregressive",
-    "Inverted",
     "InvertibleConv1x1",
     "JointBijector",
-    "LogisticMixture",
     "Logit",
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
     "Planar",
     "Radial",
-    "RationalQuadratic",
     "ResidualFlow",
     "Scaling",
-    "Shift",
     "Squeeze",
     "Sylvester",
-    "Transformer",
 ]

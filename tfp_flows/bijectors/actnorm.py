@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["ActNorm"]
 

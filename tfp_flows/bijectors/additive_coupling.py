@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfp_flows.bijectors.coupling import Coupling
-from tfp_flows.bijectors.transformers import Shift
+from tfp_flows.transformers import Shift
 
 __all__ = ["AdditiveCoupling"]
 

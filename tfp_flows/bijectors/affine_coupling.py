@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfp_flows.bijectors.coupling import Coupling
-from tfp_flows.bijectors.transformers import Affine
+from tfp_flows.transformers import Affine
 
 __all__ = ["AffineCoupling"]
 
@@ -32,7 +32,7 @@ class AffineCoupling(Coupling):
       conditioner: `(kept[, context]) -> [shift, raw scale]`, joined along the last
         axis: twice the last dimension of the changed part.
       scale: `"exp"`, `"tanh"` (bounded) or `"sigmoid"` (Glow's), see
-        `tfp_flows.bijectors.transformers.Affine`.
+        `tfp_flows.transformers.Affine`.
       clamp: bound on $|s|$ in nats, or `None`.
       event_shape: shape of the event; the mask's shape by default.
       context_shape: shape of one context, or `None` for no context.

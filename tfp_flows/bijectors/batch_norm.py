@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.recompute import recomputing
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.recompute import recomputing
 
 __all__ = ["BatchNorm"]
 

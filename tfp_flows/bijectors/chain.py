@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.any_bijector import (
+from tfp_flows.core.any_bijector import (
     INVERT,
     common_context_shape,
     initialize,
     keywords_of,
     min_event_ndims,
 )
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.recompute import Step, evaluate, take_all
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.recompute import Step, evaluate, take_all
 
 tfb = tfp.bijectors
 

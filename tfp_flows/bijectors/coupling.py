@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.conditioner import Conditioner
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.partition import AxisPartition, partition
-from tfp_flows.bijectors.reshape import reshape_event
-from tfp_flows.bijectors.transformers import Transformer
+from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.event_split import AxisPartition, partition
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import reshape_event
+from tfp_flows.transformers import Transformer
 
 __all__ = ["Coupling"]
 
@@ -41,7 +41,7 @@ class Coupling(JointBijector):
         tf_keras layer, a `tf.Module` or a function. It gets `[batch, *kept]` and
         returns `[batch, *changed]` with the last dimension times
         `transformer.num_parameters`: first all of the first parameter, and so on.
-      transformer: an elementwise transformer, see `tfp_flows.bijectors.transformers`.
+      transformer: an elementwise transformer, see `tfp_flows.transformers`.
       event_shape: shape of the event; the mask's shape by default.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.

@@ -7,10 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.conditioner import Conditioner
 from tfp_flows.bijectors.coupling import split_parameters
-from tfp_flows.bijectors.joint_bijector import JointBijector, sum_trailing
-from tfp_flows.bijectors.transformers import Transformer
+from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.joint_bijector import JointBijector, sum_trailing
+from tfp_flows.transformers import Transformer
 
 __all__ = ["Elementwise"]
 
@@ -26,7 +26,7 @@ class Elementwise(JointBijector):
     the context.
 
     Args:
-      transformer: an elementwise transformer, see `tfp_flows.bijectors.transformers`.
+      transformer: an elementwise transformer, see `tfp_flows.transformers`.
       event_shape: shape of the event, of rank 1 or more.
       conditioner: a callable `context -> [batch, *event_shape]` with the last
         dimension times `transformer.num_parameters`: first all of the first parameter,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressive
-from tfp_flows.bijectors.transformers import Transformer
+from tfp_flows.transformers import Transformer
 
 __all__ = ["InverseAutoregressive"]
 

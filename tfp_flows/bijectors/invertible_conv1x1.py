@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.plu_matrix import PLUMatrix, initial_matrix, multiply
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.square_matrix import PLUMatrix, initial_matrix, multiply
 
 __all__ = ["InvertibleConv1x1"]
 

@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["Logit"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.conditioner import Conditioner
 from tfp_flows.bijectors.coupling import split_parameters
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.reshape import reshape_event
-from tfp_flows.bijectors.transformers import Affine, Transformer
+from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import reshape_event
+from tfp_flows.transformers import Affine, Transformer
 
 __all__ = ["MaskedAutoregressive"]
 
@@ -43,7 +43,7 @@ class MaskedAutoregressive(JointBijector):
         second. The parameters of an entry may depend only on the entries before it, in
         some order: `networks.MADE`, or any callable of which that holds (it is not
         checked).
-      transformer: an elementwise transformer, see `tfp_flows.bijectors.transformers`;
+      transformer: an elementwise transformer, see `tfp_flows.transformers`;
         `Affine()` by default.
       event_size: D. Needed unless the conditioner is a `MADE`.
       context_shape: shape of one context, or `None` for no context.

@@ -9,16 +9,16 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.any_bijector import (
+from tfp_flows.core.any_bijector import (
     common_context_shape,
     forward_and_log_det,
     initialize,
     inverse_and_log_det,
     keywords_of,
 )
-from tfp_flows.bijectors.conditioner import Conditioner
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import reshape_event
 
 tfb = tfp.bijectors
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
+from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["Permutation"]
 

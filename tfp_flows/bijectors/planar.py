@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.determinant_lemma import (
+from tfp_flows.core.amortized import (
     Amortized,
     activation_of,
     check_size,

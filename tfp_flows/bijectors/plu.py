@@ -7,14 +7,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.plu_matrix import (
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.square_matrix import (
     PLUMatrix,
     initial_matrix,
     multiply,
     vector_size,
 )
-from tfp_flows.bijectors.reshape import reshape_event
 
 __all__ = ["PLU"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.plu_matrix import initial_matrix, multiply, vector_size
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.square_matrix import initial_matrix, multiply, vector_size
 
 __all__ = ["QR"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.determinant_lemma import Amortized, check_size
+from tfp_flows.core.amortized import Amortized, check_size
 
 __all__ = ["Radial"]
 

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.conditioner import Conditioner
-from tfp_flows.bijectors.fixed_point import (
+from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.fixed_point import (
     FixedPoint,
     fixed_point,
     gradients_of_arguments,
     iterate,
 )
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.own_constant import OwnConstant
-from tfp_flows.bijectors.recompute import recomputing, recording
-from tfp_flows.bijectors.reshape import reshape_event
-from tfp_flows.bijectors.stateless import stateless_seed
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.own_constant import OwnConstant
+from tfp_flows.core.recompute import recomputing, recording
+from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["ResidualFlow"]
 

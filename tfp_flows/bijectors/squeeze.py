@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["Squeeze"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.joint_bijector import broadcast_context
+from tfp_flows.core.joint_bijector import broadcast_context
 
 tfd = tfp.distributions
 
@@ -29,7 +29,7 @@ class Conditional(tfd.Distribution):
       function: maps contexts `[*batch, *context_shape]` to a distribution of batch
         shape `batch` and event shape `event_shape`. Its variables are seen if it is a
         `tf.Module`; a Keras layer inside one belongs into a
-        `tfp_flows.bijectors.conditioner.Conditioner`.
+        `tfp_flows.core.conditioner.Conditioner`.
       event_shape: shape of the event.
       context_shape: shape of one context.
       dtype: dtype of values.

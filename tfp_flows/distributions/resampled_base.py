@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.distributions.base import standard_normal
 
 tfd = tfp.distributions

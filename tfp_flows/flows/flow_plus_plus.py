@@ -17,9 +17,8 @@ from tfp_flows.bijectors import (
     InvertibleConv1x1,
     Squeeze,
 )
-from tfp_flows.bijectors.transformers import Inverted, LogisticMixture
 from tfp_flows.distributions import Flow, VariationalDequantization, standard_logistic
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     layer_seeds,
     network_dtype,
@@ -28,6 +27,7 @@ from tfp_flows.flows.ready import (
     resolve_context,
 )
 from tfp_flows.networks import GatedResidualConvNet, ResidualMLP
+from tfp_flows.transformers import Inverted, LogisticMixture
 
 tfb = tfp.bijectors
 

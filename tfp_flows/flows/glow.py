@@ -18,7 +18,7 @@ from tfp_flows.bijectors import (
     Squeeze,
 )
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     layer_seeds,
     network_dtype,

@@ -8,16 +8,17 @@ from typing import Any
 
 import keras
 
-from tfp_flows.bijectors import Affine, InverseAutoregressive
+from tfp_flows.bijectors import InverseAutoregressive
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.maf import autoregressive_layers
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     layer_seeds,
     preprocess,
     ready,
     resolve_context,
 )
+from tfp_flows.flows.maf import autoregressive_layers
+from tfp_flows.transformers import Affine
 
 __all__ = ["iaf"]
 

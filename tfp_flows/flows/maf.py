@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import Affine, BatchNorm, MaskedAutoregressive, Transformer
+from tfp_flows.bijectors import BatchNorm, MaskedAutoregressive
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     check_counts,
     layer_seeds,
@@ -20,6 +20,7 @@ from tfp_flows.flows.ready import (
     resolve_context,
 )
 from tfp_flows.networks import MADE
+from tfp_flows.transformers import Affine, Transformer
 
 tfb = tfp.bijectors
 

@@ -16,10 +16,9 @@ from tfp_flows.bijectors import (
     Coupling,
     MaskedAutoregressive,
     Permutation,
-    RationalQuadratic,
 )
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     check_counts,
     layer_seeds,
@@ -29,6 +28,7 @@ from tfp_flows.flows.ready import (
     resolve_context,
 )
 from tfp_flows.networks import MADE, ResidualMLP
+from tfp_flows.transformers import RationalQuadratic
 
 __all__ = ["neural_spline_flow"]
 

@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows import masks
 from tfp_flows.bijectors import AdditiveCoupling, Permutation, Scaling
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     layer_seeds,
     network_dtype,

@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import Planar
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     check_counts,
     layer_seeds,

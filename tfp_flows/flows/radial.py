@@ -10,14 +10,14 @@ import keras
 
 from tfp_flows.bijectors import Radial
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.planar import lemma_layers
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     layer_seeds,
     preprocess,
     ready,
     resolve_context,
 )
+from tfp_flows.flows.planar import lemma_layers
 
 __all__ = ["radial"]
 

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import ActNorm, ResidualFlow, Squeeze
 from tfp_flows.distributions import Flow
-from tfp_flows.flows.ready import (
+from tfp_flows.flows.building import (
     assemble,
     check_counts,
     layer_seeds,

@@ -1,10 +1,10 @@
 """Training flows with Keras."""
 
-from tfp_flows.training.adam import Adam
-from tfp_flows.training.architecture import ArchitectureMismatch
 from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
+from tfp_flows.training.fused_adam import Adam
 from tfp_flows.training.initialize import initialize, needs_initialization
 from tfp_flows.training.reconstruction import ReconstructionError, reconstruction_error
+from tfp_flows.training.weights_file import ArchitectureMismatch
 
 __all__ = [
     "Adam",

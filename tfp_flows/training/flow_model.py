@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.training import architecture, distribution
-from tfp_flows.training.adam import Adam
+from tfp_flows.training import multi_device, weights_file
+from tfp_flows.training.fused_adam import Adam
 from tfp_flows.training.initialize import initialize, needs_initialization
-from tfp_flows.training.rows import rows
+from tfp_flows.training.keras_variables import rows
 
 tfd = tfp.distributions
 
@@ -86,15 +86,15 @@ class FlowModel(keras.Model):
                 "flow has no trainable variable: there is nothing for a FlowModel to "
                 "train."
             )
-        distribution.check_scope(found)
+        multi_device.check_scope(found)
         self.flow = flow
         self.rows = rows(flow, found)
         self.nll = keras.metrics.Mean(name="nll")
         self.bits_per_dim = keras.metrics.Mean(name="bits_per_dim")
         self._nats_per_bit_dim = flow.event_shape.num_elements() * math.log(2.0)
-        self._lines = architecture.describe(flow)
+        self._lines = weights_file.describe(flow)
         # Tracked by tf.train.Checkpoint.
-        self.architecture = architecture.ArchitectureState(flow)
+        self.architecture = weights_file.ArchitectureState(flow)
         self.built = True
 
     @property
@@ -151,7 +151,7 @@ class FlowModel(keras.Model):
             optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs
         )
         with self.distribute_strategy.scope():
-            distribution.clip_after_sum(self.optimizer)
+            multi_device.clip_after_sum(self.optimizer)
 
     def compile_from_config(self, config):
         """Compiles a loaded model as the saved one was."""
@@ -184,13 +184,13 @@ class FlowModel(keras.Model):
             self._check_arrays(x_val, y_val)
             y_val = _beside_weights(x_val, y_val, weight)
             options["validation_data"] = (x_val, y_val, weight)
-        if distribution.has_workers(self.distribute_strategy):
+        if multi_device.has_workers(self.distribute_strategy):
             callbacks = options.get("callbacks") or []
             if not isinstance(callbacks, keras.callbacks.CallbackList):
                 callbacks = options["callbacks"] = [*callbacks]
             arrays = isinstance(x, (np.ndarray, tf.Tensor, tuple, list))
             shuffles = arrays and options.get("shuffle", True)
-            callbacks.append(distribution.WorkersAgree(shuffles))
+            callbacks.append(multi_device.WorkersAgree(shuffles))
         return super().fit(x, y, **options)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -202,11 +202,11 @@ class FlowModel(keras.Model):
 
     def train_step(self, data):
         logs = super().train_step(_as_inputs(data))
-        return distribution.per_replica(logs, self.distribute_strategy)
+        return multi_device.per_replica(logs, self.distribute_strategy)
 
     def test_step(self, data):
         logs = super().test_step(_as_inputs(data))
-        return distribution.per_replica(logs, self.distribute_strategy)
+        return multi_device.per_replica(logs, self.distribute_strategy)
 
     def predict_step(self, data):
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(data))
@@ -242,7 +242,7 @@ class FlowModel(keras.Model):
             sample_weight=sample_weight,
             **kwargs,
         )
-        return distribution.weigh_gradient(loss, y_pred)
+        return multi_device.weigh_gradient(loss, y_pred)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.nll.update_state(-y_pred, sample_weight)
@@ -278,7 +278,7 @@ class FlowModel(keras.Model):
             batch = tuple(
                 None if part is None else part[:batch_size] for part in (data, context)
             )
-        batch = distribution.first_batch(
+        batch = multi_device.first_batch(
             batch, self.distribute_strategy, own=_is_sharded(x)
         )
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(batch))
@@ -365,12 +365,12 @@ class FlowModel(keras.Model):
           ValueError: before a file is written, if the flow is not a ready one.
         """
         self.get_config()
-        with distribution.whole_file(filepath, self.distribute_strategy) as path:
+        with multi_device.whole_file(filepath, self.distribute_strategy) as path:
             return super().save(path, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def save_weights(self, filepath, overwrite=True, **kwargs):
         """As `keras.Model.save_weights`; on several workers, by any or all of them."""
-        with distribution.whole_file(filepath, self.distribute_strategy) as path:
+        with multi_device.whole_file(filepath, self.distribute_strategy) as path:
             return super().save_weights(path, overwrite=overwrite, **kwargs)
 
     def save_own_variables(self, store):
@@ -379,11 +379,11 @@ class FlowModel(keras.Model):
 
     def load_own_variables(self, store):
         if "architecture" not in store:
-            raise architecture.ArchitectureMismatch(
+            raise weights_file.ArchitectureMismatch(
                 "the file holds no weights of a FlowModel."
             )
         lines = np.asarray(store["architecture"]).tobytes().decode().split("\n")
-        architecture.check(lines, self._lines, "the file")
+        weights_file.check(lines, self._lines, "the file")
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """As `keras.Model.load_weights`, but all weights or none.

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors import JointBijector
-from tfp_flows.bijectors.any_bijector import initialize as initialize_bijector
+from tfp_flows.core.any_bijector import initialize as initialize_bijector
 from tfp_flows.distributions import VariationalDequantization
 
 __all__ = ["initialize", "needs_initialization"]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.recompute import reconstruction_errors
+from tfp_flows.core.recompute import reconstruction_errors
 from tfp_flows.distributions import Flow
 
 __all__ = ["ReconstructionError", "reconstruction_error"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfp_flows.bijectors.transformers.transformer import Transformer
+from tfp_flows.transformers.transformer import Transformer
 
 __all__ = ["Inverted"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.permutation import take
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["AxisPartition", "Partition", "partition"]
 

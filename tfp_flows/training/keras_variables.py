@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.core.conditioner import Conditioner
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

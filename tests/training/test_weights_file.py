@@ -17,7 +17,16 @@ from tests.training.conftest import (
     values,
     vector,
 )
-from tfp_flows import Flow, FlowModel, bijectors, distributions, flows, masks, networks
+from tfp_flows import (
+    Flow,
+    FlowModel,
+    bijectors,
+    distributions,
+    flows,
+    masks,
+    networks,
+    transformers,
+)
 from tfp_flows.training import ArchitectureMismatch
 
 tfb = tfp.bijectors
@@ -49,7 +58,7 @@ def alone(bijector):
 
 def spline(order="natural"):
     made = networks.MADE(4, 11, (8,), order=order, seed=1)
-    transformer = bijectors.RationalQuadratic(4)
+    transformer = transformers.RationalQuadratic(4)
     return alone(bijectors.MaskedAutoregressive(made, transformer))
 
 
@@ -80,8 +89,8 @@ OTHERS = {
     "order": (by_hand, lambda: by_hand(order=-1)),
     "order_of_entries": (spline, lambda: spline(order="reverse")),
     "elementwise": (
-        lambda: alone(bijectors.Elementwise(bijectors.RationalQuadratic(4), (4,))),
-        lambda: alone(bijectors.Elementwise(bijectors.LogisticMixture(3), (4,))),
+        lambda: alone(bijectors.Elementwise(transformers.RationalQuadratic(4), (4,))),
+        lambda: alone(bijectors.Elementwise(transformers.LogisticMixture(3), (4,))),
     ),
     "inverse_autoregressive": (
         lambda: alone(bijectors.MaskedAutoregressive(networks.MADE(4, 2, (8,)))),

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import tfp_flows
-from tfp_flows import datasets, flows, runs
+from tfp_flows import datasets, flows
+from tfp_flows.command import runs
 
 # 52 of the 64 rows are for training: four batches in an epoch, the last one smaller.
 STEPS, EPOCHS = 4, 3

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["PLUMatrix", "initial_matrix", "multiply", "vector_size"]
 

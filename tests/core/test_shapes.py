@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.shapes import reshape_event
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (0,), (2, 3), (0, 3), (0, 0)])

@@ -10,11 +10,11 @@ import tensorflow_probability as tfp
 
 from tfp_flows import bijectors as tfb
 from tfp_flows import flows
-from tfp_flows.bijectors import repeat
-from tfp_flows.bijectors.likeness import likeness
-from tfp_flows.bijectors.own_constant import OwnConstant
-from tfp_flows.bijectors.transformers import Affine
+from tfp_flows.core import repeat
+from tfp_flows.core.likeness import likeness
+from tfp_flows.core.own_constant import OwnConstant
 from tfp_flows.networks import MLP
+from tfp_flows.transformers import Affine
 
 DTYPE = "float64"
 VECTOR = {"seed": 0, "dtype": DTYPE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.root import monotone_root
+from tfp_flows.core.roots import monotone_root
 
 __all__ = ["LogisticMixture"]
 

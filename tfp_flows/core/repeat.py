@@ -10,8 +10,8 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import control_flow_util, resource_variable_ops
 
-from tfp_flows.bijectors.likeness import Likeness, likeness
-from tfp_flows.bijectors.own_constant import standing_for
+from tfp_flows.core.likeness import Likeness, likeness
+from tfp_flows.core.own_constant import standing_for
 
 __all__ = ["Stretch", "stretches"]
 

@@ -85,7 +85,7 @@ def recipe(data: str, flow: str) -> dict[str, Any]:
       flow: name of a ready flow.
 
     Returns:
-      Values by their names: fields of `tfp_flows.runs.Settings`, or arguments of the
+      Values by their names: fields of `runs.Settings`, or arguments of the
       flow.
     """
     if data == "digits":

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.conditioner import Conditioner
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["Amortized", "activation_of", "check_size", "shrink"]
 

@@ -12,19 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfp_flows import bijectors as B
-from tfp_flows.bijectors.root import monotone_root
+from tfp_flows import transformers
+from tfp_flows.core.roots import monotone_root
 
 tfb = tfp.bijectors
 
 TRANSFORMERS = [
-    B.Shift(),
-    B.Affine("tanh"),
-    B.RationalQuadratic(2),
-    B.RationalQuadratic(8, bound=2.0),
-    B.RationalQuadratic(5, circular=True),
-    B.LogisticMixture(1),
-    B.LogisticMixture(5),
-    B.Inverted(B.LogisticMixture(3)),
+    transformers.Shift(),
+    transformers.Affine("tanh"),
+    transformers.RationalQuadratic(2),
+    transformers.RationalQuadratic(8, bound=2.0),
+    transformers.RationalQuadratic(5, circular=True),
+    transformers.LogisticMixture(1),
+    transformers.LogisticMixture(5),
+    transformers.Inverted(transformers.LogisticMixture(3)),
 ]
 every = pytest.mark.parametrize("transformer", TRANSFORMERS, ids=repr)
 lines = pytest.mark.parametrize(
@@ -75,7 +76,9 @@ def test_zeros_are_nearly_the_identity(transformer):
     x = inputs(transformer, 100)
     theta = alike(transformer, 100, 0.0)
     y, log_det = transformer.forward_and_log_det(x, theta)
-    exact = not isinstance(transformer, (B.LogisticMixture, B.Inverted))
+    exact = not isinstance(
+        transformer, (transformers.LogisticMixture, transformers.Inverted)
+    )
     tolerance = 1e-12 if exact else 0.2
     np.testing.assert_allclose(y, x, atol=tolerance, rtol=tolerance)
     np.testing.assert_allclose(log_det, 0 * x, atol=tolerance)
@@ -126,7 +129,7 @@ def knots_of(spline, theta):
 @pytest.mark.parametrize("scale", [0.0, 1.0, 10.0])
 @pytest.mark.parametrize("circular", [False, True])
 def test_splines_at_their_knots(circular, scale, dtype):
-    spline = B.RationalQuadratic(6, bound=2.0, circular=circular)
+    spline = transformers.RationalQuadratic(6, bound=2.0, circular=circular)
     theta = parameters_of(spline, 1, scale, dtype=dtype)
     (x_knots, y_knots, slopes), phase = knots_of(spline, theta)
     tolerance = 1e-5 if dtype == "float32" else 1e-12
@@ -174,7 +177,7 @@ def test_splines_at_their_knots(circular, scale, dtype):
 @pytest.mark.parametrize("circular", [False, True])
 def test_slopes_of_inverse_splines_at_and_beside_their_knots(circular, dtype):
     for seed in range(10):
-        spline = B.RationalQuadratic(8, bound=3.0, circular=circular)
+        spline = transformers.RationalQuadratic(8, bound=3.0, circular=circular)
         theta = parameters_of(spline, 1, 5.0, seed, dtype)
         (_, knots, _), phase = knots_of(spline, theta)
         knots = knots[1:-1, 0].numpy()
@@ -188,7 +191,7 @@ def test_slopes_of_inverse_splines_at_and_beside_their_knots(circular, dtype):
 
 
 def test_a_spline_is_tfps():
-    spline = B.RationalQuadratic(5, bound=2.0)
+    spline = transformers.RationalQuadratic(5, bound=2.0)
     theta = parameters_of(spline, 3, seed=4)
     (x_knots, y_knots, slopes), _ = knots_of(spline, theta)
     theirs = tfb.RationalQuadraticSpline(
@@ -209,7 +212,7 @@ def test_a_spline_is_tfps():
 
 
 def test_a_circle_has_no_seam():
-    spline = B.RationalQuadratic(5, circular=True)
+    spline = transformers.RationalQuadratic(5, circular=True)
     theta = parameters_of(spline, 1, seed=2)
     near = tf.constant([-math.pi + 1e-9, math.pi - 1e-9])
     near = tf.cast(near, tf.float64)
@@ -230,7 +233,7 @@ def test_a_circle_has_no_seam():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_seam_of_a_circle_many_turns_out(dtype):
-    spline = B.RationalQuadratic(5, circular=True)
+    spline = transformers.RationalQuadratic(5, circular=True)
     theta = parameters_of(spline, 1, 1.0, dtype=dtype)
     (_, _, slopes), phase = knots_of(spline, theta)
     seam = (np.pi * np.arange(-201, 202, 2)).astype(dtype)
@@ -250,7 +253,7 @@ def test_the_seam_of_a_circle_many_turns_out(dtype):
 
 
 def test_a_density_on_the_circle_integrates_to_one():
-    spline = B.RationalQuadratic(5, circular=True)
+    spline = transformers.RationalQuadratic(5, circular=True)
     theta = parameters_of(spline, 1)
     angles = tf.constant(np.linspace(-math.pi, math.pi, 20_000, endpoint=False))
     _, log_det = spline.inverse_and_log_det(angles, theta)
@@ -258,7 +261,7 @@ def test_a_density_on_the_circle_integrates_to_one():
 
 
 def test_the_mixture_is_its_formula():
-    mixture = B.LogisticMixture(3)
+    mixture = transformers.LogisticMixture(3)
     theta = parameters_of(mixture, 1)
     logits, means, scales = (theta[3 * i : 3 * i + 3, 0].numpy() for i in range(3))
     weights = np.exp(logits) / np.exp(logits).sum()
@@ -274,7 +277,7 @@ def test_the_mixture_is_its_formula():
 
 @pytest.mark.parametrize("components", [1, 3, 16])
 def test_slopes_of_a_mixture_far_out_in_single_precision(components):
-    mixture = B.LogisticMixture(components)
+    mixture = transformers.LogisticMixture(components)
     theta = parameters_of(mixture, 100)
     x = tf.constant(np.random.default_rng(1).choice([-1e6, -1e3, 1e3, 1e6], 100))
     for method in (mixture.forward_and_log_det, mixture.inverse_and_log_det):
@@ -289,7 +292,7 @@ def test_slopes_of_a_mixture_far_out_in_single_precision(components):
 @pytest.mark.parametrize("raw_scale", [-3.0, -10.0])
 def test_inverse_of_a_mixture_that_is_flat_in_its_middle(dtype, gap, raw_scale):
     """Between two narrow logistics the slope is zero to all digits."""
-    mixture = B.LogisticMixture(2)
+    mixture = transformers.LogisticMixture(2)
     theta = np.zeros((mixture.num_parameters, 1))
     theta[2:4, 0], theta[4:6] = [-gap, gap], raw_scale
     theta = tf.constant(theta, dtype)
@@ -313,7 +316,7 @@ def test_inverse_of_a_mixture_that_is_flat_in_its_middle(dtype, gap, raw_scale):
     exponent=st.floats(-3, 6),
 )
 def test_the_inverse_of_any_mixture(seed, scale, components, exponent):
-    mixture = B.LogisticMixture(components)
+    mixture = transformers.LogisticMixture(components)
     theta = parameters_of(mixture, 5, scale, seed)
     draw = np.random.default_rng(seed)
     y = tf.constant(10**exponent * draw.standard_normal(5))
@@ -390,19 +393,37 @@ def test_third_derivative_and_flat_places_of_a_root():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: B.RationalQuadratic(1), "bins must be at least 2, got 1"),
-        (lambda: B.RationalQuadratic(4, bound=0.0), "bound must be positive, got 0.0"),
-        (lambda: B.RationalQuadratic(4, bound=-1.0), "bound"),
-        (lambda: B.RationalQuadratic(4, min_bin=0.25), "min_bin.*0.25, got 0.25"),
-        (lambda: B.RationalQuadratic(4, min_bin=0.0), "min_bin"),
-        (lambda: B.RationalQuadratic(4, min_slope=1.0), "min_slope.*got 1.0"),
-        (lambda: B.LogisticMixture(0), "components must be at least 1, got 0"),
-        (lambda: B.LogisticMixture(2, clamp=0.0), "clamp must be positive"),
-        (lambda: B.LogisticMixture(2, clamp_scale=-1.0), "clamp_scale"),
-        (lambda: B.Elementwise(B.Shift(), ()), "event_shape must have rank 1"),
-        (lambda: B.Elementwise(B.Shift(), (2,), context_shape=(2,)), "go together"),
+        (lambda: transformers.RationalQuadratic(1), "bins must be at least 2, got 1"),
         (
-            lambda: B.Elementwise(B.Affine(), (2,), lambda c: c, (2,)),
+            lambda: transformers.RationalQuadratic(4, bound=0.0),
+            "bound must be positive, got 0.0",
+        ),
+        (lambda: transformers.RationalQuadratic(4, bound=-1.0), "bound"),
+        (
+            lambda: transformers.RationalQuadratic(4, min_bin=0.25),
+            "min_bin.*0.25, got 0.25",
+        ),
+        (lambda: transformers.RationalQuadratic(4, min_bin=0.0), "min_bin"),
+        (
+            lambda: transformers.RationalQuadratic(4, min_slope=1.0),
+            "min_slope.*got 1.0",
+        ),
+        (
+            lambda: transformers.LogisticMixture(0),
+            "components must be at least 1, got 0",
+        ),
+        (lambda: transformers.LogisticMixture(2, clamp=0.0), "clamp must be positive"),
+        (lambda: transformers.LogisticMixture(2, clamp_scale=-1.0), "clamp_scale"),
+        (
+            lambda: B.Elementwise(transformers.Shift(), ()),
+            "event_shape must have rank 1",
+        ),
+        (
+            lambda: B.Elementwise(transformers.Shift(), (2,), context_shape=(2,)),
+            "go together",
+        ),
+        (
+            lambda: B.Elementwise(transformers.Affine(), (2,), lambda c: c, (2,)),
             r"\[batch, 4\].*2 parameter.*returned \[batch, 2\]",
         ),
     ],

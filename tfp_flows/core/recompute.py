@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record
 
-from tfp_flows.bijectors.any_bijector import (
+from tfp_flows.core.any_bijector import (
     forward_and_log_det,
     inverse_and_log_det,
     keywords_of,
@@ -23,10 +23,9 @@ from tfp_flows.bijectors.any_bijector import (
     min_event_ndims,
     over_events,
 )
-from tfp_flows.bijectors.coupling import Coupling
-from tfp_flows.bijectors.joint_bijector import JointBijector
-from tfp_flows.bijectors.repeat import Stretch, stretches
-from tfp_flows.bijectors.stateless import stateless_seed
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.repeat import Stretch, stretches
+from tfp_flows.core.seeds import stateless_seed
 
 tfb = tfp.bijectors
 
@@ -103,7 +102,7 @@ class Step(NamedTuple):
         """Along which line a coupling splits its event; `None` for all else."""
         b = self.bijector
         inner = self.event_ndims == min_event_ndims(b, self.forward)
-        split = b.split if isinstance(b, Coupling) and inner else None
+        split = getattr(b, "split", None) if inner else None
         return split and split.line
 
     @property

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.own_constant import OwnConstant
+from tfp_flows.core.own_constant import OwnConstant
 
 __all__ = ["Likeness", "likeness"]
 

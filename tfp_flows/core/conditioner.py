@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["Conditioner"]
 

@@ -14,7 +14,7 @@ import tfp_flows
 from tests.bijectors.cases import perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks
-from tfp_flows.bijectors.recompute import reconstruction_errors
+from tfp_flows.core.recompute import reconstruction_errors
 
 tfb = tfp.bijectors
 

@@ -23,10 +23,11 @@ import numpy as np
 import pytest
 
 import tfp_flows
-from tfp_flows import cli, datasets, runs
-from tfp_flows.recipes import recipe
+from tfp_flows import datasets
+from tfp_flows.command import cli, runs
+from tfp_flows.command.recipes import recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = {"glow": ["--levels", 1, "--steps", 1, "--width", 4]}
 TINY["real_nvp"] = ["--couplings", 2, "--width", 4, "--depth", 1]
 TINY["nice"] = ["--couplings", 2, "--width", 4, "--hidden-layers", 1]

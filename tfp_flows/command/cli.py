@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tfp_flows import datasets, flows, plots, runs
+from tfp_flows import datasets, flows, plots
 from tfp_flows._version import __version__
-from tfp_flows.recipes import recipe
+from tfp_flows.command import runs
+from tfp_flows.command.recipes import recipe
 
 __all__ = ["main"]
 

@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.reshape import reshape_event
+from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["RationalQuadratic"]
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import bijectors, distributions
-from tfp_flows.bijectors.conditioner import Conditioner
+from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.networks import MLP
 
 tfb = tfp.bijectors

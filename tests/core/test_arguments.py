@@ -1,0 +1,59 @@
+"""Arguments that are accepted mean something."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfp_flows.core import arguments
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), 3.0, np.float32(3)])
+def test_whole_numbers(value):
+    found = arguments.check_integer("n", value)
+    assert found == 3 and type(found) is int
+
+
+@pytest.mark.parametrize("value", [2.7, "3", True, None, math.nan, math.inf, [3]])
+def test_no_whole_numbers(value):
+    with pytest.raises(TypeError, match="n must be an integer, got"):
+        arguments.check_integer("n", value)
+
+
+def test_integers_below_the_limit():
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        arguments.check_integer("n", 0)
+    assert arguments.check_integer("n", 0, at_least=0) == 0
+
+
+def test_numbers():
+    assert arguments.check_number("t", 0.0, at_least=0) == 0.0
+    assert arguments.check_number("t", 1, at_most=1) == 1.0
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="t must be finite, got"):
+            arguments.check_number("t", value)
+    with pytest.raises(ValueError, match="t must be above 0 and below 1, got 1.0"):
+        arguments.check_number("t", 1.0, above=0, below=1)
+    with pytest.raises(TypeError, match="t must be a number, got '1'"):
+        arguments.check_number("t", "1")
+
+
+def test_choices():
+    assert arguments.check_choice("kind", None, [None, "a"]) is None
+    with pytest.raises(ValueError, match="kind must be one of 'a', 'b'; got 'c'"):
+        arguments.check_choice("kind", "c", ["a", "b"])
+
+
+def test_shapes():
+    assert arguments.check_shape("s", tf.TensorShape([2, 3])) == (2, 3)
+    assert arguments.check_shape("s", ()) == ()
+    for value, error in (
+        ("3", TypeError),
+        (3, TypeError),
+        ((3.7,), TypeError),
+        ((None, 3), TypeError),
+        ((0,), ValueError),
+    ):
+        with pytest.raises(error, match="^s"):
+            arguments.check_shape("s", value)

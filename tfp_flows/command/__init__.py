@@ -1,0 +1,1 @@
+"""The command line `tfp-flows`, and runs that can be interrupted and resumed."""

@@ -1,0 +1,93 @@
+"""Checks of arguments, each with an error that names the argument."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["check_choice", "check_integer", "check_number", "check_shape"]
+
+
+def check_integer(name: str, value: Any, at_least: int = 1) -> int:
+    """`value` as an int.
+
+    Raises:
+      TypeError: if it is no whole number (a bool, 2.7 or "3").
+      ValueError: if it is below `at_least`.
+    """
+    is_whole = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_whole or not math.isfinite(value) or int(value) != value:
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}.")
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    at_most: float = math.inf,
+) -> float:
+    """`value` as a finite float.
+
+    Raises:
+      TypeError: if it is no real number.
+      ValueError: if it is NaN, infinite, or outside the limits.
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+    if (
+        math.isfinite(value)
+        and value > above
+        and at_least <= value < below
+        and value <= at_most
+    ):
+        return float(value)
+    limits = [
+        text
+        for text, limit in (
+            (f"above {above:g}", above),
+            (f"at least {at_least:g}", at_least),
+            (f"below {below:g}", below),
+            (f"at most {at_most:g}", at_most),
+        )
+        if math.isfinite(limit)
+    ]
+    wanted = " and ".join(limits) or "finite"
+    raise ValueError(f"{name} must be {wanted}, got {value}.")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """`value`, one of `choices`.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    choices = list(choices)
+    if not any(value is choice or value == choice for choice in choices):
+        allowed = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {allowed}; got {value!r}.")
+    return value
+
+
+def check_shape(name: str, value: Sequence[int], at_least: int = 1) -> tuple[int, ...]:
+    """`value` as a tuple of ints.
+
+    Raises:
+      TypeError: if it is no sequence of whole numbers.
+      ValueError: if an entry is below `at_least`.
+    """
+    if hasattr(value, "as_list"):
+        value = value.as_list()
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a sequence of integers, got {value!r}.")
+    value = list(value)
+    return tuple(
+        check_integer(f"{name}[{i}]", n, at_least) for i, n in enumerate(value)
+    )

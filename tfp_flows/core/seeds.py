@@ -1,0 +1,47 @@
+"""Where all random numbers start: one source for what is drawn once, one for ops."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["generator", "new_seed", "stateless_seed"]
+
+
+def new_seed(seed: int | None = None) -> int:
+    """`seed`, or a new one that `keras.utils.set_random_seed` makes reproducible."""
+    return random.randrange(2**31) if seed is None else int(seed)
+
+
+def generator(seed: int | None = None) -> np.random.Generator:
+    """NumPy's generator for what is drawn at construction; see `new_seed`.
+
+    Args:
+      seed: any integer, also a negative or a very large one.
+    """
+    return np.random.default_rng(_entropy(new_seed(seed)))
+
+
+def stateless_seed(seed: Any) -> tf.Tensor:
+    """The seed `[2]` of TensorFlow's stateless operations.
+
+    Args:
+      seed: an integer of any size, a stateless seed, or `None` for a new one.
+    """
+    if seed is None:
+        return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
+    if not isinstance(seed, (int, np.integer)):
+        return tf.convert_to_tensor(seed)
+    seed = int(seed)
+    if 0 <= seed < 2**62:
+        return tf.constant([seed >> 31, seed & 0x7FFFFFFF], tf.int32)
+    state = np.random.SeedSequence(_entropy(seed)).generate_state(2)
+    return tf.constant(state.astype(np.int64) - 2**31, tf.int32)
+
+
+def _entropy(seed: int) -> int | list[int]:
+    """What NumPy takes: no negative number."""
+    return seed if seed >= 0 else [-seed, 1]
