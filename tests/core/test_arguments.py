@@ -33,7 +33,7 @@ def test_numbers():
     for value in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match="t must be finite, got"):
             arguments.check_number("t", value)
-    with pytest.raises(ValueError, match="t must be above 0 and below 1, got 1.0"):
+    with pytest.raises(ValueError, match=r"above 0 and below 1, got 1\.0"):
         arguments.check_number("t", 1.0, above=0, below=1)
     with pytest.raises(TypeError, match="t must be a number, got '1'"):
         arguments.check_number("t", "1")
@@ -55,5 +55,5 @@ def test_shapes():
         ((None, 3), TypeError),
         ((0,), ValueError),
     ):
-        with pytest.raises(error, match="^s"):
+        with pytest.raises(error, match=r"^s"):
             arguments.check_shape("s", value)
