@@ -14,11 +14,9 @@ the bare networks take, built and trained for a step by the same Adam.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import itertools
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from libraries.on_tensorflow import set_threads
 from libraries.tfp_flows import flow_of, initialize, training_keywords
 from libraries.workloads import WORKLOADS
 
-from tfp_flows.core import repeat
+from tfp_flows.core.repeat import unrolled
 from tfp_flows.training import Adam
 
 RESULTS = Path(__file__).parent / "results"
@@ -81,16 +79,6 @@ def measure(flow, x, adam) -> tuple[list[float], int]:
     return [*parts, total - sum(parts)], len(traced.graph.get_operations())
 
 
-@contextlib.contextmanager
-def one_by_one():
-    """Layers that repeat are traced one by one meanwhile."""
-    before, repeat.FEWEST = repeat.FEWEST, sys.maxsize
-    try:
-        yield
-    finally:
-        repeat.FEWEST = before
-
-
 def row(name: str, layers: int, recompute: bool) -> list:
     """A flow with `layers` couplings, or steps in each level of a Glow."""
     workload = dataclasses.replace(WORKLOADS[name], layers=layers)
@@ -100,7 +88,7 @@ def row(name: str, layers: int, recompute: bool) -> list:
     building = time.perf_counter() - start
     initialize(flow, x)
     parts, operations = measure(flow, x, Adam)
-    with one_by_one():
+    with unrolled():
         alone, of_alone = measure(flow, x, keras.optimizers.Adam)
     start = time.perf_counter()
     bare.build(workload, x.numpy(), THREADS).train()

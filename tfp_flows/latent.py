@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import Chain, MultiScale
-from tfp_flows.core.joint_bijector import broadcast_context
+from tfp_flows.core.shapes import broadcast_context
 from tfp_flows.distributions import Flow
 
 __all__ = [

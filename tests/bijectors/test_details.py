@@ -532,9 +532,7 @@ def test_initialisation_walks_through_chains_and_levels():
     norms = [m for m in bijector.submodules if isinstance(m, B.ActNorm)]
     assert len(norms) == 2 and all(bool(m.initialized) for m in norms)
     wrapped = tfb.Chain([B.ActNorm([3], dtype="float64")])
-    from tfp_flows.core.any_bijector import initialize
-
-    initialize(wrapped, normal((9, 3)), {})
+    B.Chain([wrapped]).initialize(normal((9, 3)))
     assert bool(wrapped.bijectors[0].initialized)
 
 

@@ -17,6 +17,7 @@ from tfp_flows.bijectors.planar import Planar
 from tfp_flows.bijectors.plu import PLU
 from tfp_flows.bijectors.qr import QR
 from tfp_flows.bijectors.radial import Radial
+from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.scaling import Scaling
 from tfp_flows.bijectors.squeeze import Squeeze
@@ -42,6 +43,7 @@ __all__ = [
     "Permutation",
     "Planar",
     "Radial",
+    "Repeat",
     "ResidualFlow",
     "Scaling",
     "Squeeze",

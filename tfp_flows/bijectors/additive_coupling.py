@@ -32,7 +32,6 @@ class AdditiveCoupling(Coupling):
       event_shape: shape of the event; the mask's shape by default.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -46,7 +45,6 @@ class AdditiveCoupling(Coupling):
         event_shape: Sequence[int] | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = None,
-        validate_args: bool = False,
         name: str = "additive_coupling",
     ):
         parameters = dict(locals())
@@ -57,7 +55,6 @@ class AdditiveCoupling(Coupling):
             event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            validate_args=validate_args,
             name=name,
-            parameters=parameters,
         )
+        self._set_parameters(parameters)

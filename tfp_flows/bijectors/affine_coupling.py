@@ -37,7 +37,6 @@ class AffineCoupling(Coupling):
       event_shape: shape of the event; the mask's shape by default.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -53,7 +52,6 @@ class AffineCoupling(Coupling):
         event_shape: Sequence[int] | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = None,
-        validate_args: bool = False,
         name: str = "affine_coupling",
     ):
         parameters = dict(locals())
@@ -64,7 +62,6 @@ class AffineCoupling(Coupling):
             event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            validate_args=validate_args,
             name=name,
-            parameters=parameters,
         )
+        self._set_parameters(parameters)

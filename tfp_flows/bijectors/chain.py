@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.core.any_bijector import (
-    INVERT,
-    common_context_shape,
-    initialize,
-    keywords_of,
-    min_event_ndims,
-)
-from tfp_flows.core.joint_bijector import JointBijector
-from tfp_flows.core.recompute import Step, evaluate, take_all
+from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.from_tfp import adapt, common_context_shape
+from tfp_flows.core.joint_bijector import JointBijector, min_event_ndims
+from tfp_flows.core.recompute import evaluate
+from tfp_flows.core.walk import Run, Step, joined, runs_of, walk
 
 tfb = tfp.bijectors
 
@@ -46,13 +43,7 @@ class Chain(JointBijector):
     `tfp_flows.training.reconstruction_error` tells how well inputs are rebuilt;
     `checkpoint_every` bounds how far errors accumulate.
 
-    **Repetition.** In a `tf.function`, members that repeat are traced once for all, so
-    that building its graph hardly takes longer for deeper chains: the steps of a Glow,
-    or pairs of couplings whose masks alternate. Members count as alike when all their
-    attributes agree but names, seeds and the values of variables; what holds something
-    of unknown meaning, draws random numbers without a `seed` or adds losses is traced
-    on its own. Python code in a conditioner therefore runs once for all couplings that
-    are alike.
+    Layers that repeat are traced once if they stand in a `Repeat`.
 
     Args:
       bijectors: the members. An empty list is the identity.
@@ -61,7 +52,6 @@ class Chain(JointBijector):
       checkpoint_every: number of members after which an input is kept as well, with
         `recompute_gradients`; `None` keeps none. The members of a chain in this chain
         count one by one.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -73,7 +63,6 @@ class Chain(JointBijector):
     def __init__(
         self,
         bijectors: Sequence[tfb.Bijector],
-        validate_args: bool = False,
         name: str = "chain",
         *,
         recompute_gradients: bool = False,
@@ -86,71 +75,65 @@ class Chain(JointBijector):
                     "checkpoint_every needs recompute_gradients=True; without it every "
                     "activation is kept."
                 )
-            if checkpoint_every < 1:
-                raise ValueError(
-                    f"checkpoint_every must be at least 1, got {checkpoint_every}."
-                )
+            check_integer("checkpoint_every", checkpoint_every)
         self._recompute = bool(recompute_gradients)
         self._checkpoint_every = checkpoint_every
-        bijectors = list(bijectors)
-        for i, b in enumerate(bijectors):
-            if not isinstance(b, tfb.Bijector):
-                raise TypeError(
-                    f"bijectors[{i}] must be a tfb.Bijector, got {type(b).__name__}."
-                )
-        self._bijectors = bijectors
+        self._members = [_adapted(i, b) for i, b in enumerate(bijectors)]
         need, gained = 0, 0
-        for b in reversed(bijectors):
+        for b in reversed(self._members):
             need = max(need, b.forward_min_event_ndims - gained)
             gained += b.inverse_min_event_ndims - b.forward_min_event_ndims
-        input_shape, output_shape = _event_shapes(bijectors, need)
+        input_shape, output_shape = _event_shapes(self._members, need)
         super().__init__(
             forward_min_event_ndims=need,
             inverse_min_event_ndims=need + gained,
             input_event_shape=input_shape,
             output_event_shape=output_shape,
-            context_shape=common_context_shape(bijectors),
-            dtype=_common_dtype(bijectors),
-            is_constant_jacobian=all(b.is_constant_jacobian for b in bijectors),
-            validate_args=validate_args,
+            context_shape=common_context_shape(self._members),
+            dtype=_common_dtype(self._members),
+            is_constant_jacobian=all(b.is_constant_jacobian for b in self._members),
             parameters=parameters,
             name=name,
         )
 
+    @functools.cached_property
+    def _ways(self):
+        return _Ways(self)
+
     @property
     def bijectors(self) -> list[tfb.Bijector]:
         """The members, in the order in which data meet them."""
-        return list(self._bijectors)
+        return [getattr(b, "original", b) for b in self._members]
 
     @property
     def keywords(self):
-        return frozenset().union(*(keywords_of(b) for b in self._bijectors))
+        return frozenset().union(*(b.keywords for b in self._members))
 
     @property
     def domain(self):
-        return getattr(self._bijectors[0], "domain", None) if self._bijectors else None
+        return self._members[0].domain if self._members else None
 
     def _forward_event_shape(self, input_shape):
         if self._input_event_shape is not None:
             return super()._forward_event_shape(input_shape)
-        for b in reversed(self._bijectors):
+        for b in reversed(self._members):
             input_shape = b.forward_event_shape(input_shape)
         return input_shape
 
     def _inverse_event_shape(self, output_shape):
         if self._input_event_shape is not None:
             return super()._inverse_event_shape(output_shape)
-        for b in self._bijectors:
+        for b in self._members:
             output_shape = b.inverse_event_shape(output_shape)
         return output_shape
 
     @property
     def _is_permutation(self):
-        return all(b._is_permutation for b in self._bijectors)
+        return all(b._is_permutation for b in self._members)
 
     def _batch_shape(self, x_event_ndims):
         shape = tf.TensorShape([])
-        for b in reversed(self._bijectors):
+        for b in reversed(self._members):
             own = b.experimental_batch_shape(x_event_ndims=x_event_ndims)
             shape = tf.broadcast_static_shape(shape, own)
             x_event_ndims = b.forward_event_ndims(x_event_ndims)
@@ -159,49 +142,63 @@ class Chain(JointBijector):
     def _batch_shape_tensor(self, x_event_ndims):
         return tf.constant(self._batch_shape(x_event_ndims).as_list(), tf.int32)
 
+    _fast_paths = frozenset({"runs", "untaped"})
+
     def _forward_and_log_det(self, x, **keywords):
-        return self._walk(x, True, keywords)
+        if self._recompute:
+            runs, every = self._ways.forward, self._checkpoint_every
+            return evaluate(runs, x, keywords, every)
+        return walk(self._ways.forward, x, keywords)
 
     def _inverse_and_log_det(self, y, **keywords):
-        return self._walk(y, False, keywords)
+        if self._recompute:
+            runs, every = self._ways.inverse, self._checkpoint_every
+            return evaluate(runs, y, keywords, every)
+        return walk(self._ways.inverse, y, keywords)
 
-    def _walk(self, value, forward, keywords):
-        steps = self._steps(forward, min_event_ndims(self, forward))
-        if not self._recompute:
-            return take_all(steps, value, keywords)
-        steps = [inner for step in steps for inner in _unfold(step)]
-        return evaluate(steps, value, keywords, self._checkpoint_every)
+    def _runs(self, forward, event_ndims, deep):
+        if self._recompute and not deep:
+            return [Run([[Step(self, forward, event_ndims)]])]
+        return self._runs_of_members(forward, event_ndims, deep)
 
-    def _steps(self, forward, event_ndims):
-        """The members' turns on the way."""
-        steps = []
-        for b in reversed(self._bijectors) if forward else self._bijectors:
-            steps.append(Step(b, forward, event_ndims))
-            event_ndims = steps[-1].result_event_ndims
-        return steps
+    def _runs_of_members(self, forward, event_ndims, deep):
+        runs = []
+        for b in reversed(self._members) if forward else self._members:
+            step = Step(b, forward, event_ndims)
+            runs += runs_of(b, forward, event_ndims, deep)
+            event_ndims = step.result_event_ndims
+        return runs
 
     def _initialize(self, y, **keywords):
-        for b in self._bijectors:
-            y = initialize(b, y, keywords)
+        for b in self._members:
+            known = {k: v for k, v in keywords.items() if k in b.keywords}
+            y = b._initialize(y, **known)
         return y
 
 
-def _unfold(step):
-    """A step, or those of the chain that it is."""
-    b, forward, event_ndims = step
-    if isinstance(b, INVERT):
-        return _unfold(Step(b.bijector, not forward, event_ndims))
-    if isinstance(b, Chain):
-        steps = b._steps(forward, event_ndims)
-        return [inner for step in steps for inner in _unfold(step)]
-    return [step]
+class _Ways:
+    """The steps of a chain in both directions; no module, so that nobody tracks it."""
+
+    def __init__(self, chain):
+        ways = []
+        for forward in (True, False):
+            ndims, deep = min_event_ndims(chain, forward), chain._recompute
+            ways.append(joined(chain._runs_of_members(forward, ndims, deep), deep))
+        self.forward, self.inverse = ways
+
+
+def _adapted(i, bijector):
+    try:
+        return adapt(bijector)
+    except TypeError as error:
+        raise TypeError(f"bijectors[{i}]: {error}") from None
 
 
 def _event_shapes(bijectors, ndims):
     """Event shapes on both sides as far as members declare them; they must fit."""
     shape, start = None, None
     for b in reversed(bijectors):
-        declared = getattr(b, "_input_event_shape", None)
+        declared = b._input_event_shape
         if shape is None and declared is not None and len(declared) == ndims:
             shape = tf.TensorShape(declared)
         if shape is not None:

@@ -45,7 +45,6 @@ class Coupling(JointBijector):
       event_shape: shape of the event; the mask's shape by default.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -62,13 +61,10 @@ class Coupling(JointBijector):
         event_shape: Sequence[int] | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = None,
-        validate_args: bool = False,
         name: str = "coupling",
-        parameters: dict | None = None,
     ):
-        parameters = dict(locals()) if parameters is None else parameters
+        parameters = dict(locals())
         mask, event_shape = _check_mask(mask, event_shape)
-        # A numpy array as an attribute would be hidden from nobody but a user.
         self._mask = mask
         self._partition = partition(mask, event_shape)
         self._transformer = transformer
@@ -88,7 +84,7 @@ class Coupling(JointBijector):
             input_event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            validate_args=validate_args,
+            is_constant_jacobian=getattr(transformer, "is_constant_jacobian", False),
             parameters=parameters,
             name=name,
         )
@@ -114,34 +110,36 @@ class Coupling(JointBijector):
         return f" {self._transformer!r} mask {mask}"
 
     def _forward_and_log_det(self, x, context=None):
-        return self._couple(x, True, context)
+        kept, changed = self._partition.split(x)
+        changed, log_det = self._change(kept, changed, True, context)
+        return self._partition.merge(kept, changed), log_det
 
     def _inverse_and_log_det(self, y, context=None):
-        return self._couple(y, False, context)
-
-    def _couple(self, value, forward, context):
-        kept, changed = self._partition.split(value)
-        changed, log_det = self._change(kept, changed, forward, context)
+        kept, changed = self._partition.split(y)
+        changed, log_det = self._change(kept, changed, False, context)
         return self._partition.merge(kept, changed), log_det
 
     def _change(self, kept, changed, forward, context=None):
         """The changed part, changed, and the log-determinant of that."""
+        parameters = self._conditioner(kept, context)
+        parameters = split_parameters(parameters, self._transformer.num_parameters)
+        changed, log_det = self._transform(forward)(changed, parameters)
+        return changed, self._partition.log_det(log_det)
+
+    def _transform(self, forward):
         transformer = self._transformer
-        transform = (
+        return (
             transformer.forward_and_log_det
             if forward
             else transformer.inverse_and_log_det
         )
-        changed, log_det = transform(changed, self._parameters_of(kept, context))
-        return changed, self._partition.log_det(log_det)
+
+    _fast_paths = frozenset({"handover", "replay", "untaped"})
 
     @property
-    def split(self) -> AxisPartition | None:
-        """How an event is split, for a chain whose next coupling splits it likewise."""
-        of_class = type(self)._forward_and_log_det, type(self)._inverse_and_log_det
-        own = Coupling._forward_and_log_det, Coupling._inverse_and_log_det
+    def _event_split(self):
         is_split = isinstance(self._partition, AxisPartition)
-        return self._partition if is_split and of_class == own else None
+        return self._partition if is_split else None
 
     @property
     def has_direct_inverse(self):
@@ -149,24 +147,17 @@ class Coupling(JointBijector):
 
     def _replay(self, result, forward, tape, context=None):
         # The conditioner sees the same before and after: it need not run twice.
-        there = self._transformer.forward_and_log_det
-        back = self._transformer.inverse_and_log_det
-        if not forward:
-            there, back = back, there
         kept, changed = self._partition.split(result)
         tape.watch(kept)
-        parameters = self._parameters_of(kept, context)
+        parameters = self._conditioner(kept, context)
+        parameters = split_parameters(parameters, self._transformer.num_parameters)
         with tape.stop_recording():
-            changed, _ = back(changed, parameters)
+            changed, _ = self._transform(not forward)(changed, parameters)
         tape.watch(changed)
-        again, log_det = there(changed, parameters)
+        again, log_det = self._transform(forward)(changed, parameters)
         merge = self._partition.merge
         log_det = self._partition.log_det(log_det)
         return [kept, changed], lambda p: merge(*p), merge(kept, again), log_det
-
-    def _parameters_of(self, kept, context):
-        parameters = self._conditioner(kept, context)
-        return split_parameters(parameters, self._transformer.num_parameters)
 
 
 def split_parameters(parameters, count: int):

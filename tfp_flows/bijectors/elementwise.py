@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import split_parameters
 from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.core.joint_bijector import JointBijector, sum_trailing
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import sum_trailing
 from tfp_flows.transformers import Transformer
 
 __all__ = ["Elementwise"]
@@ -33,7 +34,6 @@ class Elementwise(JointBijector):
         and so on. Needs `context_shape`.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -48,7 +48,6 @@ class Elementwise(JointBijector):
         conditioner: Callable | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "elementwise",
     ):
         parameters = dict(locals())
@@ -83,7 +82,6 @@ class Elementwise(JointBijector):
             input_event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
@@ -100,6 +98,8 @@ class Elementwise(JointBijector):
     @property
     def has_direct_inverse(self):
         return getattr(self._transformer, "has_direct_inverse", True)
+
+    _fast_paths = frozenset({"untaped"})
 
     def _forward_and_log_det(self, x, context=None):
         return self._apply(self._transformer.forward_and_log_det, x, context)

@@ -9,16 +9,11 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.core.any_bijector import (
-    common_context_shape,
-    forward_and_log_det,
-    initialize,
-    inverse_and_log_det,
-    keywords_of,
-)
 from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.from_tfp import adapt, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.walk import Step
 
 tfb = tfp.bijectors
 
@@ -53,7 +48,6 @@ class MultiScale(JointBijector):
         entry `None`) leaves that part as it is.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -63,6 +57,7 @@ class MultiScale(JointBijector):
 
     # Its levels are chains of their own.
     _recomputes_itself = True
+    _fast_paths = frozenset({"untaped"})
 
     def __init__(
         self,
@@ -71,20 +66,20 @@ class MultiScale(JointBijector):
         priors: Sequence[Callable | None] | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = None,
-        validate_args: bool = False,
         name: str = "multiscale",
     ):
         parameters = dict(locals())
         if len(event_shape) != 3:
             raise ValueError(f"event_shape must be [H, W, C], got {event_shape}.")
-        self._levels = list(levels)
+        self._levels = [_adapted(i, level) for i, level in enumerate(levels)]
         if not self._levels:
             raise ValueError("levels must not be empty.")
-        priors = [None] * (len(levels) - 1) if priors is None else list(priors)
-        if len(priors) != len(self._levels) - 1:
+        count = len(self._levels) - 1
+        priors = [None] * count if priors is None else list(priors)
+        if len(priors) != count:
             raise ValueError(
                 "priors must have one entry for each level but the last: "
-                f"{len(self._levels) - 1}, got {len(priors)}."
+                f"{count}, got {len(priors)}."
             )
         members_shape = common_context_shape(self._levels)
         if context_shape is None:
@@ -131,7 +126,6 @@ class MultiScale(JointBijector):
             output_event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
@@ -139,7 +133,7 @@ class MultiScale(JointBijector):
     @property
     def levels(self) -> list[tfb.Bijector]:
         """The levels, in the order in which data meet them."""
-        return list(self._levels)
+        return [getattr(level, "original", level) for level in self._levels]
 
     @property
     def part_shapes(self) -> list[tuple[int, int, int]]:
@@ -148,7 +142,7 @@ class MultiScale(JointBijector):
 
     @property
     def keywords(self):
-        return super().keywords.union(*(keywords_of(level) for level in self._levels))
+        return super().keywords.union(*(level.keywords for level in self._levels))
 
     def split_noise(self, z) -> list[tf.Tensor]:
         """Noise `[*batch, D]` as one image `[*batch, h, w, c]` for each level."""
@@ -171,7 +165,7 @@ class MultiScale(JointBijector):
     def _forward_and_log_det(self, x, context=None, **keywords):
         keywords = self._with_context(keywords, context)
         *parts, h = self.split_noise(x)
-        h, total = forward_and_log_det(self._levels[-1], h, 3, keywords)
+        h, total = Step(self._levels[-1], True, 3).take(h, keywords)
         for level, prior, part in zip(
             self._levels[-2::-1], self._priors[::-1], parts[::-1], strict=True
         ):
@@ -180,7 +174,7 @@ class MultiScale(JointBijector):
                 part = part * tf.exp(log_scale) + mean
                 total += tf.reduce_sum(log_scale, axis=[-3, -2, -1])
             h = tf.concat([h, part], axis=-1)
-            h, log_det = forward_and_log_det(level, h, 3, keywords)
+            h, log_det = Step(level, True, 3).take(h, keywords)
             total += log_det
         return h, total
 
@@ -188,21 +182,24 @@ class MultiScale(JointBijector):
         keywords = self._with_context(keywords, context)
         parts, total, h = [], tf.zeros([], y.dtype), y
         for level, prior in zip(self._levels[:-1], self._priors, strict=True):
-            h, log_det = inverse_and_log_det(level, h, 3, keywords)
+            h, log_det = Step(level, False, 3).take(h, keywords)
             total += log_det
             h, part, log_det = self._leave(h, prior, context)
             total += log_det
             parts.append(part)
-        h, log_det = inverse_and_log_det(self._levels[-1], h, 3, keywords)
+        h, log_det = Step(self._levels[-1], False, 3).take(h, keywords)
         return self.join_noise([*parts, h]), total + log_det
 
     def _initialize(self, y, context=None, **keywords):
         keywords = self._with_context(keywords, context)
         parts, h = [], y
         for level, prior in zip(self._levels[:-1], self._priors, strict=True):
-            h, part, _ = self._leave(initialize(level, h, keywords), prior, context)
+            known = Step(level, False, 3).known(keywords)
+            h, part, _ = self._leave(level._initialize(h, **known), prior, context)
             parts.append(part)
-        return self.join_noise([*parts, initialize(self._levels[-1], h, keywords)])
+        last = self._levels[-1]
+        h = last._initialize(h, **Step(last, False, 3).known(keywords))
+        return self.join_noise([*parts, h])
 
     def _leave(self, h, prior, context):
         """Splits the channels and standardises the half that leaves."""
@@ -217,3 +214,10 @@ class MultiScale(JointBijector):
     @staticmethod
     def _with_context(keywords, context):
         return keywords if context is None else {**keywords, "context": context}
+
+
+def _adapted(i, level):
+    try:
+        return adapt(level)
+    except TypeError as error:
+        raise TypeError(f"levels[{i}]: {error}") from None

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import take
 
 __all__ = ["Permutation"]
 
@@ -109,16 +110,3 @@ class Permutation(JointBijector):
             return self._indices, np.argsort(self._indices)
         indices = tf.convert_to_tensor(self._variable)
         return indices, tf.math.invert_permutation(indices)
-
-
-def take(x, indices, inverse_indices, axis: int):
-    """`tf.gather` by a permutation, whose gradient is a gather as well."""
-
-    @tf.custom_gradient
-    def gather(x):
-        return (
-            tf.gather(x, indices, axis=axis),
-            lambda dy: take(dy, inverse_indices, indices, axis),
-        )
-
-    return gather(x)

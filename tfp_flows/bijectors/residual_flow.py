@@ -18,9 +18,10 @@ from tfp_flows.core.fixed_point import (
 )
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.own_constant import OwnConstant
-from tfp_flows.core.recompute import recomputing, recording
+from tfp_flows.core.recompute import recomputing
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.tf_internals import recording
 
 __all__ = ["ResidualFlow"]
 

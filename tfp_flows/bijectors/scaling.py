@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.core.joint_bijector import JointBijector, sum_trailing
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.shapes import sum_trailing
 
 __all__ = ["Scaling"]
 

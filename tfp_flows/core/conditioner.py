@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.core.shapes import reshape_event
 
-__all__ = ["Conditioner"]
+__all__ = ["Conditioner", "take_losses"]
 
 
 class Conditioner(tf.Module):
@@ -65,7 +65,7 @@ class Conditioner(tf.Module):
                 if self.context_shape is None
                 else tf.zeros((1, *self.context_shape), dtype)
             )
-            found = tuple(self._call(x, context).shape[1:])
+            found = tuple(self(x, context).shape[1:])
         if found != self.output_shape:
             raise ValueError(
                 f"conditioner must return shape [batch, "
@@ -89,18 +89,18 @@ class Conditioner(tf.Module):
         return function if isinstance(function, keras.layers.Layer) else None
 
     def __call__(self, x, context=None):
-        batch_rank = x.shape.rank - len(self.input_shape)
-        if batch_rank == 1:
-            return _cast_like(self._call(x, context), x)
+        function = _unwrap(self.function)
+        if x.shape.rank == len(self.input_shape) + 1:
+            if x.shape[0] == 0:
+                # TensorFlow's convolutions give another shape for an empty batch.
+                return self(*_with_an_example(x, context))[:0]
+            out = function(x) if context is None else function(x, context)
+            return _cast_like(out, x)
         flat = tf.reshape(x, (-1, *self.input_shape))
         if context is not None:
             context = tf.reshape(context, (-1, *self.context_shape))
-        out = _cast_like(self._call(flat, context), x)
+        out = self(flat, context)
         return reshape_event(out, len(self.input_shape), self.output_shape, like=x)
-
-    def _call(self, x, context):
-        function = _unwrap(self.function)
-        return function(x) if context is None else function(x, context)
 
     def __deepcopy__(self, memo):
         original = _unwrap(self.function)
@@ -131,6 +131,35 @@ class Conditioner(tf.Module):
                 target.assign(source)
         memo[id(self)] = new
         return new
+
+
+def _with_an_example(*batches):
+    return [
+        None if x is None else tf.concat([x, tf.zeros((1, *x.shape[1:]), x.dtype)], 0)
+        for x in batches
+    ]
+
+
+def take_losses(modules: Sequence[tf.Module], graph: tf.Graph) -> bool:
+    """Takes losses that Keras layers added in a graph away from them.
+
+    Args:
+      modules: bijectors with `Conditioner`s in them.
+      graph: the graph, of a function that is traced once.
+
+    Returns:
+      Whether there were any.
+    """
+    found = False
+    for module in modules:
+        for conditioner in module.submodules:
+            layer = getattr(conditioner, "keras_layer", None)
+            for part in layer._flatten_layers() if layer is not None else ():
+                own = [x for x in part._losses if getattr(x, "graph", None) is graph]
+                found = found or bool(own)
+                for loss in own:
+                    part._losses.remove(loss)
+    return found
 
 
 def _cast_like(out, x):

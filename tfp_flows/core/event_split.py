@@ -7,8 +7,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.permutation import take
-from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.shapes import reshape_event, sum_trailing, take
 
 __all__ = ["AxisPartition", "Partition", "partition"]
 
@@ -109,7 +108,7 @@ class AxisPartition:
         return take(x, self._restore, self._order, self._axis)
 
     def log_det(self, elementwise):
-        return tf.reduce_sum(elementwise, axis=list(range(-self._ndims, 0)))
+        return sum_trailing(elementwise, self._ndims)
 
 
 class _MaskedPartition:
@@ -127,7 +126,7 @@ class _MaskedPartition:
 
     def log_det(self, elementwise):
         elementwise = tf.where(self._mask, tf.zeros([], elementwise.dtype), elementwise)
-        return tf.reduce_sum(elementwise, axis=list(range(-self._mask.ndim, 0)))
+        return sum_trailing(elementwise, self._mask.ndim)
 
 
 def _with(shape, axis, size):

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import sys
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-tfb = tfp.bijectors
-tfd = tfp.distributions
+from tfp_flows.core.shapes import (
+    broadcast_context,
+    broadcast_log_det,
+    check_event_shape,
+    sum_trailing,
+)
+from tfp_flows.core.tfp_internals import handover, is_asked_by_cache
 
-__all__ = ["JointBijector"]
+tfb = tfp.bijectors
+
+__all__ = ["JointBijector", "describe", "min_event_ndims"]
+
+# A new hash for each question of TFP's cache.
+_new_hash = itertools.count(1)
+# What the machines of this package may bypass; see `JointBijector._fast_paths`.
+_BYPASSED = frozenset(
+    {
+        "_forward_and_log_det",
+        "_inverse_and_log_det",
+        "_initialize",
+        "_replay",
+        "_change",
+        "_runs",
+    }
+)
 
 
 class JointBijector(tfb.Bijector):
@@ -44,12 +64,35 @@ class JointBijector(tfb.Bijector):
     its input (batch statistics), says `has_direct_inverse = False`: then a `Chain` with
     `recompute_gradients=True` keeps its input instead of rebuilding it.
 
+    **Variables** are made in the constructor by `_add_variable`, so that `copy` can
+    share them.
+
     **No cache.** TFP keeps results between calls; with variables that change, or a
     gradient tape opened later, it returns stale values and wrong gradients. Nothing
     is kept here. Where TFP itself makes several calls for one answer (`log_prob` of a
     `tfd.TransformedDistribution`, log-determinants of a `tfb.Chain`), a result is
     handed from one call to the next inside that one answer, so that a conditioner
     still runs once.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows.bijectors import JointBijector
+      >>> class Gain(JointBijector):
+      ...     def __init__(self, log_gain=0.0, name="gain"):
+      ...         parameters = dict(locals())
+      ...         self._log_gain = self._add_variable("log_gain", log_gain)
+      ...         super().__init__(
+      ...             forward_min_event_ndims=0, parameters=parameters, name=name
+      ...         )
+      ...
+      ...     def _forward_and_log_det(self, x):
+      ...         return x * tf.exp(self._log_gain), self._log_gain
+      ...
+      ...     def _inverse_and_log_det(self, y):
+      ...         return y * tf.exp(-self._log_gain), -self._log_gain
+      >>> y, fldj = Gain(1.0).forward_and_log_det(tf.constant([1.0, 2.0]))
+      >>> fldj.numpy()
+      array([1., 1.], dtype=float32)
 
     Args:
       forward_min_event_ndims: rank of the event that `forward` takes.
@@ -67,9 +110,24 @@ class JointBijector(tfb.Bijector):
     """
 
     _has_training_mode = False
+
+    # Arguments of the constructor that `copy` may replace although variables are
+    # shared: those on which no variable depends.
+    _free_arguments = frozenset()
+
+    # Faster paths that a class opts in to. They hold for a class that names them and
+    # for subclasses that override none of what they bypass (`_BYPASSED`):
+    #
+    # * "replay": `_replay` is better than that of this class.
+    # * "handover": `_event_split` and `_change` stand for the two methods, so that
+    #   neighbours that split an event alike hand its parts on.
+    # * "runs": `_runs` takes the bijector apart into others.
+    # * "untaped": an evaluation takes no gradients of its own, or sees to it that
+    #   tapes record meanwhile (`tape.recording`).
+    _fast_paths = frozenset()
     _TF_MODULE_IGNORED_PROPERTIES = tfb.Bijector._TF_MODULE_IGNORED_PROPERTIES | {
-        "_own",
-        "_shared",
+        "_joint_variables",
+        "_joint_shared",
     }
 
     def __init__(
@@ -119,21 +177,20 @@ class JointBijector(tfb.Bijector):
     # If not, a chain that recomputes gradients keeps the input.
     has_direct_inverse = True
 
-    def _replay(self, result, forward, tape, **keywords):
-        """Rebuilds the value that `result` came from, and evaluates it on `tape`.
+    @classmethod
+    def _has_fast_path(cls, path: str) -> bool:
+        for ancestor in cls.__mro__:
+            own = vars(ancestor)
+            if "_fast_paths" in own:
+                return path in own["_fast_paths"]
+            if not _BYPASSED.isdisjoint(own):
+                return False
+        return False
 
-        Returns:
-          `(parts, merge, result, log_det)`, where `parts` are tensors that the tape
-          watches and `merge(parts)` is the value; of the gradients of the parts,
-          `merge` makes that of the value.
-        """
-        there, back = self._forward_and_log_det, self._inverse_and_log_det
-        if not forward:
-            there, back = back, there
-        with tape.stop_recording():
-            value, _ = back(result, **keywords)
-        tape.watch(value)
-        return [value], lambda parts: parts[0], *there(value, **keywords)
+    @property
+    def _event_split(self):
+        """An `AxisPartition`, for a class with the fast path "handover"."""
+        return None
 
     @property
     def _structure(self) -> str:
@@ -171,7 +228,7 @@ class JointBijector(tfb.Bijector):
           TypeError: on an unknown keyword or another dtype than the bijector's.
         """
         with self._name_and_control_scope("forward_and_log_det"):
-            return self._evaluate(x, True, keywords)
+            return self._joint_evaluate(x, True, keywords)
 
     def inverse_and_log_det(self, y, **keywords):
         r"""Maps data to noise.
@@ -189,7 +246,7 @@ class JointBijector(tfb.Bijector):
           TypeError: on an unknown keyword or another dtype than the bijector's.
         """
         with self._name_and_control_scope("inverse_and_log_det"):
-            return self._evaluate(y, False, keywords)
+            return self._joint_evaluate(y, False, keywords)
 
     @property
     def domain(self) -> tuple[float, float] | None:
@@ -214,7 +271,7 @@ class JointBijector(tfb.Bijector):
           The noise `[*batch, *input_event]` of that batch after initialisation.
         """
         with self._name_and_control_scope("initialize"):
-            y, keywords = self._check(y, False, keywords)
+            y, keywords = self._joint_check(y, False, keywords)
             return self._initialize(y, **keywords)
 
     def copy(self, **overrides):
@@ -222,43 +279,78 @@ class JointBijector(tfb.Bijector):
 
         The copy shares this bijector's variables, as TFP's bijectors do; use
         `copy.deepcopy` for variables of its own.
+
+        Args:
+          **overrides: constructor arguments. Where the bijector has variables of its
+            own, only such that no variable depends on.
+
+        Raises:
+          ValueError: if an override could concern the variables, or if the constructor
+            makes variables that cannot be shared: such a bijector is built anew.
         """
-        new = type(self).__new__(type(self))
-        object.__setattr__(new, "_shared", dict(self.__dict__.get("_own", {})))
+        cls = type(self)
+        if "validate_args" not in inspect.signature(cls.__init__).parameters:
+            # TFP's tools set it on every bijector; there is nothing to switch here.
+            overrides.pop("validate_args", None)
+        own = dict(self.__dict__.get("_joint_variables", {}))
+        fixed = sorted(set(overrides) - self._free_arguments - {"name"})
+        if own and fixed:
+            raise ValueError(
+                f"{self.name}: a copy shares the variables, so {', '.join(fixed)} "
+                f"cannot be replaced (only {sorted(self._free_arguments | {'name'})}). "
+                f"Build a new {cls.__name__} instead."
+            )
+        new = cls.__new__(cls)
+        object.__setattr__(new, "_joint_shared", own)
         new.__init__(**{**self.parameters, **overrides})
+        known = {id(v) for v in _variables_in((self, list(overrides.values())))}
+        unknown = [v.name for v in new.variables if id(v) not in known]
+        if unknown:
+            raise ValueError(
+                f"{self.name}: a copy must share all variables, but the constructor of "
+                f"{cls.__name__} makes new ones ({', '.join(unknown)}). Make them with "
+                "self._add_variable(name, value), or use copy.deepcopy."
+            )
         return new
+
+    def __repr__(self):
+        return describe(self)
 
     # The bridge to TFP's methods.
 
     def _call_forward(self, x, name, **keywords):
         with self._name_and_control_scope(name):
-            return self._evaluate(x, True, keywords)[0]
+            return self._joint_evaluate(x, True, keywords)[0]
 
     def _call_inverse(self, y, name, **keywords):
         with self._name_and_control_scope(name):
-            return self._evaluate(y, False, keywords)[0]
+            return self._joint_evaluate(y, False, keywords)[0]
 
     def _call_forward_log_det_jacobian(self, x, event_ndims, name, **keywords):
         with self._name_and_control_scope(name):
-            _, fldj = self._evaluate(x, True, keywords, last=True)
-            return self._sum_events(fldj, event_ndims, self.forward_min_event_ndims)
+            _, fldj = self._joint_evaluate(x, True, keywords, last=True)
+            return self._joint_sum_events(
+                fldj, event_ndims, self.forward_min_event_ndims
+            )
 
     def _call_inverse_log_det_jacobian(self, y, event_ndims, name, **keywords):
         with self._name_and_control_scope(name):
-            _, ildj = self._evaluate(y, False, keywords, last=True)
-            return self._sum_events(ildj, event_ndims, self.inverse_min_event_ndims)
+            _, ildj = self._joint_evaluate(y, False, keywords, last=True)
+            return self._joint_sum_events(
+                ildj, event_ndims, self.inverse_min_event_ndims
+            )
 
     @classmethod
     def _parameter_properties(cls, dtype):
         return {}
 
     def _forward_event_shape(self, input_shape):
-        return self._event_shape(
+        return self._joint_event_shape(
             input_shape, self._input_event_shape, self._output_event_shape
         )
 
     def _inverse_event_shape(self, output_shape):
-        return self._event_shape(
+        return self._joint_event_shape(
             output_shape, self._output_event_shape, self._input_event_shape
         )
 
@@ -268,7 +360,7 @@ class JointBijector(tfb.Bijector):
     def _inverse_event_shape_tensor(self, output_shape):
         return _shape_tensor(self._inverse_event_shape, output_shape)
 
-    def _event_shape(self, given, source, target):
+    def _joint_event_shape(self, given, source, target):
         if source is None or given.rank is None:
             return given
         ndims = len(source)
@@ -296,16 +388,29 @@ class JointBijector(tfb.Bijector):
         # TFP's compositions cache values under a hash that they derive from their
         # members, and cannot know that a member's variables have changed since. To
         # them every look is a new bijector; to everybody else the hash is stable.
-        if sys._getframe(1).f_globals.get("__name__") in _TFP_CACHE_MODULES:
-            return next(_never_again)
-        return object.__hash__(self)
+        return next(_new_hash) if is_asked_by_cache() else object.__hash__(self)
 
     # Helpers for subclasses.
 
+    def _set_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Notes the arguments that `copy` calls the constructor with.
+
+        For a constructor that calls that of another bijector.
+        """
+        left_out = ("self", "__class__")
+        own = {k: v for k, v in parameters.items() if k not in left_out}
+        self._parameters = self._no_dependency(own)
+
     def _add_variable(self, name: str, value, trainable: bool = True, **options):
-        """A variable owned by this bijector (or shared, in a `copy`)."""
-        shared = self.__dict__.get("_shared", {})
-        variable = shared.get(name)
+        """A variable of this bijector; in a `copy`, that of the original.
+
+        Args:
+          name: its name, different from those of the others.
+          value: the initial value, or a function that gives it.
+          trainable: whether it is trained.
+          **options: further arguments of `tf.Variable`.
+        """
+        variable = self.__dict__.get("_joint_shared", {}).get(name)
         if variable is None:
             with tf.init_scope():
                 variable = tf.Variable(
@@ -314,12 +419,12 @@ class JointBijector(tfb.Bijector):
                     name=name,
                     **options,
                 )
-        if "_own" not in self.__dict__:
-            object.__setattr__(self, "_own", {})
-        self._own[name] = variable
+        if "_joint_variables" not in self.__dict__:
+            object.__setattr__(self, "_joint_variables", {})
+        self._joint_variables[name] = variable
         return variable
 
-    def _sum_events(self, log_det, event_ndims, min_event_ndims):
+    def _joint_sum_events(self, log_det, event_ndims, min_event_ndims):
         if event_ndims is None:
             return log_det
         static = tf.get_static_value(event_ndims)
@@ -335,24 +440,38 @@ class JointBijector(tfb.Bijector):
 
     # AutoGraph has nothing to convert here, and slows tracing down.
     @tf.autograph.experimental.do_not_convert
-    def _evaluate(self, given, forward, given_keywords, last=False):
-        scope = _sharing_scope()
-        if scope is not None:
-            found = _handover.find(scope, self, forward, given, given_keywords, last)
+    def _joint_evaluate(self, given, forward, given_keywords, last=False):
+        answer = handover.answer()
+        if answer is not None:
+            found = handover.find(answer, self, forward, given, given_keywords, last)
             if found is not None:
                 return found
-        value, keywords = self._check(given, forward, given_keywords)
+        value, keywords = self._joint_check(given, forward, given_keywords)
         method = self._forward_and_log_det if forward else self._inverse_and_log_det
         result, log_det = method(value, **keywords)
-        ndims = (
-            self.forward_min_event_ndims if forward else self.inverse_min_event_ndims
+        log_det = broadcast_log_det(
+            log_det, value, min_event_ndims(self, forward), self.name
         )
-        log_det = _broadcast_to_batch(log_det, value, ndims)
-        if scope is not None and not last:
-            _handover.put(scope, self, forward, given, given_keywords, result, log_det)
+        if "context" in keywords:
+            result, log_det = self._joint_mark(
+                result, log_det, keywords["context"], forward
+            )
+        if answer is not None and not last:
+            handover.put(answer, self, forward, given, given_keywords, result, log_det)
         return result, log_det
 
-    def _check(self, value, forward, keywords):
+    def _joint_mark(self, result, log_det, context, forward):
+        """NaN where a context is not finite, which a network may have overlooked."""
+        if not context.dtype.is_floating:
+            return result, log_det
+        rank = context.shape.rank
+        axes = list(range(rank - len(self._context_shape), rank))
+        is_known = tf.reduce_all(tf.math.is_finite(context), axes)
+        mark = tf.where(is_known, tf.zeros([], log_det.dtype), np.nan)
+        shape = tf.concat([tf.shape(mark), [1] * min_event_ndims(self, not forward)], 0)
+        return result + tf.reshape(mark, shape), log_det + mark
+
+    def _joint_check(self, value, forward, keywords):
         """Converts and validates a value and its keywords."""
         unknown = set(keywords) - self.keywords
         if unknown:
@@ -364,30 +483,33 @@ class JointBijector(tfb.Bijector):
                     else "this bijector takes none (it was built without a context)."
                 )
             )
-        value = self._check_value(value, forward)
+        value = self._joint_check_value(value, forward)
         if self._context_shape is not None:
-            ndims = (
-                self.forward_min_event_ndims
-                if forward
-                else self.inverse_min_event_ndims
-            )
             value, context = broadcast_context(
-                value, ndims, keywords.get("context"), self._context_shape, self.name
+                value,
+                min_event_ndims(self, forward),
+                keywords.get("context"),
+                self._context_shape,
+                self.name,
             )
             keywords = {**keywords, "context": context}
         return value, keywords
 
-    def _check_value(self, value, forward):
-        argument, shape, ndims = (
-            ("x", self._input_event_shape, self.forward_min_event_ndims)
+    def _joint_check_value(self, value, forward):
+        argument, shape = (
+            ("x", self._input_event_shape)
             if forward
-            else ("y", self._output_event_shape, self.inverse_min_event_ndims)
+            else ("y", self._output_event_shape)
         )
         if value is None:
             raise ValueError(f"{self.name}: {argument} must be a tensor, got None.")
         if not tf.is_tensor(value):
+            # Python's numbers have no precision of their own, arrays have.
+            is_array = hasattr(value, "dtype") and self.dtype is None
             value = tf.convert_to_tensor(
-                value, dtype_hint=self.dtype or tf.float32, name=argument
+                value,
+                dtype_hint=None if is_array else self.dtype or tf.float32,
+                name=argument,
             )
         elif isinstance(value, tf.Variable):
             value = tf.convert_to_tensor(value)
@@ -399,88 +521,17 @@ class JointBijector(tfb.Bijector):
                 f"{self.dtype.name if self.dtype else 'float32 or float64'}, "
                 f"got {value.dtype.name}."
             )
-        return check_event_shape(value, shape, ndims, f"{self.name}: {argument}")
-
-
-def check_event_shape(value, shape, ndims, what):
-    """`value`, known to end in `shape` (of rank `ndims`); otherwise a ValueError."""
-    rank = value.shape.rank
-    if rank is None:
-        raise ValueError(f"{what} must have a known rank.")
-    if rank < ndims:
-        raise ValueError(
-            f"{what} must have at least {ndims} dimension(s)"
-            + (f", ending in {shape}" if shape is not None else "")
-            + f"; got shape {value.shape}."
+        return check_event_shape(
+            value, shape, min_event_ndims(self, forward), f"{self.name}: {argument}"
         )
-    if shape is None or not shape:
-        return value
-    event = value.shape[rank - ndims :]
-    if not event.is_compatible_with(shape):
-        raise ValueError(f"{what} must end in {shape}, got shape {value.shape}.")
-    if event.is_fully_defined():
-        return value
-    return tf.ensure_shape(value, [None] * (rank - ndims) + list(shape))
 
 
-def broadcast_context(value, ndims, context, context_shape, name):
-    """Value and context with one common batch shape; a ValueError names what is off."""
-    if context is None:
-        raise ValueError(
-            f"{name}: context is required: a tensor [*batch, "
-            f"{', '.join(map(str, context_shape))}]."
-        )
-    context = tf.convert_to_tensor(context)
-    if context.dtype.is_floating and context.dtype != value.dtype:
-        context = tf.cast(context, value.dtype)
-    context = check_event_shape(
-        context, context_shape, len(context_shape), f"{name}: context"
-    )
-    batch = value.shape[: value.shape.rank - ndims]
-    context_batch = context.shape[: context.shape.rank - len(context_shape)]
-    if batch.is_fully_defined() and batch == context_batch:
-        return value, context
-    try:
-        static = tf.broadcast_static_shape(batch, context_batch)
-    except ValueError:
-        raise ValueError(
-            f"{name}: the batch shape {context_batch} of context does not broadcast "
-            f"with the batch shape {batch} of the value."
-        ) from None
-    common = tf.broadcast_dynamic_shape(
-        tf.shape(value)[: batch.rank], tf.shape(context)[: context_batch.rank]
-    )
+def min_event_ndims(bijector: tfb.Bijector, forward: bool) -> int:
+    """Rank of the smallest event that a direction of a bijector takes."""
     return (
-        _broadcast(value, common, static, ndims),
-        _broadcast(context, common, static, len(context_shape)),
-    )
-
-
-def sum_trailing(x, ndims: int):
-    """Sums over the last `ndims` dimensions."""
-    return tf.reduce_sum(x, axis=list(range(-ndims, 0))) if ndims else x
-
-
-def _broadcast(x, common, static, ndims):
-    event = x.shape[x.shape.rank - ndims :]
-    shape = tf.concat([common, tf.shape(x)[x.shape.rank - ndims :]], 0)
-    x = tf.broadcast_to(x, shape)
-    x.set_shape([*static, *event])
-    return x
-
-
-def _broadcast_to_batch(log_det, value, ndims):
-    batch = value.shape[: value.shape.rank - ndims]
-    if batch.is_fully_defined():
-        shape = tf.broadcast_static_shape(batch, log_det.shape)
-        if shape == log_det.shape:
-            return log_det
-        return tf.broadcast_to(log_det, shape)
-    if log_det.shape.rank == batch.rank:
-        return log_det
-    shape = tf.shape(value)[: batch.rank]
-    return tf.broadcast_to(
-        log_det, tf.broadcast_dynamic_shape(shape, tf.shape(log_det))
+        bijector.forward_min_event_ndims
+        if forward
+        else bijector.inverse_min_event_ndims
     )
 
 
@@ -500,92 +551,42 @@ def _shape_tensor(function, shape):
     return tf.constant(result.as_list(), tf.int32)
 
 
-# Handing results over inside one answer of TFP's.
-#
-# `TransformedDistribution.log_prob(y)` asks first for `inverse(y) = x` and then for
-# `forward_log_det_jacobian(x)`; a `tfb.Chain` walks its members once for the values
-# and asks each for its log-determinant afterwards. Inside one run of these functions
-# neither variables nor gradient tapes change, so that what a bijector computed stays
-# right for as long as that very run lasts, and no longer.
-
-_TFP_CACHE_MODULES = frozenset(
-    {
-        "tensorflow_probability.python.internal.cache_util",
-        "tensorflow_probability.python.bijectors.bijector",
-    }
-)
-_never_again = itertools.count(1)
+def _variables_in(nest):
+    """All variables in a nest of modules, variables and other things."""
+    for x in tf.nest.flatten(nest):
+        if isinstance(x, tf.Variable):
+            yield x
+        else:
+            yield from getattr(x, "variables", ())
 
 
-def _code_of(owner, *names: str) -> Iterable:
-    for name in names:
-        function = getattr(owner, name, None)
-        if function is not None:
-            yield inspect.unwrap(function).__code__
+def describe(bijector: tfb.Bijector) -> str:
+    """A bijector's class and the arguments in which it differs from the defaults."""
+    cls = type(bijector)
+    signature = inspect.signature(cls.__init__).parameters
+    shown = []
+    for name, value in bijector.parameters.items():
+        default = signature[name].default if name in signature else inspect._empty
+        if name == "name" or value is default or _is_equal(value, default):
+            continue
+        shown.append(f"{name}={_shortened(value)}")
+    name = bijector.name
+    return f"{cls.__name__}({', '.join([*shown, f'name={name!r}'])})"
 
 
-_SHARING_CODE = frozenset(
-    [
-        *_code_of(
-            tfd.TransformedDistribution,
-            "experimental_local_measure",
-            "_sample_and_log_prob",
-        ),
-        *_code_of(tfb.Chain, "_forward_log_det_jacobian", "_inverse_log_det_jacobian"),
-    ]
-)
-_LIBRARY = (
-    "tensorflow_probability.",
-    "tensorflow.",
-    __name__.rpartition(".")[0] + ".",
-    "contextlib",
-    "functools",
-)
+def _is_equal(a, b):
+    return type(a) is type(b) and isinstance(a, (str, int, float, tuple)) and a == b
 
 
-def _sharing_scope():
-    """The frame of the outermost TFP answer that this call belongs to, or None.
-
-    Only an unbroken run of library frames counts: once a user's function is in
-    between, what it does with the result is unknown.
-    """
-    scope = None
-    frame = sys._getframe(2)
-    while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith(_LIBRARY):
-            break
-        if frame.f_code in _SHARING_CODE:
-            scope = frame
-        frame = frame.f_back
-    return scope
-
-
-class _Handover(threading.local):
-    """Results waiting to be asked for again within the same answer."""
-
-    def __init__(self):
-        self.waiting = []
-
-    def put(self, scope, bijector, forward, value, keywords, result, log_det):
-        x, y = (value, result) if forward else (result, value)
-        fldj = log_det if forward else -log_det
-        # An answer that broke off leaves its results behind: drop them.
-        self.waiting = [w for w in self.waiting if w[0] is scope]
-        self.waiting.append((scope, bijector, x, y, fldj, keywords))
-
-    def find(self, scope, bijector, forward, value, keywords, drop):
-        for i, (where, who, x, y, fldj, given) in enumerate(self.waiting):
-            if (
-                where is scope
-                and who is bijector
-                and value is (x if forward else y)
-                and given.keys() == keywords.keys()
-                and all(given[k] is keywords[k] for k in given)
-            ):
-                if drop:
-                    del self.waiting[i]
-                return (y, fldj) if forward else (x, -fldj)
-        return None
-
-
-_handover = _Handover()
+def _shortened(value):
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"<{tf.as_dtype(value.dtype).name} {tuple(value.shape)}>"
+    if isinstance(value, tf.DType):
+        return repr(value.name)
+    if isinstance(value, (list, tuple)) and len(value) > 8:
+        return f"<{len(value)} of {type(value[0]).__name__}>"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shortened, value))}]"
+    if callable(value) or isinstance(value, tf.Module):
+        return getattr(value, "name", None) or type(value).__name__
+    return repr(value)

@@ -5,195 +5,30 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import operator
 import threading
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import record
 
-from tfp_flows.core.any_bijector import (
-    forward_and_log_det,
-    inverse_and_log_det,
-    keywords_of,
-    known_keywords,
-    min_event_ndims,
-    over_events,
-)
 from tfp_flows.core.joint_bijector import JointBijector
-from tfp_flows.core.repeat import Stretch, stretches
-from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.repeat import unrolled
+from tfp_flows.core.tf_internals import recording, stop_recording
+from tfp_flows.core.walk import (
+    Run,
+    Step,
+    seed_of,
+    sees_to_itself,
+    separate,
+    total,
+    walk,
+)
 
 tfb = tfp.bijectors
 
-__all__ = [
-    "Step",
-    "evaluate",
-    "recomputing",
-    "reconstruction_errors",
-    "recording",
-    "take_all",
-]
-
-
-class Step(NamedTuple):
-    """One bijector's turn on the way through a chain."""
-
-    bijector: tfb.Bijector
-    forward: bool
-    event_ndims: int
-
-    def take(self, value, keywords):
-        """Result and log-determinant."""
-        function = forward_and_log_det if self.forward else inverse_and_log_det
-        return function(self.bijector, value, self.event_ndims, keywords)
-
-    def take_unrecorded(self, value, keywords):
-        """As `take`, unseen by the tapes that are there, which have been stopped."""
-        if tf.executing_eagerly() and self._makes_no_tape:
-            return self.take(value, keywords)
-        value, keywords = tf.nest.map_structure(_constant, (value, keywords))
-        with recording():
-            return self.take(value, keywords)
-
-    @property
-    def _makes_no_tape(self):
-        """Whether only bijectors from here are in it: they restart tapes themselves."""
-        b = self.bijector
-        bijectors = [m for m in (b, *b.submodules) if isinstance(m, tfb.Bijector)]
-        return all(type(b).__module__.startswith("tfp_flows.") for b in bijectors)
-
-    def undo(self, result, keywords):
-        """The value that gave `result`."""
-        back = Step(self.bijector, not self.forward, self.result_event_ndims)
-        return back.take(result, keywords)[0]
-
-    def replay(self, result, keywords, tape):
-        """As `JointBijector._replay`, of any bijector."""
-        b = self.bijector
-        if not isinstance(b, JointBijector):
-            with tape.stop_recording():
-                value = self.undo(result, keywords)
-            return self.record(value, keywords, tape)
-        parts, merge, result, log_det = b._replay(
-            result, self.forward, tape, **known_keywords(b, keywords)
-        )
-        extra = self.event_ndims - min_event_ndims(b, self.forward)
-        log_det = over_events(log_det, merge(parts), self.event_ndims, extra)
-        return parts, merge, result, log_det
-
-    def record(self, value, keywords, tape):
-        """As `replay`, from the value itself."""
-        tape.watch(value)
-        return [value], lambda parts: parts[0], *self.take(value, keywords)
-
-    @property
-    def result_event_ndims(self) -> int:
-        """Rank of the event that comes out."""
-        b = self.bijector
-        taken = min_event_ndims(b, self.forward)
-        return self.event_ndims + min_event_ndims(b, not self.forward) - taken
-
-    @property
-    def line(self):
-        """Along which line a coupling splits its event; `None` for all else."""
-        b = self.bijector
-        inner = self.event_ndims == min_event_ndims(b, self.forward)
-        split = getattr(b, "split", None) if inner else None
-        return split and split.line
-
-    @property
-    def is_left_alone(self) -> bool:
-        """Whether ordinary gradients go through it, which see to memory themselves."""
-        return getattr(self.bijector, "_recomputes_itself", False)
-
-    @property
-    def is_rebuilt(self) -> bool:
-        """Whether its input is its inverse of the output."""
-        if isinstance(self.bijector, JointBijector):
-            return self.bijector.has_direct_inverse
-        # TFP's inverse of what has a network may take a pass for each entry.
-        return not self.bijector.variables
-
-
-def take_all(steps, value, keywords):
-    """Result and log-determinant of one step after the other.
-
-    Couplings in a row that split along the same line, whichever part they keep, hand
-    the two parts on as they are: only the first takes an event apart, and only the last
-    puts it together.
-    """
-    turns = []
-    for line, group in itertools.groupby(steps, lambda step: step.line):
-        group = list(group)
-        if line is None or len(group) == 1:
-            turns += [(_take, step) for step in group]
-        else:
-            turns.append((_take_apart, group[0]))
-            turns += [(_change, step) for step in group]
-            turns.append((_put_together, group[-1]))
-    tensors, others = _separate(keywords)
-    parts, log_dets = [value], []
-    for stretch in _stretches(turns):
-
-        def take_unit(i, parts, tensors, seeds, units=stretch.units):
-            log_dets = []
-            for (function, step), seed in zip(units[i], seeds, strict=True):
-                given = _seeded({**others, **tensors}, seed)
-                parts, log_det = function(step, parts, given)
-                log_dets.append(log_det)
-            return parts, _sum(log_dets)
-
-        call = stretch.calls(take_unit)
-        for i, unit in enumerate(stretch.units):
-            # Outside of what is traced once: each draws numbers of its own.
-            seeds = [_seed_of(step.bijector, keywords) for _, step in unit]
-            parts, log_det = call(i, parts, tensors, seeds)
-            log_dets.append(log_det)
-    total = _sum(log_dets)
-    return parts[0], tf.zeros([], value.dtype) if total is None else total
-
-
-def _take(step, parts, keywords):
-    value, log_det = step.take(parts[0], keywords)
-    return [value], log_det
-
-
-def _take_apart(step, parts, keywords):
-    return list(step.bijector.split.take_apart(parts[0])), None
-
-
-def _change(step, parts, keywords):
-    b, swap = step.bijector, step.bijector.split.swap
-    kept, changed = swap(parts)
-    known = known_keywords(b, keywords)
-    changed, log_det = b._change(kept, changed, step.forward, **known)
-    return list(swap((kept, changed))), log_det
-
-
-def _put_together(step, parts, keywords):
-    return [step.bijector.split.put_together(parts)], None
-
-
-def _sum(log_dets):
-    known = [log_det for log_det in log_dets if log_det is not None]
-    return functools.reduce(operator.add, known) if known else None
-
-
-def _separate(keywords):
-    """Keywords that are tensors, and the others."""
-    tensors = {
-        k: tf.convert_to_tensor(v) for k, v in keywords.items() if tf.is_tensor(v)
-    }
-    return tensors, {k: v for k, v in keywords.items() if k not in tensors}
-
-
-def _stretches(turns):
-    # What a diagnostic collects in the function of a unit would be lost.
-    return stretches(turns) if _state.errors is None else [Stretch([turns])]
+__all__ = ["evaluate", "recomputing", "reconstruction_errors"]
 
 
 class _State(threading.local):
@@ -213,23 +48,6 @@ def recomputing() -> bool:
 
 
 @contextlib.contextmanager
-def recording():
-    """Tapes record meanwhile, though they may have been stopped.
-
-    For gradients that are part of a value: without this, a chain that recomputes, or
-    `tf.init_scope`, would make them zero.
-    """
-    stopped = pywrap_tfe.TFE_Py_TapeSetIsStopped()
-    if stopped:
-        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
-    try:
-        yield
-    finally:
-        if stopped:
-            pywrap_tfe.TFE_Py_TapeSetStopOnThread()
-
-
-@contextlib.contextmanager
 def reconstruction_errors():
     """Collects an error for each stretch of steps that is evaluated meanwhile.
 
@@ -238,18 +56,20 @@ def reconstruction_errors():
     """
     before, _state.errors = _state.errors, []
     try:
-        yield _state.errors
+        # What is collected inside a shared trace would be lost.
+        with unrolled():
+            yield _state.errors
     finally:
         _state.errors = before
 
 
 def evaluate(
-    steps: list[Step],
+    runs: Sequence[Run],
     value: tf.Tensor,
     keywords: dict[str, Any],
     checkpoint_every: int | None = None,
 ):
-    r"""Value and log-determinant of `steps`, with a gradient that rebuilds inputs.
+    r"""Value and log-determinant of steps, with a gradient that rebuilds inputs.
 
     Nothing is kept between the steps. The gradient walks back from the result: each
     step's input is rebuilt from its output, evaluated once more, differentiated, and
@@ -257,7 +77,7 @@ def evaluate(
     input of a step whose inverse is no single pass is kept instead.
 
     Args:
-      steps: in the order in which they are taken.
+      runs: the steps, in the order in which they are taken.
       value: what the first step takes.
       keywords: of all steps.
       checkpoint_every: number of steps after which an input is kept, too.
@@ -265,34 +85,90 @@ def evaluate(
     Returns:
       `(result, log_det)`.
     """
-    total = tf.zeros([], value.dtype)
-    for alone, group in itertools.groupby(steps, lambda step: step.is_left_alone):
+    log_dets = [tf.zeros([], value.dtype)]
+    for alone, group in itertools.groupby(runs, _is_left_alone):
         if alone:
-            result, log_det = take_all(group, value, keywords)
+            value, log_det = walk(list(group), value, keywords)
         else:
-            walk = _Walk(list(group), keywords, checkpoint_every)
-            result, log_det = walk.evaluate(value)
+            way = _Walk(list(group), keywords, checkpoint_every)
             if _state.errors is not None:
-                _state.errors += walk.errors(value)
-        value = result
-        total += log_det
-    return value, total
+                _state.errors += way.errors(value)
+            value, log_det = way.evaluate(value)
+        log_dets.append(log_det)
+    return value, total(log_dets)
+
+
+def _is_left_alone(run: Run) -> bool:
+    return any(map(sees_to_itself, run.steps))
+
+
+def _takes_no_gradients(step: Step) -> bool:
+    """Whether tapes that were stopped may stay so during an evaluation."""
+    b = step.bijector
+    members = [m for m in (b, *b.submodules) if isinstance(m, tfb.Bijector)]
+    return all(
+        isinstance(m, JointBijector) and m._has_fast_path("untaped") for m in members
+    )
+
+
+def _take_unrecorded(step: Step, value, keywords):
+    """As `step.take`, but not recorded on the outer tapes, which have been stopped."""
+    if tf.executing_eagerly() and _takes_no_gradients(step):
+        return step.take(value, keywords)
+    value, keywords = tf.nest.map_structure(_constant, (value, keywords))
+    with recording():
+        return step.take(value, keywords)
+
+
+def _undo(step: Step, result, keywords):
+    """The value that gave `result`."""
+    back = Step(step.bijector, not step.forward, step.result_event_ndims)
+    return back.take(result, keywords)[0]
+
+
+def _replay(step: Step, result, keywords, tape):
+    """Rebuilds the value that `result` came from, and evaluates it on `tape`.
+
+    Returns:
+      `(parts, merge, result, log_det)`, where `parts` are tensors that the tape watches
+      and `merge(parts)` is the value; of the gradients of the parts, `merge` makes that
+      of the value.
+    """
+    b = step.bijector
+    if not b._has_fast_path("replay"):
+        with tape.stop_recording():
+            value = _undo(step, result, keywords)
+        return _record(step, value, keywords, tape)
+    parts, merge, result, log_det = b._replay(
+        result, step.forward, tape, **step.known(keywords)
+    )
+    return parts, merge, result, step.over_events(log_det, merge(parts))
+
+
+def _record(step: Step, value, keywords, tape):
+    """As `_replay`, from the value itself."""
+    tape.watch(value)
+    return [value], lambda parts: parts[0], *step.take(value, keywords)
 
 
 class _Walk:
     """Steps taken one after the other, without a trace, and the way back."""
 
-    def __init__(self, steps, keywords, checkpoint_every):
+    def __init__(self, runs, keywords, checkpoint_every):
         # Gradients reach those keywords that are arguments.
-        tensors, _ = _separate(keywords)
+        tensors, _ = separate(keywords)
         self.tensors = {k: v for k, v in tensors.items() if v.dtype.is_floating}
         self.fixed = {k: v for k, v in keywords.items() if k not in self.tensors}
-        keeps = [
-            not step.is_rebuilt
-            or bool(checkpoint_every and i and i % checkpoint_every == 0)
-            for i, step in enumerate(steps)
+        self.runs = runs
+        # Of each run, for each unit: whether the inputs of its steps are kept.
+        position = itertools.count()
+        self.keeps = [
+            [
+                tuple(_is_kept(step, next(position), checkpoint_every) for step in unit)
+                for unit in run.units
+            ]
+            for run in runs
         ]
-        self.stretches = _stretches(list(zip(steps, keeps, strict=True)))
 
     def evaluate(self, value):
         names = list(self.tensors)
@@ -300,25 +176,25 @@ class _Walk:
         @tf.custom_gradient
         def forgetful(value, *tensors):
             given = dict(zip(names, tensors, strict=True))
-            with record.stop_recording():
-                result, total, notes = self._there(value, given)
+            with stop_recording():
+                result, log_det, notes = self._there(value, given)
 
-            def gradient(d_result, d_total, variables=None):
+            def gradient(d_result, d_log_det, variables=None):
                 of_variables = [] if variables is None else variables
 
                 @tf.custom_gradient
-                def once(d_result, d_total, value, *tensors):
+                def once(d_result, d_log_det, value, *tensors):
                     given = dict(zip(names, tensors, strict=True))
                     found = self._back(
-                        result, notes, given, d_result, d_total, of_variables
+                        result, notes, given, d_result, d_log_det, of_variables
                     )
                     return found, _refuse
 
-                found = once(d_result, d_total, value, *tensors)
+                found = once(d_result, d_log_det, value, *tensors)
                 d_inputs, d_own = found[: 1 + len(tensors)], found[1 + len(tensors) :]
                 return d_inputs if variables is None else (d_inputs, d_own)
 
-            return (result, total), gradient
+            return (result, log_det), gradient
 
         return forgetful(value, *self.tensors.values())
 
@@ -326,63 +202,62 @@ class _Walk:
         """Of each stretch between inputs that are kept."""
         found = []
         rebuilt, _, notes = self._there(value, self.tensors)
-        steps = [step for s in self.stretches for unit in s.units for step, _ in unit]
+        steps = [step for run in self.runs for step in run.steps]
         inputs, seeds = zip(*itertools.chain(*notes), strict=True)
         for i, step in reversed(list(enumerate(steps))):
-            if step.is_rebuilt:
-                rebuilt = step.undo(rebuilt, self._keywords(self.tensors, seeds[i]))
+            if step.bijector.has_direct_inverse:
+                rebuilt = _undo(step, rebuilt, self._keywords(self.tensors, seeds[i]))
                 if i == 0 or inputs[i] is not None:
                     found.append(_relative_error(rebuilt, inputs[i] if i else value))
             rebuilt = rebuilt if inputs[i] is None else inputs[i]
         return found
 
     def _keywords(self, tensors, seed):
-        return _seeded({**self.fixed, **tensors}, seed)
+        given = {**self.fixed, **tensors}
+        return given if seed is None else {**given, "seed": seed}
 
     def _there(self, value, tensors):
         """Result, log-determinant, and of each step the input and seed, if kept."""
         log_dets, notes = [], []
-        for stretch in self.stretches:
+        for run, keeps in zip(self.runs, self.keeps, strict=True):
 
-            def take_unit(i, value, tensors, seeds, units=stretch.units):
+            def take_unit(keeps, i, value, tensors, seeds, run=run):
                 log_dets, kept = [], []
-                for (step, keeps), seed in zip(units[i], seeds, strict=True):
-                    kept.append(value if keeps else None)
+                for step, keep, seed in zip(run.units[i], keeps, seeds, strict=True):
+                    kept.append(value if keep else None)
                     given = self._keywords(tensors, seed)
-                    value, log_det = step.take_unrecorded(value, given)
+                    value, log_det = _take_unrecorded(step, value, given)
                     log_dets.append(log_det)
-                return value, _sum(log_dets), kept
+                return value, total(log_dets), kept
 
-            # On the way back, steps wait for one another: nothing runs side by side.
-            call = stretch.calls(take_unit, copies=False)
-            for i, unit in enumerate(stretch.units):
-                seeds = [
-                    _seed_of(s.bijector, self._keywords(tensors, None)) for s, _ in unit
-                ]
-                value, log_det, kept = call(i, value, tensors, seeds)
+            take = _shared(run, keeps, take_unit)
+            for i, unit in enumerate(run.units):
+                given = self._keywords(tensors, None)
+                seeds = [seed_of(step, given) for step in unit]
+                value, log_det, kept = take(i, value, tensors, seeds)
                 log_dets.append(log_det)
                 notes.append(list(zip(kept, seeds, strict=True)))
-        return value, _sum(log_dets), notes
+        return value, total(log_dets), notes
 
-    def _back(self, result, notes, tensors, d_result, d_total, variables):
+    def _back(self, result, notes, tensors, d_result, d_log_det, variables):
         """Gradients of the value, of tensors and of variables, in one list."""
         d_tensors, d_variables, done = [None] * len(tensors), {}, []
         notes = list(notes)
-        for stretch in reversed(self.stretches):
+        for run, keeps in reversed(list(zip(self.runs, self.keeps, strict=True))):
             # A unit has variables of its own, and some that are not any unit's.
-            of_units = {v.ref() for own in stretch.variables for v in own}
+            of_units = {v.ref() for own in run.variables for v in own}
             others = [v for v in variables if v.ref() not in of_units]
-            owned = [[*own, *others] for own in stretch.variables]
+            owned = [[*own, *others] for own in run.variables]
 
-            def undo_unit(i, *arguments, units=stretch.units, owned=owned):
-                *found, d_own = self._undo([step for step, _ in units[i]], *arguments)
+            def undo_unit(keeps, i, *arguments, run=run, owned=owned):
+                *found, d_own = self._undo(run.units[i], *arguments)
                 return *found, [d_own.pop(v.ref(), None) for v in owned[i]]
 
-            call = stretch.calls(undo_unit, copies=False)
-            for i in reversed(range(len(stretch.units))):
+            undo = _shared(run, keeps, undo_unit)
+            for i in reversed(range(len(run.units))):
                 with tf.control_dependencies(done):
-                    result, d_result, d_given, d_own = call(
-                        i, result, d_result, d_total, tensors, notes.pop()
+                    result, d_result, d_given, d_own = undo(
+                        i, result, d_result, d_log_det, tensors, notes.pop()
                     )
                 d_tensors = list(map(_add, d_tensors, d_given))
                 _add_each(d_variables, owned[i], d_own)
@@ -392,7 +267,7 @@ class _Walk:
         rest = [tf.zeros_like(v) if d is None else d for d, v in pairs]
         return [d_result, *map(tf.convert_to_tensor, rest)]
 
-    def _undo(self, steps, result, d_result, d_total, tensors, notes):
+    def _undo(self, steps, result, d_result, d_log_det, tensors, notes):
         """The value before some steps, and its gradient, tensors' and variables'."""
         d_tensors, d_variables, done = [None] * len(tensors), {}, []
         watched = list(tensors.values())
@@ -403,15 +278,15 @@ class _Walk:
                 with tf.GradientTape() as tape:
                     tape.watch(watched)
                     parts, merge, again, log_det = (
-                        step.replay(result, keywords, tape)
+                        _replay(step, result, keywords, tape)
                         if kept is None
-                        else step.record(kept, keywords, tape)
+                        else _record(step, kept, keywords, tape)
                     )
-                    log_det += tf.zeros_like(d_total)
+                    log_det += tf.zeros_like(d_log_det)
                 d_parts, d_given, d_own = tape.gradient(
                     [again, log_det],
                     [parts, watched, tape.watched_variables()],
-                    output_gradients=[d_result, d_total],
+                    output_gradients=[d_result, d_log_det],
                 )
                 d_parts = [
                     tf.zeros_like(part) if d is None else d
@@ -422,6 +297,24 @@ class _Walk:
                 _add_each(d_variables, tape.watched_variables(), d_own)
             done = [d_result, *(d for d in d_own if d is not None)]
         return result, d_result, d_tensors, d_variables
+
+
+def _is_kept(step: Step, position: int, every: int | None) -> bool:
+    """Whether the input of a step is kept instead of rebuilt."""
+    is_due = bool(every and position and position % every == 0)
+    return is_due or not step.bijector.has_direct_inverse
+
+
+def _shared(run: Run, keeps, function):
+    """`run.shared` for units that keep the same.
+
+    On the way back, steps wait for one another, so that nothing runs side by side.
+    """
+    traces = {
+        pattern: run.shared(functools.partial(function, pattern), copies=False)
+        for pattern in set(keeps)
+    }
+    return lambda i, *arguments: traces[keeps[i]](i, *arguments)
 
 
 def _refuse(*_, variables=None):
@@ -444,21 +337,6 @@ def _repeating():
 def _constant(x):
     is_floating = tf.is_tensor(x) and x.dtype.is_floating
     return tf.stop_gradient(x) if is_floating else x
-
-
-def _seed_of(bijector, keywords):
-    """A seed for what would otherwise draw anew when repeated."""
-    if (
-        "seed" in keywords_of(bijector)
-        and keywords.get("training")
-        and keywords.get("seed") is None
-    ):
-        return stateless_seed(None)
-    return None
-
-
-def _seeded(keywords, seed):
-    return keywords if seed is None else {**keywords, "seed": seed}
 
 
 def _add_each(totals, variables, gradients):

@@ -1,4 +1,4 @@
-"""Events in other shapes, with as much of the shape static as is known."""
+"""Shapes of events, contexts and batches, as static as they are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-__all__ = ["reshape_event"]
+__all__ = [
+    "broadcast_context",
+    "broadcast_log_det",
+    "check_event_shape",
+    "check_log_det",
+    "reshape_event",
+    "sum_trailing",
+    "take",
+]
 
 
 def reshape_event(
@@ -33,3 +41,115 @@ def reshape_event(
     y = tf.reshape(x, shape)
     y.set_shape([*like.shape[:rank], *event])
     return y
+
+
+def check_event_shape(value, shape, ndims, what):
+    """`value`, known to end in `shape` (of rank `ndims`); otherwise a ValueError."""
+    rank = value.shape.rank
+    if rank is None:
+        raise ValueError(f"{what} must have a known rank.")
+    if rank < ndims:
+        raise ValueError(
+            f"{what} must have at least {ndims} dimension(s)"
+            + (f", ending in {shape}" if shape is not None else "")
+            + f"; got shape {value.shape}."
+        )
+    if shape is None or not shape:
+        return value
+    event = value.shape[rank - ndims :]
+    if not event.is_compatible_with(shape):
+        raise ValueError(f"{what} must end in {shape}, got shape {value.shape}.")
+    if event.is_fully_defined():
+        return value
+    return tf.ensure_shape(value, [None] * (rank - ndims) + list(shape))
+
+
+def broadcast_context(value, ndims, context, context_shape, name):
+    """Value and context with one common batch shape; a ValueError names what is off."""
+    if context is None:
+        raise ValueError(
+            f"{name}: context is required: a tensor [*batch, "
+            f"{', '.join(map(str, context_shape))}]."
+        )
+    context = tf.convert_to_tensor(context)
+    if context.dtype.is_floating and context.dtype != value.dtype:
+        context = tf.cast(context, value.dtype)
+    context = check_event_shape(
+        context, context_shape, len(context_shape), f"{name}: context"
+    )
+    batch = value.shape[: value.shape.rank - ndims]
+    context_batch = context.shape[: context.shape.rank - len(context_shape)]
+    if batch.is_fully_defined() and batch == context_batch:
+        return value, context
+    try:
+        static = tf.broadcast_static_shape(batch, context_batch)
+    except ValueError:
+        raise ValueError(
+            f"{name}: the batch shape {context_batch} of context does not broadcast "
+            f"with the batch shape {batch} of the value."
+        ) from None
+    common = tf.broadcast_dynamic_shape(
+        tf.shape(value)[: batch.rank], tf.shape(context)[: context_batch.rank]
+    )
+    return (
+        _broadcast(value, common, static, ndims),
+        _broadcast(context, common, static, len(context_shape)),
+    )
+
+
+def sum_trailing(x, ndims: int):
+    """Sums over the last `ndims` dimensions."""
+    rank = x.shape.rank
+    return tf.reduce_sum(x, axis=list(range(rank - ndims, rank))) if ndims else x
+
+
+def broadcast_log_det(log_det, value, ndims, name):
+    """A log-determinant with the batch shape of the value that it belongs to.
+
+    Raises:
+      ValueError: if it has more dimensions, or others, than the batch.
+    """
+    batch = value.shape[: value.shape.rank - ndims]
+    check_log_det(log_det, batch, name)
+    if batch.is_fully_defined():
+        return log_det if log_det.shape == batch else tf.broadcast_to(log_det, batch)
+    if log_det.shape.rank == batch.rank:
+        return log_det
+    return tf.broadcast_to(log_det, tf.shape(value)[: batch.rank])
+
+
+def check_log_det(log_det, batch, name):
+    """A ValueError if a log-determinant is no number for each event of a batch."""
+    rank = log_det.shape.rank
+    if rank is None or rank <= batch.rank:
+        own = batch[batch.rank - (rank or 0) :]
+        if all(
+            m in (1, None) or n is None or m == n
+            for m, n in zip(log_det.shape if rank else (), own, strict=True)
+        ):
+            return
+    raise ValueError(
+        f"{name}: the log-determinant must be one number for each event, of shape "
+        f"{batch}; got shape {log_det.shape}. Sum it over the event."
+    )
+
+
+def _broadcast(x, common, static, ndims):
+    event = x.shape[x.shape.rank - ndims :]
+    shape = tf.concat([common, tf.shape(x)[x.shape.rank - ndims :]], 0)
+    x = tf.broadcast_to(x, shape)
+    x.set_shape([*static, *event])
+    return x
+
+
+def take(x, indices, inverse_indices, axis: int):
+    """`tf.gather` by a permutation, whose gradient is a gather as well."""
+
+    @tf.custom_gradient
+    def gather(x):
+        return (
+            tf.gather(x, indices, axis=axis),
+            lambda dy: take(dy, inverse_indices, indices, axis),
+        )
+
+    return gather(x)

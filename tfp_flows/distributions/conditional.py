@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.core.joint_bijector import broadcast_context
+from tfp_flows.core.shapes import broadcast_context
 
 tfd = tfp.distributions
 

@@ -13,12 +13,9 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.chain import Chain
 from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.core.joint_bijector import (
-    JointBijector,
-    check_event_shape,
-    sum_trailing,
-)
+from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.shapes import check_event_shape, sum_trailing
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.core.joint_bijector import check_event_shape
+from tfp_flows.core.shapes import check_event_shape
 from tfp_flows.distributions.flow import Flow, _stateless
 
 tfd = tfp.distributions

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors import JointBijector
-from tfp_flows.core.any_bijector import initialize as initialize_bijector
+from tfp_flows.core.from_tfp import adapt
 from tfp_flows.distributions import VariationalDequantization
 
 __all__ = ["initialize", "needs_initialization"]
@@ -47,6 +47,4 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
         batch, _ = flow.dequantize(batch)
     if hasattr(flow, "_keywords"):
         keywords = flow._keywords(keywords)
-    if isinstance(flow.bijector, JointBijector):
-        return flow.bijector.initialize(batch, **keywords)
-    return initialize_bijector(flow.bijector, batch, keywords)
+    return adapt(flow.bijector).initialize(batch, **keywords)

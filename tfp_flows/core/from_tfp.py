@@ -1,0 +1,187 @@
+"""TFP's bijectors as members of compositions from here."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.tfp_internals import CHAINS, INVERTS
+from tfp_flows.core.walk import runs_of
+
+tfb = tfp.bijectors
+
+__all__ = ["FromTFP", "Inverted", "adapt", "common_context_shape"]
+
+
+def adapt(bijector: tfb.Bijector) -> JointBijector:
+    """Any bijector under the contract of `JointBijector`; ours as they are.
+
+    `tfb.Invert` and `tfb.Chain` are taken apart, so that what is ours inside them keeps
+    its context, initialisation and single evaluation. Their subclasses are not.
+
+    Raises:
+      TypeError: if `bijector` is no bijector, or takes or gives several parts.
+    """
+    if isinstance(bijector, JointBijector):
+        return bijector
+    if not isinstance(bijector, tfb.Bijector):
+        raise TypeError(f"it must be a tfb.Bijector, got {type(bijector).__name__}.")
+    if type(bijector) in INVERTS:
+        return Inverted(adapt(bijector.bijector), bijector)
+    if type(bijector) in CHAINS:
+        # Chain adapts its members with this function.
+        from tfp_flows.bijectors.chain import Chain
+
+        return Chain(bijector.bijectors, name=bijector.name)
+    return FromTFP(bijector)
+
+
+class FromTFP(JointBijector):
+    """A bijector of TFP's, or of a user's, that knows neither contexts nor ours.
+
+    Args:
+      bijector: a `tfb.Bijector` of one part.
+    """
+
+    def __init__(self, bijector: tfb.Bijector):
+        parameters = dict(locals())
+        ranks = bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims
+        if not all(isinstance(rank, int) for rank in ranks):
+            raise TypeError(
+                f"{bijector.name} takes or gives several parts; members of a chain "
+                "take and give one tensor."
+            )
+        self.bijector = bijector
+        super().__init__(
+            forward_min_event_ndims=ranks[0],
+            inverse_min_event_ndims=ranks[1],
+            dtype=bijector.dtype,
+            is_constant_jacobian=bijector.is_constant_jacobian,
+            parameters=parameters,
+            name=bijector.name,
+        )
+
+    @property
+    def original(self) -> tfb.Bijector:
+        """The bijector that was adapted."""
+        return self.bijector
+
+    @property
+    def has_direct_inverse(self):
+        # The inverse of what has a network may take a pass for each entry.
+        return not self.bijector.variables
+
+    def _forward_and_log_det(self, x):
+        # A new tensor object is in no cache of TFP's.
+        x = tf.identity(x)
+        ndims = self.forward_min_event_ndims
+        y = self.bijector.forward(x)
+        return y, self.bijector.forward_log_det_jacobian(x, ndims)
+
+    def _inverse_and_log_det(self, y):
+        y = tf.identity(y)
+        x = self.bijector.inverse(y)
+        ndims = self.inverse_min_event_ndims
+        return x, self.bijector.inverse_log_det_jacobian(y, ndims)
+
+    def _forward_event_shape(self, input_shape):
+        return self.bijector.forward_event_shape(input_shape)
+
+    def _inverse_event_shape(self, output_shape):
+        return self.bijector.inverse_event_shape(output_shape)
+
+    def _batch_shape(self, x_event_ndims):
+        return self.bijector.experimental_batch_shape(x_event_ndims=x_event_ndims)
+
+    @property
+    def _is_permutation(self):
+        return self.bijector._is_permutation
+
+    def __repr__(self):
+        return repr(self.bijector)
+
+
+class Inverted(JointBijector):
+    """A bijector from here the other way round.
+
+    Args:
+      bijector: the bijector.
+      original: the `tfb.Invert` that it comes from.
+    """
+
+    _fast_paths = frozenset({"runs", "untaped"})
+
+    def __init__(self, bijector: JointBijector, original: tfb.Bijector):
+        parameters = dict(locals())
+        self.bijector = bijector
+        self._original = original
+        super().__init__(
+            forward_min_event_ndims=bijector.inverse_min_event_ndims,
+            inverse_min_event_ndims=bijector.forward_min_event_ndims,
+            input_event_shape=bijector._output_event_shape,
+            output_event_shape=bijector._input_event_shape,
+            context_shape=bijector.context_shape,
+            dtype=bijector.dtype,
+            is_constant_jacobian=bijector.is_constant_jacobian,
+            parameters=parameters,
+            name=original.name,
+        )
+
+    @property
+    def original(self) -> tfb.Bijector:
+        """The `tfb.Invert` that was adapted."""
+        return self._original
+
+    @property
+    def keywords(self):
+        return self.bijector.keywords
+
+    @property
+    def has_direct_inverse(self):
+        return self.bijector.has_direct_inverse
+
+    @property
+    def _is_permutation(self):
+        return self.bijector._is_permutation
+
+    def _forward_and_log_det(self, x, **keywords):
+        return self.bijector._inverse_and_log_det(x, **keywords)
+
+    def _inverse_and_log_det(self, y, **keywords):
+        return self.bijector._forward_and_log_det(y, **keywords)
+
+    def _runs(self, forward, event_ndims, deep):
+        return runs_of(self.bijector, not forward, event_ndims, deep)
+
+    def _forward_event_shape(self, input_shape):
+        return self.bijector.inverse_event_shape(input_shape)
+
+    def _inverse_event_shape(self, output_shape):
+        return self.bijector.forward_event_shape(output_shape)
+
+    def _batch_shape(self, x_event_ndims):
+        return self.bijector.experimental_batch_shape(y_event_ndims=x_event_ndims)
+
+    def __repr__(self):
+        return repr(self._original)
+
+
+def common_context_shape(bijectors) -> tuple[int, ...] | None:
+    """The one context shape of those bijectors that take a context.
+
+    Raises:
+      ValueError: if two of them take different ones.
+    """
+    common = None
+    for b in bijectors:
+        shape = b.context_shape
+        if shape is None:
+            continue
+        if common is not None and shape != common:
+            raise ValueError(
+                f"context shapes must agree: {b.name} takes {shape}, another member "
+                f"{common}."
+            )
+        common = shape
+    return common

@@ -1,0 +1,82 @@
+"""All that relies on private parts of TensorFlow; importing it fails if they moved."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.eager.record import stop_recording
+from tensorflow.python.framework import op_def_registry
+from tensorflow.python.ops import control_flow_util
+from tensorflow.python.ops.resource_variable_ops import variable_accessed
+
+__all__ = [
+    "depends_on_state",
+    "is_compiled_by_xla",
+    "recording",
+    "stop_recording",
+    "variable_accessed",
+]
+
+# Stateful operations whose state is in variables, and calls of functions.
+_HARMLESS = frozenset(
+    {
+        "Assert",
+        "AssignAddVariableOp",
+        "AssignSubVariableOp",
+        "AssignVariableOp",
+        "If",
+        "PartitionedCall",
+        "ReadVariableOp",
+        "StatefulPartitionedCall",
+        "While",
+    }
+)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Tapes record meanwhile, though they may have been stopped.
+
+    For gradients that are part of a value: without this, a chain that recomputes, or
+    `tf.init_scope`, would make them zero.
+    """
+    stopped = pywrap_tfe.TFE_Py_TapeSetIsStopped()
+    if stopped:
+        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
+    try:
+        yield
+    finally:
+        if stopped:
+            pywrap_tfe.TFE_Py_TapeSetStopOnThread()
+
+
+def is_compiled_by_xla() -> bool:
+    """Whether the graph that is being built will be compiled by XLA as a whole."""
+    return control_flow_util.GraphOrParentsInXlaContext(
+        tf.compat.v1.get_default_graph()
+    )
+
+
+def depends_on_state(graph: tf.Graph) -> bool:
+    """Whether a graph uses more than its inputs and the variables given to it.
+
+    Random operations keep a state of their own, and a custom gradient that reads
+    variables reads those that were traced.
+    """
+    definition = graph.as_graph_def()
+    for nodes in (
+        definition.node,
+        *(function.node_def for function in definition.library.function),
+    ):
+        kinds = {node.name: node.op for node in nodes}
+        for node in nodes:
+            kind = op_def_registry.get(node.op)
+            if kind and kind.is_stateful and node.op not in _HARMLESS:
+                return True
+            given = (kinds.get(name.lstrip("^").split(":")[0]) for name in node.input)
+            if "_gradient_op_type" in node.attr and "ReadVariableOp" in given:
+                return True
+    return False

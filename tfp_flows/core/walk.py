@@ -1,0 +1,265 @@
+"""The plain walk of a value through bijectors, one after the other."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfp_flows.core.event_split import AxisPartition
+from tfp_flows.core.joint_bijector import JointBijector, min_event_ndims
+from tfp_flows.core.repeat import SharedTrace, shares_traces
+from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.shapes import check_log_det, sum_trailing
+
+__all__ = [
+    "Run",
+    "Step",
+    "joined",
+    "runs_of",
+    "seed_of",
+    "sees_to_itself",
+    "separate",
+    "total",
+    "walk",
+]
+
+
+class Step(NamedTuple):
+    """One bijector's turn.
+
+    Attributes:
+      bijector: whose turn it is.
+      forward: in which direction.
+      event_ndims: rank of the event that comes in, at least the bijector's own.
+    """
+
+    bijector: JointBijector
+    forward: bool
+    event_ndims: int
+
+    @property
+    def result_event_ndims(self) -> int:
+        """Rank of the event that comes out."""
+        b = self.bijector
+        return (
+            self.event_ndims
+            + min_event_ndims(b, not self.forward)
+            - min_event_ndims(b, self.forward)
+        )
+
+    @property
+    def split(self) -> AxisPartition | None:
+        """How the event is split, if its parts may be handed on; else `None`."""
+        b = self.bijector
+        if self.event_ndims != min_event_ndims(b, self.forward):
+            return None
+        return b._event_split if b._has_fast_path("handover") else None
+
+    def take(self, value, keywords):
+        """Result and log-determinant, with the keywords that the bijector knows."""
+        b = self.bijector
+        method = b._forward_and_log_det if self.forward else b._inverse_and_log_det
+        result, log_det = method(value, **self.known(keywords))
+        return result, self.over_events(log_det, value)
+
+    def known(self, keywords) -> dict[str, Any]:
+        """The keywords that the bijector knows."""
+        names = self.bijector.keywords if keywords else ()
+        return {k: v for k, v in keywords.items() if k in names}
+
+    def over_events(self, log_det, value):
+        """Sums a log-determinant over the event dimensions outside the bijector's."""
+        b = self.bijector
+        batch = value.shape[: value.shape.rank - min_event_ndims(b, self.forward)]
+        check_log_det(log_det, batch, b.name)
+        extra = self.event_ndims - min_event_ndims(b, self.forward)
+        if not extra:
+            return log_det
+        # One number may stand for all events (a constant log-determinant).
+        if log_det.shape != batch or not batch.is_fully_defined():
+            log_det = tf.broadcast_to(log_det, tf.shape(value)[: batch.rank])
+        return sum_trailing(log_det, extra)
+
+
+class _Turn(NamedTuple):
+    """A step, and what it does to an event that is split.
+
+    Attributes:
+      step: the step.
+      split: how the event is split meanwhile; `None` if it is whole.
+      opens: whether the event is taken apart before.
+      closes: whether it is put together afterwards.
+    """
+
+    step: Step
+    split: AxisPartition | None
+    opens: bool
+    closes: bool
+
+
+class Run:
+    """Steps that follow one another, in units that compute the same.
+
+    Args:
+      units: the steps of each unit; a single one where nothing repeats.
+      variables: the variables of each unit, in corresponding order.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Sequence[Step]],
+        variables: Sequence[Sequence[tf.Variable]] = ((),),
+    ):
+        self.units = [list(unit) for unit in units]
+        self.variables = [list(own) for own in variables]
+        # Steps in a row that split along the same line, whichever part they keep, hand
+        # the two parts on.
+        lines = {step.split and step.split.line for step in self.steps}
+        self.split = None
+        if len(self.units) > 1 and len(lines) == 1:
+            self.split = self.units[0][0].split
+        self.turns = [list(_turns(unit, self.split)) for unit in self.units]
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps in order."""
+        return list(itertools.chain(*self.units))
+
+    def shared(self, function: Callable, copies: bool = True) -> Callable:
+        """`function(i, ...)` of the `i`-th unit, traced once; see `SharedTrace`."""
+        if len(self.units) == 1 or not shares_traces():
+            return function
+        modules = [[step.bijector for step in unit] for unit in self.units]
+        return SharedTrace(function, self.variables, modules, copies)
+
+
+def _turns(steps, split):
+    if split is not None:
+        for step in steps:
+            yield _Turn(step, step.split, False, False)
+        return
+    for line, group in itertools.groupby(steps, lambda s: s.split and s.split.line):
+        group = list(group)
+        last = len(group) - 1
+        for i, step in enumerate(group):
+            if line is None or not last:
+                yield _Turn(step, None, False, False)
+            else:
+                yield _Turn(step, step.split, i == 0, i == last)
+
+
+def runs_of(
+    bijector: JointBijector, forward: bool, event_ndims: int, deep: bool = False
+) -> list[Run]:
+    """A bijector's way from one side to the other, taken apart where it can be.
+
+    Args:
+      bijector: the bijector.
+      forward: the direction.
+      event_ndims: rank of the event that comes in.
+      deep: whether chains that see to their gradients themselves are taken apart, too.
+    """
+    if bijector._has_fast_path("runs"):
+        return bijector._runs(forward, event_ndims, deep)
+    return [Run([[Step(bijector, forward, event_ndims)]])]
+
+
+def joined(runs: Sequence[Run], by_member: bool = False) -> list[Run]:
+    """The same steps, those that do not repeat in runs as long as possible.
+
+    Args:
+      runs: the steps.
+      by_member: whether steps that see to their gradients themselves stay alone.
+    """
+
+    def kind(run):
+        alone = by_member and any(sees_to_itself(step) for step in run.steps)
+        return len(run.units) > 1 or alone
+
+    result: list[Run] = []
+    for apart, group in itertools.groupby(runs, kind):
+        group = list(group)
+        result += group if apart else [Run([[s for run in group for s in run.steps]])]
+    return result
+
+
+def sees_to_itself(step: Step) -> bool:
+    """Whether ordinary gradients go through a step when gradients are recomputed."""
+    return getattr(step.bijector, "_recomputes_itself", False)
+
+
+def walk(runs: Sequence[Run], value: tf.Tensor, keywords: dict[str, Any]):
+    """Takes a value through all steps.
+
+    Args:
+      runs: the steps.
+      value: tensor that the first step takes.
+      keywords: each is handed to the steps that know it.
+
+    Returns:
+      `(result, log_det)`; the log-determinant, in nats, broadcasts with the batch.
+    """
+    tensors, others = separate(keywords)
+    log_dets = []
+    for run in runs:
+
+        def take_unit(i, parts, tensors, seeds, run=run):
+            log_dets = []
+            for (step, split, opens, closes), seed in zip(
+                run.turns[i], seeds, strict=True
+            ):
+                given = {**others, **tensors}
+                if seed is not None:
+                    given["seed"] = seed
+                if opens:
+                    parts = split.take_apart(parts[0])
+                if split is None:
+                    value, log_det = step.take(parts[0], given)
+                    parts = [value]
+                else:
+                    kept, changed = split.swap(parts)
+                    changed, log_det = step.bijector._change(
+                        kept, changed, step.forward, **step.known(given)
+                    )
+                    parts = list(split.swap((kept, changed)))
+                if closes:
+                    parts = [split.put_together(parts)]
+                log_dets.append(log_det)
+            return parts, total(log_dets)
+
+        take = run.shared(take_unit)
+        parts = [value] if run.split is None else list(run.split.take_apart(value))
+        for i, unit in enumerate(run.units):
+            # Outside of what is traced once: each draws numbers of its own.
+            seeds = [seed_of(step, keywords) for step in unit]
+            parts, log_det = take(i, parts, tensors, seeds)
+            log_dets.append(log_det)
+        value = parts[0] if run.split is None else run.split.put_together(parts)
+    log_det = total(log_dets)
+    return value, tf.zeros([], value.dtype) if log_det is None else log_det
+
+
+def total(log_dets: Sequence[tf.Tensor]) -> tf.Tensor | None:
+    """The sum; `None` of nothing."""
+    return functools.reduce(operator.add, log_dets) if log_dets else None
+
+
+def separate(keywords: dict[str, Any]) -> tuple[dict, dict]:
+    """Keywords that are tensors, and the others."""
+    tensors = {
+        k: tf.convert_to_tensor(v) for k, v in keywords.items() if tf.is_tensor(v)
+    }
+    return tensors, {k: v for k, v in keywords.items() if k not in tensors}
+
+
+def seed_of(step: Step, keywords: dict[str, Any]) -> tf.Tensor | None:
+    """A seed for what would otherwise draw anew when it is repeated."""
+    is_drawn = keywords.get("training") and keywords.get("seed") is None
+    return (
+        stateless_seed(None) if is_drawn and "seed" in step.bijector.keywords else None
+    )
