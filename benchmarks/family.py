@@ -5,8 +5,9 @@
 trains what `benchmarks/results` does not hold yet and writes `toys.md`, `digits.md`,
 `toys.json`, `digits.json` and `toys.png` there. Each result is that of `tfp-flows
 train` with the settings of `tfp_flows.command.recipes`, but for the number of steps,
-which is the same for all flows of a table. Delete a line of a .json to have it measured again.
-First calls are those of a flow that was just built, on the batch of its training.
+which is the same for all flows of a table. Delete a line of a .json to have it measured
+again. First calls are those of a flow that was just built, on the batch of its
+training.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ def adapt(bijector: tfb.Bijector) -> JointBijector:
       TypeError: if `bijector` is no bijector, or takes or gives several parts.
     """
     if isinstance(bijector, JointBijector):
+        bijector._joint_see_layers(in_use=True)
         return bijector
     if not isinstance(bijector, tfb.Bijector):
         raise TypeError(f"it must be a tfb.Bijector, got {type(bijector).__name__}.")

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -65,7 +66,8 @@ class JointBijector(tfb.Bijector):
     `recompute_gradients=True` keeps its input instead of rebuilding it.
 
     **Variables** are made in the constructor by `_add_variable`, so that `copy` can
-    share them.
+    share them. A Keras layer that is an attribute is built in the constructor; its
+    variables are then those of the bijector. (A `tf.Module` overlooks Keras layers.)
 
     **No cache.** TFP keeps results between calls; with variables that change, or a
     gradient tape opened later, it returns stale values and wrong gradients. Nothing
@@ -160,6 +162,24 @@ class JointBijector(tfb.Bijector):
             parameters={k: v for k, v in parameters.items() if k != "__class__"},
             name=name,
         )
+
+    def __setattr__(self, name, value):
+        layers = _keras_layers_in(value)
+        if layers:
+            self.__dict__.setdefault("_joint_layers", _Untracked()).value += layers
+        super().__setattr__(name, value)
+        if layers:
+            self._joint_see_layers()
+
+    @property
+    def variables(self):
+        self._joint_see_layers()
+        return super().variables
+
+    @property
+    def trainable_variables(self):
+        self._joint_see_layers()
+        return super().trainable_variables
 
     # What a subclass implements.
 
@@ -438,9 +458,24 @@ class JointBijector(tfb.Bijector):
             )
         return sum_trailing(log_det, extra)
 
+    def _joint_see_layers(self, in_use: bool = False):
+        """Makes variables of Keras layers those of this `tf.Module`."""
+        layers = self.__dict__.get("_joint_layers", _NO_LAYERS).value
+        if in_use and not all(layer.built for layer in layers):
+            names = ", ".join(layer.name for layer in layers if not layer.built)
+            raise ValueError(
+                f"{self.name}: the Keras layer(s) {names} have no variables yet, so "
+                "nobody could have trained or saved them. Build them in the "
+                "constructor: layer.build((None, size))."
+            )
+        found = [v.value for layer in layers for v in layer.variables]
+        if len(found) != len(self.__dict__.get("_joint_layer_variables", ())):
+            self._joint_layer_variables = found
+
     # AutoGraph has nothing to convert here, and slows tracing down.
     @tf.autograph.experimental.do_not_convert
     def _joint_evaluate(self, given, forward, given_keywords, last=False):
+        self._joint_see_layers(in_use=True)
         answer = handover.answer()
         if answer is not None:
             found = handover.find(answer, self, forward, given, given_keywords, last)
@@ -533,6 +568,24 @@ def min_event_ndims(bijector: tfb.Bijector, forward: bool) -> int:
         if forward
         else bijector.inverse_min_event_ndims
     )
+
+
+class _Untracked:
+    """Keras layers out of sight of TensorFlow's tracking of attributes."""
+
+    def __init__(self):
+        self.value: list[keras.layers.Layer] = []
+
+
+_NO_LAYERS = _Untracked()
+
+
+def _keras_layers_in(value):
+    """A layer, or those in a list, tuple or dictionary."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [x for x in values if isinstance(x, keras.layers.Layer)]
 
 
 def _as_tuple(shape):

@@ -147,7 +147,7 @@ def _turns(steps, split):
         group = list(group)
         last = len(group) - 1
         for i, step in enumerate(group):
-            if line is None or not last:
+            if line is None:
                 yield _Turn(step, None, False, False)
             else:
                 yield _Turn(step, step.split, i == 0, i == last)
