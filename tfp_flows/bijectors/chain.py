@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.from_tfp import adapt, common_context_shape
-from tfp_flows.core.joint_bijector import JointBijector, min_event_ndims
+from tfp_flows.core.joint_bijector import JointBijector, describe, min_event_ndims
 from tfp_flows.core.recompute import evaluate
 from tfp_flows.core.walk import Run, Step, joined, runs_of, walk
 
@@ -68,6 +68,7 @@ class Chain(JointBijector):
         recompute_gradients: bool = False,
         checkpoint_every: int | None = None,
     ):
+        bijectors = list(bijectors)
         parameters = dict(locals())
         if checkpoint_every is not None:
             if not recompute_gradients:
@@ -104,6 +105,9 @@ class Chain(JointBijector):
     def bijectors(self) -> list[tfb.Bijector]:
         """The members, in the order in which data meet them."""
         return [getattr(b, "original", b) for b in self._members]
+
+    def __repr__(self):
+        return describe(self, bijectors=self._members)
 
     @property
     def keywords(self):

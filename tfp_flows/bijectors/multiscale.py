@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.from_tfp import adapt, common_context_shape
-from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.joint_bijector import JointBijector, describe
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.core.walk import Step
 
@@ -129,6 +129,9 @@ class MultiScale(JointBijector):
             parameters=parameters,
             name=name,
         )
+
+    def __repr__(self):
+        return describe(self, levels=self._levels)
 
     @property
     def levels(self) -> list[tfb.Bijector]:

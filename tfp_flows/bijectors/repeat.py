@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.chain import Chain
 from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.joint_bijector import describe
 from tfp_flows.core.walk import Run, Step, runs_of
 
 tfb = tfp.bijectors
@@ -95,6 +96,9 @@ class Repeat(Chain):
     def count(self) -> int:
         """The number of units."""
         return len(self._members) // self._size
+
+    def __repr__(self):
+        return describe(self, make_unit=self._units()[0])
 
     def _units(self):
         """The members of each unit."""

@@ -165,7 +165,7 @@ class Inverted(JointBijector):
         return self.bijector.experimental_batch_shape(y_event_ndims=x_event_ndims)
 
     def __repr__(self):
-        return repr(self._original)
+        return f"Invert({self.bijector!r})"
 
 
 def common_context_shape(bijectors) -> tuple[int, ...] | None:

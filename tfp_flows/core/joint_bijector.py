@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -613,18 +614,26 @@ def _variables_in(nest):
             yield from getattr(x, "variables", ())
 
 
-def describe(bijector: tfb.Bijector) -> str:
-    """A bijector's class and the arguments in which it differs from the defaults."""
+def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:
+    """A bijector's class and the arguments in which it differs from the defaults.
+
+    Args:
+      bijector: the bijector.
+      **members: by the argument that they come from, bijectors that get a line each.
+    """
     cls = type(bijector)
     signature = inspect.signature(cls.__init__).parameters
     shown = []
     for name, value in bijector.parameters.items():
         default = signature[name].default if name in signature else inspect._empty
-        if name == "name" or value is default or _is_equal(value, default):
+        left_out = name == "name" or name in members
+        if left_out or value is default or _is_equal(value, default):
             continue
         shown.append(f"{name}={_shortened(value)}")
-    name = bijector.name
-    return f"{cls.__name__}({', '.join([*shown, f'name={name!r}'])})"
+    shown.append(f"name={bijector.name!r}")
+    lines = [repr(member) for group in members.values() for member in group]
+    inner = textwrap.indent("".join(f"\n{line}" for line in lines), "  ")
+    return f"{cls.__name__}({', '.join(shown)}){inner}"
 
 
 def _is_equal(a, b):
@@ -636,8 +645,6 @@ def _shortened(value):
         return f"<{tf.as_dtype(value.dtype).name} {tuple(value.shape)}>"
     if isinstance(value, tf.DType):
         return repr(value.name)
-    if isinstance(value, (list, tuple)) and len(value) > 8:
-        return f"<{len(value)} of {type(value[0]).__name__}>"
     if isinstance(value, list):
         return f"[{', '.join(map(_shortened, value))}]"
     if callable(value) or isinstance(value, tf.Module):
