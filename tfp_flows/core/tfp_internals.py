@@ -46,7 +46,7 @@ def _class_behind(public: type, name: str) -> type:
     private = next((c for c in public.__mro__ if c.__name__ == name), None)
     _required(
         private is not None and private is not public,
-        f"{public.__name__} having a base class {name}",
+        f"a class {name} behind {public.__name__}",
     )
     return private
 

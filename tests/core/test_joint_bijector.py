@@ -1,0 +1,135 @@
+"""What `JointBijector` does for every subclass."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import bijectors as B
+from tfp_flows import masks, networks
+from tfp_flows.core import tfp_internals
+
+tfb = tfp.bijectors
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: B.Permutation("reverse", 4),
+        lambda: B.Squeeze(2),
+        lambda: B.Chain([]),
+        lambda: B.Chain([tfb.Tanh()]),
+        lambda: B.Coupling(masks.half(4), tf.identity, _shift()),
+    ],
+)
+def test_arrays_keep_their_precision_where_any_is_taken(make):
+    bijector = make()
+    shape = (1, 2, 2, 4) if bijector.forward_min_event_ndims == 3 else (3, 4)
+    x = np.linspace(0.1, 0.7, np.prod(shape)).reshape(shape)
+    for dtype in (np.float64, np.float32):
+        given = x.astype(dtype)
+        for method in (bijector.forward, bijector.inverse):
+            assert method(given).dtype == dtype
+    assert bijector.forward(x.tolist()).dtype == tf.float32
+
+
+def _shift():
+    from tfp_flows.transformers import Shift
+
+    return Shift()
+
+
+@pytest.mark.parametrize("value", [np.arange(4), np.ones(4, complex)])
+def test_other_dtypes_are_refused(value):
+    with pytest.raises(TypeError, match="x must have dtype"):
+        B.Permutation("reverse", 4).forward(value)
+
+
+class Swallows(tf.Module):
+    """A network that makes a number of NaN, as fused operations may."""
+
+    def __call__(self, x, context):
+        given = tf.reduce_sum(context, -1, keepdims=True)
+        return x + tf.where(tf.math.is_finite(given), given, 0.0)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_context_that_is_not_finite_shows(compiled, bad):
+    coupling = B.AdditiveCoupling(masks.half(4), Swallows(), context_shape=(2,))
+    chain = B.Chain([coupling, coupling])
+    context = tf.constant([[1.0, 2.0], [bad, 1.0], [3e38, 3e38]])
+    x = tf.ones([3, 4])
+    for method in (chain.forward_and_log_det, chain.inverse_and_log_det):
+        call = tf.function(method) if compiled else method
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value, log_det = call(x, context=context)
+            good = value[0]
+        assert np.isnan(value[1]).all() and np.isnan(log_det[1])
+        assert not np.isnan(log_det.numpy()[[0, 2]]).any()
+        assert np.isfinite(tape.gradient(good, x)[0]).all()
+
+
+def test_fast_paths_end_where_a_subclass_overrides_what_they_bypass():
+    class Same(B.AffineCoupling):
+        note = "nothing is overridden"
+
+    class Other(B.AffineCoupling):
+        def _change(self, kept, changed, forward, context=None):
+            return super()._change(kept, changed, forward, context)
+
+    class Below(Other):
+        note = "inherits what is overridden"
+
+    class Again(Other):
+        _fast_paths = frozenset({"handover"})
+
+    expected = {
+        B.Coupling: (True, True),
+        Same: (True, True),
+        Other: (False, False),
+        Below: (False, False),
+        Again: (True, False),
+        B.JointBijector: (False, False),
+    }
+    for cls, paths in expected.items():
+        found = tuple(cls._has_fast_path(path) for path in ("handover", "replay"))
+        assert found == paths, cls
+
+
+def test_repr_shows_what_differs_from_the_defaults():
+    coupling = B.AffineCoupling(masks.half(4), networks.MLP(4, name="net"), "exp")
+    assert repr(coupling) == (
+        "AffineCoupling(mask=<bool (4,)>, conditioner=net, scale='exp', "
+        "name='affine_coupling')"
+    )
+    chain = B.Chain([tfb.Invert(coupling), tfb.Tanh()], name="both")
+    first, second, third = repr(chain).split("\n")
+    assert first == "Chain(name='both')"
+    assert second == f"  Invert({coupling!r})"
+    assert "Tanh" in third
+    repeated = B.Repeat(lambda: [B.ActNorm([3]), B.Permutation("reverse", 3)], 5)
+    assert len(repr(repeated).split("\n")) == 3
+    assert "count=5" in repr(repeated)
+
+
+def test_a_generator_of_members_is_kept():
+    chain = B.Chain(b for b in [B.ActNorm([3]), B.Permutation("reverse", 3)])
+    assert len(chain.bijectors) == len(chain.copy(name="again").bijectors) == 2
+
+
+def test_members_that_take_several_parts_are_refused():
+    parts = tfb.Split(2)
+    with pytest.raises(TypeError, match=r"bijectors\[1\]: split takes or"):
+        B.Chain([tfb.Tanh(), parts])
+    with pytest.raises(TypeError, match=r"levels\[0\]: it must be a tfb.Bijector"):
+        B.MultiScale([3], (2, 2, 2))
+
+
+def test_an_import_fails_where_tfp_has_changed():
+    tfp_internals._required(True, "nothing")
+    with pytest.raises(ImportError, match=rf"relies on a class .*{tfp.__version__}"):
+        tfp_internals._class_behind(tfb.Chain, "a class that is not there")
+    with pytest.raises(ImportError, match=r"Chain\.no_such_method"):
+        tfp_internals._code_of(tfb.Chain, "no_such_method")
