@@ -200,7 +200,7 @@ CASES = [
     Case("affine_sigmoid", lambda d: affine(~masks.half(5), d, scale="sigmoid"), (5,)),
     Case(
         "affine_clamp",
-        lambda d: affine(masks.half(3), d, scale="exp", clamp=0.8),
+        lambda d: affine(masks.half(3), d, scale="exp", max_log_scale=0.8),
         (3,),
     ),
     Case(

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.seeds import generator
+
 __all__ = ["LipschitzNetwork", "spectral_norm"]
 
 # How far the power iteration goes before each use of the weights.
@@ -182,7 +184,7 @@ class LipschitzNetwork(keras.layers.Layer):
                 f"{self.name}: context must be a vector or have the rank of the input; "
                 f"got shapes {tuple(context_shape)} and {tuple(x_shape)} (with batch)."
             )
-        draw = np.random.default_rng(self.seed)
+        draw = generator(self.seed)
         plan = self._plan(x_shape)
 
         def add(name, value, trainable=True):

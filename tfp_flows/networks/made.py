@@ -371,7 +371,8 @@ def _product(kernel, rows):
 
 def _put(buffer, i, row):
     """`buffer` with `row` at index `i` of its first axis; it may be empty."""
-    here = tf.range(buffer.shape[0]) == i
+    # Not `==`, which compares objects in a graph of TensorFlow 1.
+    here = tf.equal(tf.range(buffer.shape[0]), i)
     here = tf.reshape(here, [-1] + [1] * (buffer.shape.rank - 1))
     return tf.where(here, row, buffer)
 
