@@ -358,7 +358,12 @@ def _apply(kernel, x):
         return tf.matmul(x, kernel)
     if kernel.shape[:2] == (1, 1):
         return tf.tensordot(x, kernel[0, 0], 1)
-    return tf.nn.conv2d(x, kernel, 1, "SAME")
+    out = tf.nn.conv2d(x, kernel, 1, "SAME")
+    if x.shape[0]:
+        return out
+    # With oneDNN, that of an empty batch has as many channels as went in.
+    shape = tf.concat([tf.shape(x)[:-1], tf.shape(kernel)[-1:]], 0)
+    return tf.ensure_shape(tf.reshape(out, shape), [*x.shape[:-1], kernel.shape[-1]])
 
 
 def _adjoint(kernel, y):
