@@ -109,7 +109,7 @@ class MaskedAutoregressive(JointBijector):
 
     @property
     def _structure(self):
-        order = getattr(self.conditioner, "order", None)
+        order = getattr(self.conditioner, "fixed_order", None)
         return f" {self._transformer!r}" + (
             "" if order is None else f" order {order.tolist()}"
         )
