@@ -61,7 +61,7 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
             levels=workload.levels,
             steps=count,
             width=hidden[0],
-            clamp=None,
+            max_log_scale=None,
             **options,
         )
     if workload.name == "maf":

@@ -200,7 +200,7 @@ CASES = [
     Case("affine_sigmoid", lambda d: affine(~masks.half(5), d, scale="sigmoid"), (5,)),
     Case(
         "affine_clamp",
-        lambda d: affine(masks.half(3), d, scale="exp", clamp=0.8),
+        lambda d: affine(masks.half(3), d, scale="exp", max_log_scale=0.8),
         (3,),
     ),
     Case(
@@ -326,7 +326,7 @@ CASES = [
     ),
     Case(
         "logit",
-        lambda d: B.Logit(0.05, 0.0, 256.0),
+        lambda d: B.Logit(0.05, 0.0, 256.0, dtype=d),
         (3,),
         bounds=(0.0, 256.0),
         trainable=False,
@@ -359,6 +359,26 @@ CASES = [
         ),
         (3,),
         bounds=(-math.pi, math.pi),
+    ),
+    Case(
+        "spline_coupling_on_a_circle",
+        lambda d: B.Coupling(
+            masks.half(4),
+            mlp(26, d),
+            transformers.RationalQuadratic(4, circular=True),
+            dtype=d,
+        ),
+        (4,),
+        bounds=(-math.pi, math.pi),
+    ),
+    Case(
+        "spline_inverse_autoregressive",
+        lambda d: B.InverseAutoregressive(
+            made(3, d, 8, order="random", seed=5),
+            transformers.Inverted(transformers.RationalQuadratic(3, bound=2.0)),
+            dtype=d,
+        ),
+        (3,),
     ),
     Case(
         "logistic_mixture_coupling",

@@ -241,6 +241,109 @@ def test_batch_shapes_static_and_dynamic(case):
     )
 
 
+def both_directions(bijector):
+    """`(x, y, keywords) -> results of both directions`, four tensors."""
+
+    def both(x, y, keywords):
+        return (
+            *bijector.forward_and_log_det(x, **keywords),
+            *bijector.inverse_and_log_det(y, **keywords),
+        )
+
+    return both
+
+
+@all_cases
+def test_unknown_batch_dimensions(case):
+    """Both directions know nothing of the batch, or of two batch dimensions."""
+    bijector = case.make()
+    both = both_directions(bijector)
+    given = case.noise((6,)), case.data((6,)), case.keywords((6,))
+    expected = both(*given)
+
+    def reshaped(nest, rank, batch):
+        return tf.nest.map_structure(
+            lambda x: tf.reshape(x, [*batch, *x.shape[rank:]]), nest
+        )
+
+    def traced(batch, **options):
+        signature = tf.nest.map_structure(
+            lambda x: tf.TensorSpec([*batch, *x.shape[1:]], x.dtype), given
+        )
+        return tf.function(both, signature, autograph=False, **options)
+
+    one = traced([None])
+    for n in (6, 2, 0):
+        got = one(*tf.nest.map_structure(lambda x, n=n: x[:n], given))
+        for a, b in zip(got, expected, strict=True):
+            close(a, b[:n])
+    got = traced([None, None])(*reshaped(given, 1, (2, 3)))
+    tf.nest.map_structure(close, reshaped(got, 2, (6,)), expected)
+    compiled = traced([None], jit_compile=True)(*given)
+    tf.nest.map_structure(close, compiled, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@all_cases
+def test_empty_batches(case, dtype):
+    bijector = case.make(dtype)
+    both = both_directions(bijector)
+    given = [
+        case.noise((0,), dtype),
+        case.data((0,), dtype),
+        case.keywords((0,), dtype),
+    ]
+    extra = extra_ndims(case, bijector)
+    log_dets = (0, *case.data_shape[:extra])
+    noise = case.noise_shape or case.data_shape
+    shapes = (0, *case.data_shape), log_dets, (0, *noise), log_dets
+    compiled = tf.function(both, autograph=False, jit_compile=True)
+    for method in (both, tf.function(both, autograph=False), compiled):
+        results = method(*given)
+        assert tuple(tuple(r.shape) for r in results) == shapes
+        assert all(r.dtype == dtype for r in results)
+
+
+@all_cases
+def test_a_nan_gives_a_nan_log_determinant(case):
+    """For its event alone, wherever it stands."""
+    bijector = case.make()
+    keywords = case.keywords((4,))
+    for method, value in (
+        (bijector.forward_and_log_det, case.noise((4,))),
+        (bijector.inverse_and_log_det, case.data((4,))),
+    ):
+        for place in (0, -1):
+            x = value.numpy()
+            x.reshape(4, -1)[2, place] = np.nan
+            result, log_det = method(tf.constant(x), **keywords)
+            missing = np.isnan(np.reshape(log_det, (4, -1))).any(-1)
+            np.testing.assert_array_equal(missing, [False, False, True, False])
+            assert np.isnan(np.reshape(result, (4, -1))[2]).any()
+
+
+@all_cases
+def test_in_a_graph_of_tensorflow_1(case):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        bijector = case.build("float64")
+        both = both_directions(bijector)
+        x, y, keywords = case.noise(), case.data(), case.keywords()
+        there = bijector.forward_and_log_det(x, **keywords)
+        back = bijector.inverse_and_log_det(y, **keywords)
+        again = both(back[0], there[0], keywords)
+        session.run(tf.compat.v1.global_variables_initializer())
+        draw = np.random.default_rng(7)
+        for v in bijector.trainable_variables:
+            noise = 0.2 * draw.standard_normal(v.shape)
+            session.run(v.assign_add(tf.constant(noise, v.dtype)))
+        x, y, there, back, again = session.run([x, y, there, back, again])
+    y_again, fldj, x_again, ildj = again
+    close(x_again, x)
+    close(y_again, y)
+    close(ildj, -there[1])
+    close(fldj, -back[1])
+
+
 @all_cases
 def test_inside_tfp(case):
     bijector = case.make()
@@ -438,17 +541,10 @@ def test_second_order_gradients(case):
 @all_cases
 def test_vectorized_map(case):
     bijector = case.make()
-    keywords = case.keywords()
-    y = case.data()
-
-    def one(arguments):
-        y, keywords = arguments
-        return bijector.inverse_and_log_det(y, **keywords)
-
-    got = tf.vectorized_map(one, (y, keywords))
-    tf.nest.map_structure(
-        lambda a, b: close(a, b, 1e-9), got, bijector.inverse_and_log_det(y, **keywords)
-    )
+    both = both_directions(bijector)
+    given = case.noise(), case.data(), case.keywords()
+    got = tf.vectorized_map(lambda one: both(*one), given)
+    tf.nest.map_structure(close, got, both(*given))
 
 
 @all_cases

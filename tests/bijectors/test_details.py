@@ -430,12 +430,8 @@ def test_squeeze_over_drawn_shapes(factor, height, width, channels):
         (lambda: B.Squeeze(2).forward(tf.zeros([3, 4, 1])), "height must be divisible"),
         (lambda: B.Squeeze(2).forward(tf.zeros([4, 5, 1])), "width must be divisible"),
         (lambda: B.Squeeze(2).inverse(tf.zeros([4, 4, 6])), "channels must be"),
-        (lambda: B.Logit(0.5), "alpha"),
+        (lambda: B.Logit(0.5), "logit_margin must be above 0 and below 0.5, got 0.5"),
         (lambda: B.Logit(0.1, 1.0, 0.0), "low"),
-        (lambda: B.Logit(0.1).inverse([0.5, 1.2]), r"\(-0.125, 1.125\).*0.5 to 1.2"),
-        (lambda: B.Logit(0.1, 0, 8).inverse([-2.0]), r"\(-1, 9\).*-2 to -2"),
-        (lambda: transformers.Affine("softplus"), "scale"),
-        (lambda: transformers.Affine("exp", clamp=0.0), "clamp"),
         (lambda: B.Scaling(), "event_shape or log_scale"),
         (lambda: B.Scaling([3], factor=0.0), "factor must be positive"),
         (lambda: B.BatchNorm([3], momentum=1.0), "momentum"),
@@ -558,10 +554,8 @@ def test_batch_norm_in_both_modes(shape):
     np.testing.assert_allclose(ildj, [log_det] * 20)
     np.testing.assert_allclose(norm.moving_mean, 0.1 * mean)
     np.testing.assert_allclose(norm.moving_variance, 0.9 + 0.1 * variance)
-    # The inverse of what it did, with the log-determinant of what it did.
-    back, fldj = norm.forward_and_log_det(tf.identity(x), training=True)
-    np.testing.assert_allclose(back, y, atol=1e-10)
-    np.testing.assert_allclose(fldj, -ildj)
+    with pytest.raises(ValueError, match=r"forward has no training mode.*averages"):
+        norm.forward(x, training=True)
     moved = norm.moving_mean.numpy()
     x, ildj = norm.inverse_and_log_det(y)
     np.testing.assert_array_equal(norm.moving_mean, moved)
@@ -638,28 +632,6 @@ def test_sigmoid_scale_is_glows():
     np.testing.assert_allclose(
         coupling.inverse_log_det_jacobian([[1.0, 1.0]]), [np.log(sigmoid)], rtol=1e-6
     )
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("clamp", [None, 3.0])
-def test_sigmoid_scale_of_large_numbers(dtype, clamp):
-    raw = tf.constant([-1e4, -50.0, -3.0, 30.0, 1e4], dtype)
-    expected = np.log(1 / (1 + np.exp(-(np.float64([-50.0, -3.0, 30.0]) + 2.0))))
-    transformer = transformers.Affine("sigmoid", clamp)
-    with tf.GradientTape() as tape:
-        tape.watch(raw)
-        parameters = tf.stack([tf.zeros_like(raw), raw])
-        values, log_det = transformer.inverse_and_log_det(tf.ones_like(raw), parameters)
-        loss = tf.reduce_sum(values) + tf.reduce_sum(log_det)
-    limit = np.log(4 / float(np.finfo(dtype).max)) if clamp is None else -clamp
-    expected = np.maximum([limit, *expected, 0.0], limit)
-    close = dict(rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(log_det, expected, **close)
-    np.testing.assert_allclose(values, np.exp(expected), rtol=1e-6)
-    assert np.isfinite(tape.gradient(loss, raw)).all()
-    back, log_det = transformer.forward_and_log_det(values, parameters)
-    np.testing.assert_allclose(back, tf.ones_like(raw), rtol=1e-6)
-    np.testing.assert_allclose(log_det, -expected, **close)
 
 
 def test_hash_and_equality_are_by_identity():

@@ -87,7 +87,7 @@ SMALL = {
             "permutation": "random",
             "batch_norm": True,
             "scale": "exp",
-            "clamp": 1.5,
+            "max_log_scale": 1.5,
             "bounds": (0, 16),
             **MLP,
         },

@@ -389,7 +389,7 @@ def test_mnist(flow):
         (lambda: flows.real_nvp((4,), permutation="reverse"), "alternating.*random"),
         (lambda: flows.glow((4, 4, 1), steps=1, width=4, conv1x1="lu"), "plu.*dense"),
         (lambda: flows.real_nvp((4,), scale="relu"), "exp.*tanh.*sigmoid"),
-        (lambda: flows.real_nvp((4,), clamp=-1.0), "clamp"),
+        (lambda: flows.real_nvp((4,), max_log_scale=-1.0), "max_log_scale"),
         (lambda: flows.real_nvp((4,), context_mode="add"), "concat.*film"),
         (lambda: flows.nice((4,), bounds=(1, 0)), "bounds"),
         (lambda: flows.nice((4,), bounds=(0, 0)), "bounds"),

@@ -105,6 +105,81 @@ def test_gradient_of_the_spectral_norm():
     )
 
 
+def gains(*shape):
+    """A kernel that multiplies channels by 5, 2, 1, ..., the image staying as it is."""
+    *positions, inputs, outputs = shape
+    kernel = np.zeros(shape)
+    centre = tuple(n // 2 for n in positions)
+    for i in range(min(inputs, outputs)):
+        kernel[(*centre, i, i)] = 5.0 if i == 0 else 2.0 if i == 1 else 1.0
+    return kernel
+
+
+def second_channel(shape):
+    """The singular vector of the value 2."""
+    u = np.zeros(shape)
+    u[..., 1] = 1.0
+    return u / np.linalg.norm(u)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kernel", "state"),
+    [
+        ((5, 4), (1, 4)),
+        ((2, 3), (1, 3)),
+        ((1, 1, 3, 4), (1, 1, 1, 4)),
+        ((3, 3, 3, 3), (1, 4, 4, 3)),
+        ((200, 200), (1, 200)),
+    ],
+    ids=str,
+)
+def test_no_vector_hides_the_largest_value(kernel, state, dtype):
+    if kernel == (200, 200):
+        # Too large to square: all other values are 1.
+        operator = np.eye(200)
+        operator[:2, :2] = np.diag([5.0, 2.0])
+    else:
+        operator = gains(*kernel)
+    u = tf.constant(second_channel(state), dtype)
+    sigma, _ = spectral_norm(tf.constant(operator, dtype), u)
+    np.testing.assert_allclose(sigma, 5.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [2, 60, 128])
+def test_what_is_proved_of_small_matrices(size):
+    """After one step already, with values as close as can be."""
+    values = np.linspace(0.98, 1.0, size)
+    left, right = (
+        np.linalg.qr(np.random.default_rng(i).standard_normal((size, size)))[0]
+        for i in range(2)
+    )
+    kernel = tf.constant(left * values @ right.T)
+    u = tf.constant(right[:, :1].T)
+    sigma, _ = spectral_norm(kernel, u, max_iterations=1)
+    assert size ** (-1 / 256) <= sigma <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv"])
+def test_the_bound_of_weights_set_by_hand_and_loaded(name, tmp_path):
+    network, x = make(name, coefficient=0.97)
+    limit = network.layer_coefficient
+
+    def worst(network):
+        return true_norms(network, x).max() / limit
+
+    for weights, state in zip(network._layers_of_weights, network._states, strict=True):
+        weights["kernel"].assign(gains(*weights["kernel"].shape))
+        state.assign(second_channel(state.shape))
+    assert 0.999 < worst(network) < 1.001
+    inputs = keras.Input(x.shape[1:], dtype="float64")
+    model = keras.Model(inputs, network(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    (again,) = (v for v in loaded.layers if isinstance(v, type(network)))
+    assert 0.999 < worst(again) < 1.001
+
+
 def test_a_kernel_of_zeros_has_norm_zero():
     u = normal(1, 4)
     u /= tf.norm(u)

@@ -35,11 +35,15 @@ tfd = tfp.distributions
 HALF = masks.half(4)
 
 
-def by_hand(mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", clamp=None, order=1):
+def by_hand(
+    mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", max_log_scale=None, order=1
+):
     """A flow without a configuration; its variables have the same shapes always."""
     network = networks.MLP(4, (8,), seed=1)
     chain = [
-        bijectors.AffineCoupling(mask, network, scale=scale, clamp=clamp),
+        bijectors.AffineCoupling(
+            mask, network, scale=scale, max_log_scale=max_log_scale
+        ),
         bijectors.Permutation(permutation),
     ]
     return Flow(distributions.standard_normal((4,)), bijectors.Chain(chain[::order]))
@@ -68,7 +72,7 @@ OTHERS = {
     "more_couplings": (vector, lambda: vector(couplings=3)),
     "fewer_couplings": (vector, lambda: vector(couplings=1)),
     "scale_map": (vector, lambda: vector(scale="exp")),
-    "clamp": (vector, lambda: vector(clamp=1.5)),
+    "max_log_scale": (vector, lambda: vector(max_log_scale=1.5)),
     "permutation_kind": (vector, lambda: vector(permutation="random")),
     "batch_norm": (vector, lambda: vector(batch_norm=True)),
     "base": (vector, lambda: vector(base="logistic")),
@@ -85,7 +89,7 @@ OTHERS = {
     "mask_inverted": (by_hand, lambda: by_hand(mask=~HALF)),
     "permutation": (by_hand, lambda: by_hand(permutation=(3, 2, 1, 0))),
     "scale_map_by_hand": (by_hand, lambda: by_hand(scale="exp")),
-    "clamp_by_hand": (by_hand, lambda: by_hand(clamp=1.0)),
+    "clamp_by_hand": (by_hand, lambda: by_hand(max_log_scale=1.0)),
     "order": (by_hand, lambda: by_hand(order=-1)),
     "order_of_entries": (spline, lambda: spline(order="reverse")),
     "elementwise": (

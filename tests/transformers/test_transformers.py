@@ -20,6 +20,10 @@ tfb = tfp.bijectors
 TRANSFORMERS = [
     transformers.Shift(),
     transformers.Affine("tanh"),
+    transformers.Affine("exp"),
+    transformers.Affine("exp", 1.5),
+    transformers.Affine("sigmoid"),
+    transformers.Affine("sigmoid", 3.0),
     transformers.RationalQuadratic(2),
     transformers.RationalQuadratic(8, bound=2.0),
     transformers.RationalQuadratic(5, circular=True),
@@ -79,9 +83,71 @@ def test_zeros_are_nearly_the_identity(transformer):
     exact = not isinstance(
         transformer, (transformers.LogisticMixture, transformers.Inverted)
     )
+    exact = exact and getattr(transformer, "scale", None) != "sigmoid"
     tolerance = 1e-12 if exact else 0.2
     np.testing.assert_allclose(y, x, atol=tolerance, rtol=tolerance)
     np.testing.assert_allclose(log_det, 0 * x, atol=tolerance)
+
+
+def smooth_bound(x, bound):
+    return 2 * bound / np.pi * np.arctan(np.pi * x / (2 * bound))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("max_log_scale", [None, 3.0])
+def test_sigmoid_scale_of_large_numbers(dtype, max_log_scale):
+    raw = tf.constant([-1e4, -50.0, -3.0, 30.0, 1e4], dtype)
+    expected = -np.logaddexp(0, -(raw.numpy().astype("float64") + 2))
+    if max_log_scale is None:
+        expected = np.maximum(expected, -np.log(float(np.finfo(dtype).max) / 8))
+    else:
+        expected = smooth_bound(expected, max_log_scale)
+    transformer = transformers.Affine("sigmoid", max_log_scale)
+    with tf.GradientTape() as tape:
+        tape.watch(raw)
+        parameters = tf.stack([tf.zeros_like(raw), raw])
+        values, log_det = transformer.inverse_and_log_det(tf.ones_like(raw), parameters)
+        loss = tf.reduce_sum(values) + tf.reduce_sum(log_det)
+    close = dict(rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(log_det, expected, **close)
+    # A logarithm of 90 in single precision leaves its exponential five digits.
+    np.testing.assert_allclose(values, np.exp(expected), rtol=1e-5)
+    assert np.isfinite(tape.gradient(loss, raw)).all()
+    back, log_det = transformer.forward_and_log_det(values, parameters)
+    np.testing.assert_allclose(back, tf.ones_like(raw), rtol=1e-6)
+    np.testing.assert_allclose(log_det, -expected, **close)
+
+
+@pytest.mark.parametrize(
+    ("transformer", "which", "bound"),
+    [
+        (transformers.Affine("exp", 3.0), 1, 3.0),
+        (transformers.Affine("sigmoid", 3.0), 1, 3.0),
+        (transformers.LogisticMixture(1), 3, 2.0),
+        (transformers.LogisticMixture(1), 2, 5.0),
+    ],
+    ids=["exp", "sigmoid", "mixture", "component"],
+)
+def test_bounds_are_reached_by_no_number_and_stop_none(transformer, which, bound):
+    """Log-scales stay inside their bound, and no raw one loses its gradient."""
+    raw = tf.constant([-1e4, -60.0, -6.0, 0.0, 6.0, 60.0], "float32")
+    if getattr(transformer, "scale", "") == "sigmoid":
+        # Its other end is that of the sigmoid itself.
+        raw = raw[:4]
+    with tf.GradientTape() as tape:
+        tape.watch(raw)
+        theta = tf.stack(
+            [
+                raw if i == which else tf.zeros_like(raw)
+                for i in range(transformer.num_parameters)
+            ]
+        )
+        _, log_det = transformer.forward_and_log_det(tf.zeros_like(raw), theta)
+    gradient = tape.gradient(log_det, raw)
+    assert (np.abs(log_det) < bound + 2).all()
+    if which == 1:
+        assert (np.abs(log_det) < bound).all()
+    assert (np.abs(gradient) > 0).all()
 
 
 @lines
@@ -266,8 +332,8 @@ def test_the_mixture_is_its_formula():
     logits, means, scales = (theta[3 * i : 3 * i + 3, 0].numpy() for i in range(3))
     weights = np.exp(logits) / np.exp(logits).sum()
     means += np.array([-1.0, 0.0, 1.0])
-    scales = np.exp(5 * np.tanh(scales / 5))
-    a, b = 2 * np.tanh(theta[9, 0] / 2), theta[10, 0]
+    scales = np.exp(smooth_bound(scales, 5))
+    a, b = smooth_bound(theta[9, 0], 2), theta[10, 0]
     x = np.linspace(-4, 4, 30)
     f = (weights / (1 + np.exp(-(x[:, None] - means) / scales))).sum(1)
     want = np.exp(a) * np.log(f / (1 - f)) + b
@@ -396,7 +462,7 @@ def test_third_derivative_and_flat_places_of_a_root():
         (lambda: transformers.RationalQuadratic(1), "bins must be at least 2, got 1"),
         (
             lambda: transformers.RationalQuadratic(4, bound=0.0),
-            "bound must be positive, got 0.0",
+            "bound must be above 0, got 0.0",
         ),
         (lambda: transformers.RationalQuadratic(4, bound=-1.0), "bound"),
         (
@@ -412,8 +478,19 @@ def test_third_derivative_and_flat_places_of_a_root():
             lambda: transformers.LogisticMixture(0),
             "components must be at least 1, got 0",
         ),
-        (lambda: transformers.LogisticMixture(2, clamp=0.0), "clamp must be positive"),
-        (lambda: transformers.LogisticMixture(2, clamp_scale=-1.0), "clamp_scale"),
+        (
+            lambda: transformers.LogisticMixture(2, max_log_scale=0.0),
+            "max_log_scale must be above 0",
+        ),
+        (
+            lambda: transformers.LogisticMixture(2, max_component_log_scale=-1.0),
+            "max_component_log_scale",
+        ),
+        (lambda: transformers.Affine("softplus"), "'exp', 'tanh', 'sigmoid'"),
+        (
+            lambda: transformers.Affine("exp", max_log_scale=0.0),
+            "max_log_scale must be above 0, got 0.0",
+        ),
         (
             lambda: B.Elementwise(transformers.Shift(), ()),
             "event_shape must have rank 1",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_number, check_shape
 from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["ActNorm"]
@@ -24,12 +26,24 @@ class ActNorm(JointBijector):
     mean and unit variance (Kingma & Dhariwal 2018, section 3.1, in whose notation
     their scale is $e^{-s}$ and their bias $-b$). Until then it is the identity.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> actnorm = bijectors.ActNorm([1])
+      >>> actnorm.initialize(tf.constant([[1.0], [3.0]])).numpy().round(3)
+      array([[-1.], [ 1.]], dtype=float32)
+      >>> actnorm.shift.numpy()
+      array([2.], dtype=float32)
+
     Args:
       event_shape: `[..., C]`; the last axis is the channel.
       epsilon: added to the variance at initialisation, in squared units of the data.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
+
+    Raises:
+      ValueError: if `event_shape` has no channel, or `epsilon` is not positive.
+      TypeError: if a size is no integer.
     """
 
     def __init__(
@@ -37,16 +51,16 @@ class ActNorm(JointBijector):
         event_shape: Sequence[int],
         epsilon: float = 1e-6,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "actnorm",
     ):
         parameters = dict(locals())
         dtype = tf.as_dtype(dtype)
-        *positions, channels = map(int, event_shape)
-        self._positions = 1
-        for n in positions:
-            self._positions *= n
-        self._epsilon = epsilon
+        event_shape = check_shape("event_shape", event_shape)
+        if not event_shape:
+            raise ValueError("event_shape must end in the number of channels, got ().")
+        *positions, channels = event_shape
+        self._positions = math.prod(positions)
+        self._epsilon = check_number("epsilon", epsilon, above=0)
         # One variable: an optimiser's step costs a number of operations for each.
         self._shift_and_log_scale = self._add_variable(
             "shift_and_log_scale", tf.zeros([2, channels], dtype)
@@ -57,7 +71,6 @@ class ActNorm(JointBijector):
             input_event_shape=event_shape,
             is_constant_jacobian=True,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )

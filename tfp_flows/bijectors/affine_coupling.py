@@ -33,7 +33,7 @@ class AffineCoupling(Coupling):
         axis: twice the last dimension of the changed part.
       scale: `"exp"`, `"tanh"` (bounded) or `"sigmoid"` (Glow's), see
         `tfp_flows.transformers.Affine`.
-      clamp: bound on $|s|$ in nats, or `None`.
+      max_log_scale: bound on $|s|$ in nats, or `None`.
       event_shape: shape of the event; the mask's shape by default.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.
@@ -48,7 +48,7 @@ class AffineCoupling(Coupling):
         mask: Any,
         conditioner: Callable,
         scale: str = "tanh",
-        clamp: float | None = None,
+        max_log_scale: float | None = None,
         event_shape: Sequence[int] | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = None,
@@ -58,7 +58,7 @@ class AffineCoupling(Coupling):
         super().__init__(
             mask,
             conditioner,
-            Affine(scale, clamp),
+            Affine(scale, max_log_scale),
             event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_number, check_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.recompute import recomputing
 
@@ -30,26 +31,38 @@ class BatchNorm(JointBijector):
     * `inverse(y, training=True)`: they are those of the batch, which also moves the
       running averages; gradients flow through them. Under `tf.distribute` they are
       those of the global batch.
-    * `forward(x, training=True)` undoes the last `inverse(y, training=True)`: it uses
-      the statistics of that batch.
+    * `forward(x, training=True)` is an error: only data have such statistics, and
+      noise does not determine the data that it would become. Samples are drawn with
+      the running averages, also while training.
 
     Each event alone is mapped as if $\mu$ and $v$ were constants; that is the
-    log-determinant above, in both modes.
+    log-determinant above, in both modes. With `training=True` an event's result
+    depends on the others of the batch, so `inverse` has no exact counterpart then.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> norm = bijectors.BatchNorm([1], momentum=0.0)
+      >>> norm.inverse(tf.constant([[1.0], [3.0]]), training=True).numpy().round(3)
+      array([[-1.], [ 1.]], dtype=float32)
+      >>> norm.forward(tf.constant([[0.0]])).numpy()
+      array([[2.]], dtype=float32)
 
     Args:
       event_shape: `[..., C]`; the last axis is the channel.
       momentum: weight of the old running average in [0, 1).
       epsilon: added to the variance.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
-      ValueError: if `momentum` is outside [0, 1).
+      ValueError: if `event_shape` has no channel, `momentum` is outside [0, 1),
+        `epsilon` not positive, or `forward` is called with `training=True`.
+      TypeError: if a size is no integer.
     """
 
     _has_training_mode = True
-    # The batch's statistics are not in what it is turned into.
+    # The output does not determine the batch's statistics.
     has_direct_inverse = False
 
     def __init__(
@@ -58,16 +71,17 @@ class BatchNorm(JointBijector):
         momentum: float = 0.99,
         epsilon: float = 1e-5,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "batch_norm",
     ):
         parameters = dict(locals())
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}.")
+        self._momentum = check_number("momentum", momentum, at_least=0, below=1)
+        self._epsilon = check_number("epsilon", epsilon, above=0)
         dtype = tf.as_dtype(dtype)
-        *positions, channels = map(int, event_shape)
+        event_shape = check_shape("event_shape", event_shape)
+        if not event_shape:
+            raise ValueError("event_shape must end in the number of channels, got ().")
+        *positions, channels = event_shape
         self._positions = math.prod(positions)
-        self._momentum, self._epsilon = momentum, epsilon
         zeros, ones = tf.zeros([channels], dtype), tf.ones([channels], dtype)
         self._shift = self._add_variable("shift", zeros)
         self._log_scale = self._add_variable("log_scale", zeros)
@@ -80,14 +94,11 @@ class BatchNorm(JointBijector):
         add = self._add_variable
         self._moving_mean = add("moving_mean", zeros, **statistics)
         self._moving_variance = add("moving_variance", ones, **statistics)
-        self._batch_mean = add("batch_mean", zeros, **statistics)
-        self._batch_variance = add("batch_variance", ones, **statistics)
         super().__init__(
             forward_min_event_ndims=len(event_shape),
             input_event_shape=event_shape,
             is_constant_jacobian=True,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
@@ -103,22 +114,26 @@ class BatchNorm(JointBijector):
         return self._moving_variance
 
     def _forward_and_log_det(self, x, training=False):
-        mean, variance = (
-            (self._batch_mean, self._batch_variance)
-            if training
-            else (self._moving_mean, self._moving_variance)
-        )
-        log_scale = self._log_scale - 0.5 * tf.math.log(variance + self._epsilon)
-        y = (x - self._shift) * tf.exp(-log_scale) + mean
+        if training:
+            raise ValueError(
+                f"{self.name}: forward has no training mode, since only data have the "
+                "statistics of a batch. Leave training out: samples are made with the "
+                "running averages, also while training."
+            )
+        log_scale = self._log_scale_of(self._moving_variance)
+        y = (x - self._shift) * tf.exp(-log_scale) + self._moving_mean
         return y, -self._positions * tf.reduce_sum(log_scale)
 
     def _inverse_and_log_det(self, y, training=False):
         mean, variance = (
             self._observe(y) if training else (self._moving_mean, self._moving_variance)
         )
-        log_scale = self._log_scale - 0.5 * tf.math.log(variance + self._epsilon)
+        log_scale = self._log_scale_of(variance)
         x = (y - mean) * tf.exp(log_scale) + self._shift
         return x, self._positions * tf.reduce_sum(log_scale)
+
+    def _log_scale_of(self, variance):
+        return self._log_scale - 0.5 * tf.math.log(variance + self._epsilon)
 
     def _observe(self, y):
         """Statistics of the (global) batch; moves the running averages."""
@@ -135,8 +150,6 @@ class BatchNorm(JointBijector):
             variance = replica.all_reduce(total, squares) / n
         if recomputing():
             return mean, variance
-        self._batch_mean.assign(mean)
-        self._batch_variance.assign(variance)
         for average, new in (
             (self._moving_mean, mean),
             (self._moving_variance, variance),

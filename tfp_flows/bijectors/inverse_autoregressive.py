@@ -29,7 +29,6 @@ class InverseAutoregressive(MaskedAutoregressive):
       event_size: D. Needed unless the conditioner is a `networks.MADE`.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -43,7 +42,6 @@ class InverseAutoregressive(MaskedAutoregressive):
         event_size: int | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = None,
-        validate_args: bool = False,
         name: str = "inverse_autoregressive",
     ):
         super().__init__(
@@ -52,7 +50,6 @@ class InverseAutoregressive(MaskedAutoregressive):
             event_size,
             context_shape,
             dtype,
-            validate_args,
             name,
         )
 

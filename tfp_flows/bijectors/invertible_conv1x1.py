@@ -39,7 +39,6 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
       initial: initial $W$, an invertible `[C, C]` array; a random rotation by default.
       seed: integer seed of the random rotation.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -54,7 +53,6 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
         initial: Any = None,
         seed: int | None = None,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "invertible_conv1x1",
     ):
         parameters = dict(locals())
@@ -78,7 +76,6 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
             input_event_shape=event_shape,
             is_constant_jacobian=True,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )

@@ -48,7 +48,6 @@ class MaskedAutoregressive(JointBijector):
       event_size: D. Needed unless the conditioner is a `MADE`.
       context_shape: shape of one context, or `None` for no context.
       dtype: dtype of values; `None` takes any floating dtype.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -65,7 +64,6 @@ class MaskedAutoregressive(JointBijector):
         event_size: int | None = None,
         context_shape: Sequence[int] | None = None,
         dtype: Any = None,
-        validate_args: bool = False,
         name: str = "masked_autoregressive",
     ):
         parameters = dict(locals())
@@ -95,7 +93,6 @@ class MaskedAutoregressive(JointBijector):
             input_event_shape=(event_size,),
             context_shape=context_shape,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
@@ -112,7 +109,7 @@ class MaskedAutoregressive(JointBijector):
 
     @property
     def _structure(self):
-        order = getattr(self.conditioner, "order", None)
+        order = getattr(self.conditioner, "fixed_order", None)
         return f" {self._transformer!r}" + (
             "" if order is None else f" order {order.tolist()}"
         )

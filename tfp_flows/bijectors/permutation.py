@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.seeds import generator
 from tfp_flows.core.shapes import take
 
 __all__ = ["Permutation"]
@@ -19,17 +22,24 @@ class Permutation(JointBijector):
     The log-determinant is zero. It equals `tfb.Permute(permutation, axis)`, with a
     gradient that gathers by the inverse permutation instead of scattering.
 
+    Example:
+      >>> from tfp_flows import bijectors
+      >>> bijectors.Permutation([2, 0, 1]).forward([10.0, 20.0, 30.0]).numpy()
+      array([30., 10., 20.], dtype=float32)
+
     Args:
       permutation: the indices $\pi$, a sequence of integers; or `"reverse"`; or
-        `"random"`, drawn once from `seed`.
+        `"random"`, drawn once from `seed`, whose indices are a variable that is saved.
       size: number of entries along the axis; needed for `"reverse"` and `"random"`.
       axis: a negative axis; the event has `-axis` dimensions.
       seed: integer seed of `"random"`.
+      dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
 
     Raises:
       ValueError: if `permutation` is not one of 0 .. size - 1, or `axis` is not
         negative.
+      TypeError: if `size` or an index is no integer.
     """
 
     def __init__(
@@ -38,6 +48,7 @@ class Permutation(JointBijector):
         size: int | None = None,
         axis: int = -1,
         seed: int | None = None,
+        dtype: Any = None,
         name: str = "permutation",
     ):
         parameters = dict(locals())
@@ -46,10 +57,11 @@ class Permutation(JointBijector):
         if isinstance(permutation, str):
             if size is None:
                 raise ValueError(f"size is required for permutation={permutation!r}.")
+            size = check_integer("size", size)
             if permutation == "reverse":
                 indices = np.arange(size)[::-1]
             elif permutation == "random":
-                indices = np.random.default_rng(seed).permutation(size)
+                indices = generator(seed).permutation(size)
             else:
                 raise ValueError(
                     'permutation must be "reverse", "random" or a sequence of '
@@ -57,6 +69,10 @@ class Permutation(JointBijector):
                 )
         else:
             indices = np.asarray(permutation)
+            if not np.issubdtype(indices.dtype, np.integer):
+                raise TypeError(
+                    f"permutation must hold integers, got dtype {indices.dtype}."
+                )
             if indices.ndim != 1 or not np.array_equal(
                 np.sort(indices), np.arange(indices.size)
             ):
@@ -73,12 +89,13 @@ class Permutation(JointBijector):
         if isinstance(permutation, str) and permutation == "random":
             # A variable, so that it is saved: without the seed it could not be redrawn.
             self._variable = self._add_variable("indices", indices, trainable=False)
-        self._indices = indices
+        self._indices, self._inverse_indices = indices, np.argsort(indices)
         self._axis = axis
         super().__init__(
             forward_min_event_ndims=-axis,
             input_event_shape=(indices.size, *[None] * (-axis - 1)),
             is_constant_jacobian=True,
+            dtype=dtype,
             parameters=parameters,
             name=name,
         )
@@ -86,7 +103,10 @@ class Permutation(JointBijector):
     @property
     def permutation(self) -> np.ndarray:
         """The indices, an integer array `[size]`."""
-        return self._indices if self._variable is None else self._variable.numpy()
+        if self._variable is None:
+            return self._indices
+        with tf.init_scope():
+            return tf.convert_to_tensor(self._variable).numpy()
 
     @property
     def _structure(self):
@@ -107,6 +127,6 @@ class Permutation(JointBijector):
     def _both(self):
         """The indices and those of the inverse."""
         if self._variable is None:
-            return self._indices, np.argsort(self._indices)
+            return self._indices, self._inverse_indices
         indices = tf.convert_to_tensor(self._variable)
         return indices, tf.math.invert_permutation(indices)

@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.amortized import (
-    Amortized,
-    activation_of,
-    check_size,
-    shrink,
-    stretch,
-)
+from tfp_flows.core.activations import activation_of, shrink, stretch
+from tfp_flows.core.amortized import Amortized
+from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.seeds import generator
 
 __all__ = ["Planar"]
 
@@ -55,7 +52,6 @@ class Planar(Amortized):
       context_shape: shape of one context, or `None`.
       seed: integer seed of the initial $w$.
       dtype: dtype of values.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -73,13 +69,12 @@ class Planar(Amortized):
         context_shape: Sequence[int] | None = None,
         seed: int | None = None,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "planar",
     ):
         parameters = dict(locals())
-        size = check_size(size)
+        size = check_integer("size", size)
         self._activation = activation_of(activation, negative_slope)
-        draw = np.random.default_rng(seed)
+        draw = generator(seed)
         super().__init__(
             size,
             {
@@ -91,7 +86,6 @@ class Planar(Amortized):
             context_shape,
             dtype=dtype,
             parameters=parameters,
-            validate_args=validate_args,
             name=name,
         )
 

@@ -39,7 +39,6 @@ class PLU(PLUMatrix, JointBijector):
       initial: initial $W$, an invertible `[D, D]` array; a random rotation by default.
       seed: integer seed of the random rotation.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -53,7 +52,6 @@ class PLU(PLUMatrix, JointBijector):
         initial: Any = None,
         seed: int | None = None,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "plu",
     ):
         parameters = dict(locals())
@@ -64,7 +62,6 @@ class PLU(PLUMatrix, JointBijector):
             input_event_shape=(size,),
             is_constant_jacobian=True,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )

@@ -43,7 +43,6 @@ class QR(JointBijector):
         reflections or more; a random orthogonal matrix by default.
       seed: integer seed of the random matrix.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -58,7 +57,6 @@ class QR(JointBijector):
         initial: Any = None,
         seed: int | None = None,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "qr",
     ):
         parameters = dict(locals())
@@ -91,7 +89,6 @@ class QR(JointBijector):
             input_event_shape=(size,),
             is_constant_jacobian=True,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )

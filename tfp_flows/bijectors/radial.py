@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.amortized import Amortized, check_size
+from tfp_flows.core.amortized import Amortized
+from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.seeds import generator
 
 __all__ = ["Radial"]
 
@@ -46,7 +48,6 @@ class Radial(Amortized):
       context_shape: shape of one context, or `None`.
       seed: integer seed of the initial $z_0$.
       dtype: dtype of values.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -61,16 +62,15 @@ class Radial(Amortized):
         context_shape: Sequence[int] | None = None,
         seed: int | None = None,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "radial",
     ):
         parameters = dict(locals())
-        size = check_size(size)
+        size = check_integer("size", size)
         self._size = size
         super().__init__(
             size,
             {
-                "center": np.random.default_rng(seed).standard_normal(size),
+                "center": generator(seed).standard_normal(size),
                 "alpha": np.zeros(()),
                 "gamma": np.zeros(()),
             },
@@ -78,7 +78,6 @@ class Radial(Amortized):
             context_shape,
             dtype=dtype,
             parameters=parameters,
-            validate_args=validate_args,
             name=name,
         )
 

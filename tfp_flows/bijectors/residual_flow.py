@@ -6,31 +6,33 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.core.fixed_point import (
-    FixedPoint,
-    fixed_point,
-    gradients_of_arguments,
-    iterate,
+from tfp_flows.core.arguments import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_shape,
 )
+from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.fixed_point import FixedPoint, fixed_point, iterate
 from tfp_flows.core.joint_bijector import JointBijector
-from tfp_flows.core.own_constant import OwnConstant
+from tfp_flows.core.log_det_estimates import (
+    ALGORITHM,
+    estimated_log_det,
+    exact_log_det,
+    linearize_by_tape,
+    mean_and_standard_error,
+    random_signs,
+    roulette_weights,
+)
 from tfp_flows.core.recompute import recomputing
-from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.seeds import new_seed, stateless_seed
 from tfp_flows.core.shapes import reshape_event
-from tfp_flows.core.tf_internals import recording
 
 __all__ = ["ResidualFlow"]
 
 _LARGEST_AUTO, _LARGEST_EXACT = 16, 1024
-# The chance that the roulette goes on after a term. More terms than can follow at this
-# chance have never been seen.
-_GOES_ON, _MOST_TERMS = 0.5, 60
-# TensorFlow's default algorithm is another one under XLA.
-_ALG = "philox"
 _random = tf.random.experimental
 
 
@@ -77,6 +79,16 @@ class ResidualFlow(JointBijector):
     other callable `(x[, context])` is taken at its word; if it does not contract, the
     inverse will not converge.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors, networks
+      >>> network = networks.LipschitzMLP(outputs=2, hidden=(16,), seed=0)
+      >>> block = bijectors.ResidualFlow(network, event_shape=(2,))
+      >>> x = tf.constant([[1.0, -2.0]])
+      >>> y, log_det = block.forward_and_log_det(x)
+      >>> bool(tf.reduce_all(tf.abs(block.inverse(y) - x) < 1e-4))
+      True
+
     Args:
       network: $g$, a callable `(x[, context])` whose output has the shape of `x`, with
         a Lipschitz constant in `x` below 1.
@@ -93,9 +105,8 @@ class ResidualFlow(JointBijector):
         `ArithmeticError` in eager mode, NaN inside a compiled function.
       context_shape: shape of one context, or `None` for no context.
       seed: integer seed of the evaluation's signs, and what a call's seed is combined
-        with: blocks of one flow should have different ones.
+        with: blocks of one flow should have different ones. It is kept in a variable.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -103,6 +114,7 @@ class ResidualFlow(JointBijector):
         `max_iterations` below 1, a `tolerance` that is not positive, an exact
         log-determinant of more than 1024 dimensions, or if the network changes the
         shape.
+      TypeError: if one of these numbers is none, or no integer.
     """
 
     _has_training_mode = True
@@ -119,19 +131,14 @@ class ResidualFlow(JointBijector):
         tolerance: float | None = None,
         max_iterations: int = 1000,
         context_shape: Sequence[int] | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "residual_flow",
     ):
         parameters = dict(locals())
-        event_shape = tuple(map(int, event_shape))
+        event_shape = check_shape("event_shape", event_shape)
         size = math.prod(event_shape)
-        if log_det not in ("auto", "exact", "series", "roulette"):
-            raise ValueError(
-                'log_det must be "auto", "exact", "series" or "roulette", got '
-                f"{log_det!r}."
-            )
+        check_choice("log_det", log_det, ("auto", "exact", "series", "roulette"))
         if log_det == "auto":
             log_det = "exact" if size <= _LARGEST_AUTO else "roulette"
         if log_det == "exact" and size > _LARGEST_EXACT:
@@ -142,27 +149,18 @@ class ResidualFlow(JointBijector):
             )
         if terms is None:
             terms = 2 if log_det == "roulette" else 10
-        for argument, value in (
-            ("terms", terms),
-            ("probes", probes),
-            ("evaluation_terms", evaluation_terms),
-            ("max_iterations", max_iterations),
-        ):
-            if value < 1:
-                raise ValueError(f"{argument} must be at least 1, got {value}.")
-        if tolerance is not None and not tolerance > 0:
-            raise ValueError(f"tolerance must be positive, got {tolerance}.")
+        if tolerance is not None:
+            tolerance = check_number("tolerance", tolerance, above=0)
         dtype = tf.as_dtype(dtype)
         self._log_det = log_det
-        self._terms, self._probes = int(terms), int(probes)
-        self._evaluation_terms = int(evaluation_terms)
-        self._tolerance, self._max_iterations = tolerance, int(max_iterations)
-        self._size = size
-        self._seed = OwnConstant(np.int32(seed & 0x7FFFFFFF))
-        signs = np.random.default_rng(seed).choice(
-            [-1.0, 1.0], (self._probes, 1, *event_shape)
-        )
-        self._signs = OwnConstant(signs.astype(dtype.as_numpy_dtype))
+        self._terms = check_integer("terms", terms)
+        self._probes = check_integer("probes", probes)
+        self._evaluation_terms = check_integer("evaluation_terms", evaluation_terms)
+        self._max_iterations = check_integer("max_iterations", max_iterations)
+        self._tolerance = tolerance
+        # A variable, since it differs from block to block and belongs into a file.
+        seed = tf.constant(new_seed(seed) % 2**31, tf.int32)
+        self._seed = self._add_variable("seed", seed, trainable=False)
         self._conditioner = Conditioner(
             network, event_shape, event_shape, context_shape, dtype, " (that of x)"
         )
@@ -171,7 +169,6 @@ class ResidualFlow(JointBijector):
             input_event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )
@@ -291,7 +288,7 @@ class ResidualFlow(JointBijector):
         network = self._conditioner.keras_layer
         if not hasattr(network, "bounded_weights"):
             g = self._conditioner
-            return _Network(g, _by_tape(g), [], contexts)
+            return _Network(g, linearize_by_tape(g), [], contexts)
         if training and recomputing():
             weights = network.bounded_weights(repeat=True)
         else:
@@ -309,40 +306,31 @@ class ResidualFlow(JointBijector):
 
         g = of_tensors(network.evaluate)
         knows = _knows_its_derivative(network)
-        linearize = of_tensors(network.linearize) if knows else _by_tape(g)
+        linearize = of_tensors(network.linearize) if knows else linearize_by_tape(g)
         return _Network(g, linearize, flat, contexts)
 
     def _value_and_log_det(self, network, x, training, seed):
-        linearize, weights, contexts = network[1:]
         if self._log_det == "exact":
-            return _exact(linearize, weights, contexts, x, self._size)
+            return exact_log_det(*network[1:], x)
+        own = tf.convert_to_tensor(self._seed)
         shape = tf.concat([[self._probes], tf.shape(x)], 0)
-        neumann = False
+        unbiased = False
         if seed is None and not training:
-            v = tf.broadcast_to(self._signs.tensor(), shape)
-            of_terms = tf.ones([self._evaluation_terms], x.dtype)
+            # The same signs for all examples.
+            one = [self._probes, 1, *self._input_event_shape]
+            signs = random_signs(one, tf.stack([own, 0]), x.dtype)
+            signs = tf.broadcast_to(signs, shape)
+            weights = tf.ones([self._evaluation_terms], x.dtype)
         else:
-            own = self._seed.tensor()
-            seed = _random.stateless_fold_in(stateless_seed(seed), own, _ALG)
-            of_signs, of_length = tf.unstack(_random.stateless_split(seed, 2, _ALG))
-            v = _random_signs(shape, of_signs, x.dtype)
+            seed = _random.stateless_fold_in(stateless_seed(seed), own, ALGORITHM)
+            seeds = tf.unstack(_random.stateless_split(seed, 2, ALGORITHM))
+            signs = random_signs(shape, seeds[0], x.dtype)
             terms = self._terms if training else self._evaluation_terms
-            of_terms = tf.ones([terms], x.dtype)
-            if self._log_det == "roulette":
-                neumann = True
-                of_terms = tf.concat([of_terms, _roulette(of_length, x.dtype)], 0)
-        estimate = _neumann_estimate if neumann else _plain_estimate
-        x_copies, contexts_copies = x, contexts
-        if self._probes > 1:
-            x_copies, *contexts_copies = (
-                _copies(part, self._probes) for part in (x, *contexts)
-            )
-        v = tf.reshape(v, tf.shape(x_copies))
-        tensors = (*weights, *contexts_copies)
-        out, log_det = estimate(linearize, x_copies, v, of_terms, tensors)
-        count = tf.shape(x)[0]
-        log_det = tf.reshape(log_det, tf.stack([self._probes, count]))
-        return out[:count], tf.reduce_mean(log_det, 0)
+            weights = tf.ones([terms], x.dtype)
+            unbiased = self._log_det == "roulette"
+            if unbiased:
+                weights = tf.concat([weights, roulette_weights(seeds[1], x.dtype)], 0)
+        return estimated_log_det(*network[1:], x, signs, weights, unbiased)
 
 
 class _Network(NamedTuple):
@@ -361,19 +349,6 @@ class _Network(NamedTuple):
     contexts: list[tf.Tensor]
 
 
-def _by_tape(g):
-    """`linearize` of any function."""
-
-    def linearize(x, *tensors):
-        with recording(), tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            out = g(x, *tensors)
-        zero = tf.UnconnectedGradients.ZERO
-        return out, lambda u: tape.gradient(out, x, u, unconnected_gradients=zero)
-
-    return linearize
-
-
 def _knows_its_derivative(network):
     """Whether a network's `linearize` is that of its `evaluate`."""
 
@@ -382,206 +357,3 @@ def _knows_its_derivative(network):
 
     of_derivative = definer("linearize")
     return of_derivative is not None and issubclass(of_derivative, definer("evaluate"))
-
-
-def mean_and_standard_error(
-    estimate: Callable, draws: int, seed: Any, dtype: tf.DType, exact: bool
-):
-    """Mean of independent estimates, and its standard error.
-
-    Args:
-      estimate: from a stateless seed `[2]` to a tensor.
-      draws: number of estimates, at least 2.
-      seed: an integer or a stateless seed `[2]`.
-      dtype: dtype of an estimate.
-      exact: whether one estimate is as good as many.
-
-    Returns:
-      `(mean, standard_error)`, each of the shape of an estimate.
-
-    Raises:
-      ValueError: if `draws` is below 2.
-    """
-    if draws < 2:
-        raise ValueError(f"draws must be at least 2, got {draws}.")
-    seed = stateless_seed(seed)
-    if exact:
-        value = estimate(seed)
-        return value, tf.zeros_like(value)
-    seeds = _random.stateless_split(seed, draws, _ALG)
-    values = tf.map_fn(estimate, seeds, fn_output_signature=dtype)
-    mean, variance = tf.nn.moments(values, [0])
-    return mean, tf.sqrt(variance / (draws - 1))
-
-
-def _copies(x, count):
-    """`x [batch, ...]` `count` times, one batch after the other."""
-    copies = tf.tile(x, [count] + [1] * (x.shape.rank - 1))
-    return tf.ensure_shape(copies, [None, *x.shape[1:]])
-
-
-def _exact(linearize, weights, contexts, x, size):
-    r"""$g(x)$ and $\log\det(I + J_g)$."""
-    # A copy of the batch for each row of the Jacobian: one backward pass for all.
-    copies, *contexts = (_copies(part, size) for part in (x, *contexts))
-    out, pull_back = linearize(copies, *weights, *contexts)
-    count = tf.shape(x)[0]
-    rows = tf.repeat(tf.eye(size, dtype=x.dtype), count, axis=0)
-    jacobian = pull_back(tf.reshape(rows, tf.shape(copies)))
-    jacobian = tf.reshape(jacobian, tf.stack([size, count, size]))
-    jacobian = tf.transpose(jacobian, [1, 0, 2])
-    return out[:count], _log_det_of_one_plus(jacobian)
-
-
-def _log_det_of_one_plus(jacobian):
-    r"""$\log\det(I + J)$ for $|J| < 1$; NaN where $I + J$ is not positive definite.
-
-    With the symmetric part $LL^\top$ of $I + J$ and its skew part $S$, and with $K =
-    L^{-1} S L^{-\top}$, it is $\log\det LL^\top + \log\det(I + K)$, where
-    $\det(I + K)^2 = \det(I + K) \det(I - K) = \det(I + K K^\top)$ since $K$ is skew.
-    Cholesky decompositions work wherever XLA does; LU decompositions do not.
-    """
-    identity = tf.eye(jacobian.shape[-1], dtype=jacobian.dtype)
-    transposed = tf.linalg.matrix_transpose(jacobian)
-    lower = tf.linalg.cholesky(identity + (jacobian + transposed) / 2)
-    solve = tf.linalg.triangular_solve
-    half = solve(lower, (jacobian - transposed) / 2)
-    skew = solve(lower, tf.linalg.matrix_transpose(half))
-    second = tf.linalg.cholesky(identity + tf.matmul(skew, skew, transpose_b=True))
-
-    def sum_log_diagonal(factor):
-        return tf.reduce_sum(tf.math.log(tf.linalg.diag_part(factor)), -1)
-
-    return 2.0 * sum_log_diagonal(lower) + sum_log_diagonal(second)
-
-
-def _random_signs(shape, seed, dtype):
-    bits = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32, alg=_ALG)
-    return tf.cast(2 * bits - 1, dtype)
-
-
-def _roulette(seed, dtype):
-    """Weights of the terms that come after those always computed; zeros end them."""
-    uniform = tf.random.stateless_uniform([], seed, dtype=tf.float64, alg=_ALG)
-    # 1 - uniform is above zero.
-    more = tf.floor(tf.math.log(1.0 - uniform) / math.log(_GOES_ON))
-    number = np.arange(1.0, _MOST_TERMS + 1)
-    weights = tf.where(number <= more, _GOES_ON**-number, 0.0)
-    return tf.cast(weights, dtype)
-
-
-def _series(linearize, x, v, weights, tensors, unroll=False):
-    r"""The series of one $v$ for each example, and the Neumann series of its gradient.
-
-    With $u_k = (J^\top)^k v$ and weights $a_1, a_2, \dots$ up to the first zero,
-
-    $$ \sum_{k \ge 1} \frac{(-1)^{k+1} a_k}{k} u_k^\top v, \qquad
-       w = \sum_{k \ge 0} (-1)^k a_{k+1} u_k. $$
-
-    Args:
-      linearize: of the network.
-      x: `[batch, ...]`.
-      v: of the shape of `x`.
-      weights: $a$, a vector of static size.
-      tensors: what `linearize` takes beside `x`.
-      unroll: whether to compute all terms one by one, and not in a loop.
-
-    Returns:
-      $g(x)$ and the two sums: of the shape of `x`, `[batch]`, of the shape of `x`.
-    """
-    axes = list(range(1, x.shape.rank))
-    count = weights.shape[0]
-    signed = weights * np.resize([1.0, -1.0], count)
-    out, pull_back = linearize(x, *tensors)
-
-    def body(k, u, total, neumann):
-        weight = signed[k]
-        neumann += weight * u
-        u = pull_back(u)
-        total += weight / tf.cast(k + 1, u.dtype) * tf.reduce_sum(u * v, axes)
-        return k + 1, u, total, neumann
-
-    state = (0, v, tf.zeros(tf.shape(x)[:1], x.dtype), tf.zeros_like(x))
-    if unroll:
-        for _ in range(count):
-            state = body(*state)
-    else:
-        state = tf.while_loop(
-            lambda k, *_: (k < count) & (weights[tf.minimum(k, count - 1)] > 0),
-            body,
-            state,
-            maximum_iterations=count,
-        )
-    return out, *state[2:]
-
-
-def _plain_estimate(linearize, x, v, weights, tensors):
-    """The value and the first sum of `_series`, with their own derivatives.
-
-    The loop itself is not differentiated, which XLA cannot do twice.
-    """
-
-    @tf.custom_gradient
-    def estimate(x, *tensors):
-        constants = [tf.stop_gradient(t) for t in tensors]
-        x_constant = tf.stop_gradient(x)
-        out, total, _ = _series(linearize, x_constant, v, weights, constants)
-
-        def gradient(d_out, d_total, variables=None):
-            def unrolled(x, *tensors):
-                return _series(linearize, x, v, weights, tensors, unroll=True)[:2]
-
-            return gradients_of_arguments(
-                unrolled, (x, *tensors), [d_out, d_total], variables
-            )
-
-        return (out, total), gradient
-
-    return estimate(x, *tensors)
-
-
-def _neumann_estimate(linearize, x, v, weights, tensors):
-    """The value and the first sum of `_series`, with the gradient of the second.
-
-    An unbiased estimate of the gradient, but not the derivative of this very number.
-    """
-
-    @tf.custom_gradient
-    def estimate(x, *tensors):
-        constants = [tf.stop_gradient(t) for t in tensors]
-        x_constant = tf.stop_gradient(x)
-        out, total, neumann = _series(linearize, x_constant, v, weights, constants)
-
-        def gradient(d_out, d_total, variables=None):
-            w = _attached(linearize, neumann, x, v, weights, tensors)
-            scale = tf.reshape(d_total, [-1] + [1] * (x.shape.rank - 1))
-
-            def surrogate(x, *tensors):
-                out, pull_back = linearize(x, *tensors)
-                return out, pull_back(w)
-
-            return gradients_of_arguments(
-                surrogate, (x, *tensors), [d_out, scale * v], variables
-            )
-
-        return (out, total), gradient
-
-    return estimate(x, *tensors)
-
-
-def _attached(linearize, neumann, x, v, weights, tensors):
-    """The known `neumann` as a function of `x` and `tensors`, for higher orders."""
-
-    @tf.custom_gradient
-    def attach(x, *tensors):
-        def gradient(upstream, variables=None):
-            return gradients_of_arguments(
-                lambda x, *tensors: _series(linearize, x, v, weights, tensors)[2],
-                (x, *tensors),
-                upstream,
-                variables,
-            )
-
-        return tf.identity(neumann), gradient
-
-    return attach(x, *tensors)

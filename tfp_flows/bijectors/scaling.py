@@ -41,7 +41,6 @@ class Scaling(JointBijector):
       factor: Adam moves a variable by about the learning rate in a step, whatever its
         gradient; with a factor, $s$ keeps up with networks that need a small one.
       dtype: dtype of values, float32 by default.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -56,7 +55,6 @@ class Scaling(JointBijector):
         from_data: bool = False,
         factor: float = 1.0,
         dtype: Any = None,
-        validate_args: bool = False,
         name: str = "scaling",
     ):
         parameters = dict(locals())
@@ -86,7 +84,6 @@ class Scaling(JointBijector):
             input_event_shape=event_shape,
             is_constant_jacobian=True,
             dtype=log_scale.dtype,
-            validate_args=validate_args,
             parameters=parameters,
             name=name,
         )

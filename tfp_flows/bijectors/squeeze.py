@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 
@@ -19,23 +22,30 @@ class Squeeze(JointBijector):
     figure 3). In a flow, whose `forward` runs from noise to data, it stands as
     `tfb.Invert(Squeeze(2))`.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> bijectors.Squeeze(2).forward(tf.zeros([4, 6, 1])).shape
+      TensorShape([2, 3, 4])
+
     Args:
       factor: side of a block.
+      dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
 
     Raises:
       ValueError: if `factor` is less than 2, or (when applied) does not divide height
         and width, or its square the channels.
+      TypeError: if `factor` is no integer.
     """
 
-    def __init__(self, factor: int = 2, name: str = "squeeze"):
+    def __init__(self, factor: int = 2, dtype: Any = None, name: str = "squeeze"):
         parameters = dict(locals())
-        if not isinstance(factor, int) or factor < 2:
-            raise ValueError(f"factor must be an integer of 2 or more, got {factor!r}.")
-        self._factor = factor
+        self._factor = check_integer("factor", factor, at_least=2)
         super().__init__(
             forward_min_event_ndims=3,
             is_constant_jacobian=True,
+            dtype=dtype,
             parameters=parameters,
             name=name,
         )

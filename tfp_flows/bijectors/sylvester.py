@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.amortized import (
-    Amortized,
-    activation_of,
-    check_size,
-    shrink,
-    stretch,
-)
+from tfp_flows.core.activations import activation_of, shrink, stretch
+from tfp_flows.core.amortized import Amortized
+from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.seeds import generator
 
 __all__ = ["Sylvester"]
 
@@ -80,7 +77,6 @@ class Sylvester(Amortized):
       context_shape: shape of one context, or `None`.
       seed: integer seed of the initial $Q$ and $\tilde R$.
       dtype: dtype of values.
-      validate_args: kept for TFP.
       name: name of the bijector.
 
     Raises:
@@ -102,15 +98,14 @@ class Sylvester(Amortized):
         context_shape: Sequence[int] | None = None,
         seed: int | None = None,
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "sylvester",
     ):
         parameters = dict(locals())
-        size = check_size(size)
+        size = check_integer("size", size)
         shape, columns = _shape_of_basis(size, columns, form, reflections)
         self._form, self._size, self._columns = form, size, columns
         self._activation = activation_of(activation, negative_slope)
-        draw = np.random.default_rng(seed)
+        draw = generator(seed)
         # Orthonormal from the start, and reflections whose lengths hardly matter.
         basis = {}
         if form == "orthogonal":
@@ -131,7 +126,6 @@ class Sylvester(Amortized):
             context_shape,
             dtype=dtype,
             parameters=parameters,
-            validate_args=validate_args,
             name=name,
         )
 
@@ -217,7 +211,7 @@ class Sylvester(Amortized):
             offset = _at(b, m) + _row(off_inner, m, u)
             a = self._activation.root(_at(gap, m), _at(inner, m) * rest + offset)
             found = self._activation(a)[0]
-            here = positions == m
+            here = tf.equal(positions, m)
             u = tf.where(here, (rest - _at(diagonal, m) * found)[..., None], u)
             return i + 1, u, tf.where(here, found[..., None], h)
 

@@ -49,7 +49,7 @@ _FLOW_OPTIONS = {
     "order": (str, "reverse or random"),
     "linear": (str, "what mixes the features between transforms"),
     "scale": (str, "scale map: exp, tanh or sigmoid"),
-    "clamp": (float, "bound on the log-scale, nats"),
+    "max_log_scale": (float, "bound on the log-scale, nats"),
     "conv1x1": (str, "plu or dense"),
     "context_mode": (str, "how labels enter: concat or film"),
     "base": (str, "normal, logistic, diagonal, student_t, mixture or resampled"),

@@ -488,6 +488,7 @@ class JointBijector(tfb.Bijector):
         log_det = broadcast_log_det(
             log_det, value, min_event_ndims(self, forward), self.name
         )
+        log_det = _nan_where_nan(log_det, value, min_event_ndims(self, forward))
         if "context" in keywords:
             result, log_det = self._joint_mark(
                 result, log_det, keywords["context"], forward
@@ -587,6 +588,15 @@ def _keras_layers_in(value):
         value = list(value.values())
     values = value if isinstance(value, (list, tuple)) else [value]
     return [x for x in values if isinstance(x, keras.layers.Layer)]
+
+
+def _nan_where_nan(log_det, value, ndims):
+    """The log-determinant, NaN for events with a NaN in them, which have none."""
+    missing = tf.math.is_nan(tf.stop_gradient(value))
+    if ndims:
+        rank = value.shape.rank
+        missing = tf.reduce_any(missing, list(range(rank - ndims, rank)))
+    return tf.where(missing, tf.constant(float("nan"), log_det.dtype), log_det)
 
 
 def _as_tuple(shape):

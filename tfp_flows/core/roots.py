@@ -56,8 +56,9 @@ def monotone_root(
         step = tf.abs(new - x)
         # Newton's steps shrink quadratically, and what is left is below this squared.
         short = eps**0.75 * (tf.abs(new) + tf.minimum(1.0 / slope, 1.0))
-        settled = (error == 0) | tf.where(good, step <= short, step <= eps * tf.abs(x))
-        new = tf.where(moving & (error != 0), new, x)
+        exact = tf.equal(error, 0)
+        settled = exact | tf.where(good, step <= short, step <= eps * tf.abs(x))
+        new = tf.where(moving & ~exact, new, x)
         return new, low, high, step, last, moving & ~settled
 
     middle, width = 0.5 * low + 0.5 * high, 2 * (high - low)

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
+from tfp_flows.core.seeds import generator
 from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["PLUMatrix", "initial_matrix", "multiply", "vector_size"]
@@ -77,7 +78,7 @@ def initial_matrix(initial: Any, size: int, seed: int | None) -> np.ndarray:
     if initial is None:
         # QR of a Gaussian matrix, with the signs of R moved into Q, is distributed by
         # the Haar measure (Mezzadri 2007, section 5).
-        gaussian = np.random.default_rng(seed).standard_normal((size, size))
+        gaussian = generator(seed).standard_normal((size, size))
         q, r = np.linalg.qr(gaussian)
         return q * np.sign(np.diag(r))
     matrix = np.asarray(initial, np.float64)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.residual_flow import mean_and_standard_error
+from tfp_flows.core.log_det_estimates import mean_and_standard_error
 from tfp_flows.distributions.flow import Flow
 
 __all__ = ["log_prob_and_standard_error"]

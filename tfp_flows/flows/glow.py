@@ -43,7 +43,7 @@ def glow(
     width: int = 512,
     conv1x1: str = "plu",
     scale: str = "sigmoid",
-    clamp: float | None = 3.0,
+    max_log_scale: float | None = 3.0,
     base: str | Mapping[str, Any] = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
@@ -75,8 +75,9 @@ def glow(
       width: hidden channels of the networks.
       conv1x1: parametrisation of the 1x1 convolutions, `"plu"` or `"dense"`.
       scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
-      clamp: bound on the log-scale in nats, see there. The paper has none (`None`); an
-        unbounded scale lets one sample in a hundred of a small model overflow.
+      max_log_scale: bound on the log-scale in nats, see there. The paper has none
+        (`None`); an unbounded scale lets one sample in a hundred of a small model
+        overflow.
       base: `"normal"`, `"logistic"`, `"diagonal"` (learned mean and deviation),
         `"student_t"` (heavy tails), `"mixture"` (of Gaussians), `"resampled"` (a
         network rejects samples) or `"class_conditional"` (a Gaussian for each of
@@ -147,7 +148,7 @@ def glow(
                     mask,
                     network(2 * int((~mask).sum())),
                     scale=scale,
-                    clamp=clamp,
+                    max_log_scale=max_log_scale,
                     event_shape=shape,
                     context_shape=context,
                     dtype=dtype,

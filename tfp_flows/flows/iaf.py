@@ -33,7 +33,7 @@ def iaf(
     residual: bool = False,
     order: str = "reverse",
     scale: str = "tanh",
-    clamp: float | None = None,
+    max_log_scale: float | None = None,
     base: str | Mapping[str, Any] = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
@@ -62,7 +62,7 @@ def iaf(
       order: `"reverse"` (every other transform goes through the entries backwards) or
         `"random"`.
       scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
-      clamp: bound on the log-scale in nats, see there.
+      max_log_scale: bound on the log-scale in nats, see there.
       base: distribution of the noise, see `tfp_flows.flows.real_nvp`.
       bounds: `(low, high)` of the data; they are scaled to [-0.5, 0.5].
       alpha: if given, the logit of the scaled data with this margin is modelled.
@@ -92,7 +92,7 @@ def iaf(
     )
     members += autoregressive_layers(
         InverseAutoregressive,
-        Affine(scale, clamp),
+        Affine(scale, max_log_scale),
         math.prod(event_shape),
         transforms=transforms,
         order=order,

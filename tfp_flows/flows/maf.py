@@ -38,7 +38,7 @@ def maf(
     order: str = "reverse",
     batch_norm: bool = False,
     scale: str = "tanh",
-    clamp: float | None = None,
+    max_log_scale: float | None = None,
     base: str | Mapping[str, Any] = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
@@ -67,7 +67,7 @@ def maf(
         `"random"`.
       batch_norm: whether a `BatchNorm` follows each transform, as in the paper.
       scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
-      clamp: bound on the log-scale in nats, see there.
+      max_log_scale: bound on the log-scale in nats, see there.
       base: distribution of the noise, see `tfp_flows.flows.real_nvp`.
       bounds: `(low, high)` of the data; they are scaled to [-0.5, 0.5].
       alpha: if given, the logit of the scaled data with this margin is modelled.
@@ -97,7 +97,7 @@ def maf(
     )
     members += autoregressive_layers(
         MaskedAutoregressive,
-        Affine(scale, clamp),
+        Affine(scale, max_log_scale),
         math.prod(event_shape),
         transforms=transforms,
         order=order,

@@ -44,7 +44,7 @@ def real_nvp(
     permutation: str = "alternating",
     batch_norm: bool | None = None,
     scale: str = "tanh",
-    clamp: float | None = None,
+    max_log_scale: float | None = None,
     base: str | Mapping[str, Any] = "normal",
     bounds: Sequence[float] | None = None,
     alpha: float | None = None,
@@ -83,7 +83,7 @@ def real_nvp(
       batch_norm: whether a `BatchNorm` follows each coupling; by default on images
         only, as in the paper.
       scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
-      clamp: bound on the log-scale in nats, see there.
+      max_log_scale: bound on the log-scale in nats, see there.
       base: `"normal"`, `"logistic"`, `"diagonal"` (learned mean and deviation),
         `"student_t"` (heavy tails), `"mixture"` (of Gaussians), `"resampled"` (a
         network rejects samples) or `"class_conditional"` (a Gaussian for each of
@@ -127,7 +127,7 @@ def real_nvp(
     }
     coupling = {
         "scale": scale,
-        "clamp": clamp,
+        "max_log_scale": max_log_scale,
         "context_shape": context,
         "dtype": dtype,
     }

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfp_flows.networks.network import Network
+from tfp_flows.networks.never_empty import never_empty
 
 __all__ = ["ConvNet"]
 
@@ -54,6 +55,9 @@ class ConvNet(Network):
         self._build_film([self.width] * len(self.kernels), context_shape)
 
     def call(self, x, context=None):
+        return never_empty(self._of_some, x, context)
+
+    def _of_some(self, x, context):
         h = self._join(x, context)
         for i, layer in enumerate(self._hidden):
             h = layer(h)

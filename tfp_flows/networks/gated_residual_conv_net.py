@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from tfp_flows.networks.network import Network
+from tfp_flows.networks.never_empty import never_empty
 
 __all__ = ["GatedResidualConvNet"]
 
@@ -49,7 +50,7 @@ class GatedResidualConvNet(Network):
             raise ValueError(f"heads must divide width={width}, or be 0; got {heads}.")
         self.width, self.blocks, self.heads = width, blocks, heads
         conv = self._conv
-        # What it could learn, the layer behind it can.
+        # No learned scale and shift: the next layer absorbs both.
         self._norm = keras.layers.LayerNormalization(
             center=False, scale=False, name="norm", dtype=self.dtype_policy
         )
@@ -84,6 +85,9 @@ class GatedResidualConvNet(Network):
         self._build_film([self.width] * self.blocks, context_shape)
 
     def call(self, x, context=None):
+        return never_empty(self._of_some, x, context)
+
+    def _of_some(self, x, context):
         h = self._first(self._join(x, context))
         if self.heads:
             h = h + ops.cast(self._positions, h.dtype)

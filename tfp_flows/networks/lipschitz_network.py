@@ -10,10 +10,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.seeds import generator
+
 __all__ = ["LipschitzNetwork", "spectral_norm"]
 
 # How far the power iteration goes before each use of the weights.
 _TOLERANCE, _MOST = 1e-5, 100
+# Matrices up to this size on their smaller side are squared `_SQUARINGS` times for a
+# start of which it is proved how good it is. Others iterate at least `_LEAST` times,
+# from the vector kept and a share of a fixed random one.
+_SMALL, _SQUARINGS = 128, 7
+_LEAST, _SHARE = 8, 0.1
 _ACTIVATIONS = ("elu", "lipswish", "sine")
 
 
@@ -47,7 +54,9 @@ def spectral_norm(
 
     Returns:
       `(sigma, u)`: $\sigma$, a scalar and never above the true value but for rounding,
-      and the new $u$, without a gradient.
+      and the new $u$, without a gradient. Of a matrix with a side $m$ of at most 128
+      (a 1x1 kernel, too), $\sigma$ is at least $m^{-1/256}$ times the true value,
+      98.1 % or more, whatever `u`; in general it is as good as the tolerance.
     """
     u, v = _singular_vectors(kernel, u, tolerance, max_iterations)
     return _sigma(kernel, u, v), u
@@ -73,23 +82,59 @@ def _compiled(kernel_shape, u_shape, dtype, tolerance, max_iterations):
 
 def _iterate(kernel, u, tolerance, max_iterations):
     """The singular vectors of the largest singular value, by power iteration."""
+    least = 1 if _is_small(kernel) else _LEAST
 
-    def body(u, v, _):
+    def body(i, u, v, _):
         pulled = _adjoint(kernel, u)
         v = _unit(pulled, v)
         image = _apply(kernel, v)
         # |W^T u| <= |W v|, and both are below the norm: how far apart they are says how
         # much is gained still.
         before, after = tf.norm(pulled), tf.norm(image)
-        return _unit(image, u), v, after - before > tolerance * after
+        gains = (after - before > tolerance * after) | (i + 1 < least)
+        return i + 1, _unit(image, u), v, gains
 
-    u, v, _ = tf.while_loop(
-        lambda u, v, gains: gains,
+    u = _start(kernel, u)
+    _, u, v, _ = tf.while_loop(
+        lambda i, u, v, gains: gains,
         body,
-        (u, tf.zeros_like(_adjoint(kernel, u)), True),
+        (0, u, tf.zeros_like(_adjoint(kernel, u)), True),
         maximum_iterations=max_iterations,
     )
     return tf.stop_gradient(u), tf.stop_gradient(v)
+
+
+def _is_small(kernel):
+    *positions, inputs, outputs = kernel.shape
+    return math.prod(positions) == 1 and min(inputs, outputs) <= _SMALL
+
+
+def _start(kernel, u):
+    r"""Where to start from: no vector that was kept may hide the largest value.
+
+    Of a small matrix, a column of $G^p$ with the Gram matrix $G$ of $m$ rows and $p$ =
+    128: with the largest diagonal entry, which is at least $\lambda_1^p / m$, its
+    Rayleigh quotient is at least $\lambda_1 m^{-1/p}$ by Jensen's inequality.
+    """
+    if not _is_small(kernel):
+        draw = np.random.default_rng(0).standard_normal(u.shape)
+        share = _SHARE / np.linalg.norm(draw)
+        return _unit(u + tf.constant(share * draw, u.dtype), u)
+    inputs, outputs = kernel.shape[-2:]
+    matrix = tf.reshape(kernel, [inputs, outputs])
+    of_outputs = outputs <= inputs
+    power = tf.matmul(
+        matrix, matrix, transpose_a=of_outputs, transpose_b=not of_outputs
+    )
+    tiny = tf.constant(np.finfo(u.dtype.as_numpy_dtype).tiny, u.dtype)
+    for i in range(_SQUARINGS + 1):
+        power = tf.matmul(power, power) if i else power
+        power /= tf.maximum(tf.linalg.trace(power), tiny)
+    best = tf.argmax(tf.linalg.diag_part(power))
+    vector = tf.gather(power, best)[None]
+    if not of_outputs:
+        vector = tf.matmul(vector, matrix)
+    return _unit(tf.reshape(vector, tf.shape(u)), u)
 
 
 def _sigma(kernel, u, v):
@@ -111,11 +156,14 @@ class LipschitzNetwork(keras.layers.Layer):
     * `"elu"`: $x$ above zero, $e^x - 1$ below;
     * `"sine"`: $\sin x$.
 
-    $\sigma$ comes from power iteration, which starts from a vector kept in a variable,
-    is run until it stands still, and so sees the weights as they are, whether they were
-    trained, loaded or set by hand. With `training=True` the vector is also kept for
-    the next time; without, calling the network changes nothing. An estimate is below
-    $\sigma$ by little: see `spectral_norm`. `normalize` makes it as good as it gets.
+    $\sigma$ comes from power iteration, run at each use of the weights until it stands
+    still. Of dense layers and 1x1 convolutions with 128 inputs or outputs or fewer, it
+    is proved to be 98.1 % of the true value or more, whatever the weights are and
+    however they were set, and is in practice all of it. Larger layers and larger
+    kernels start from a vector that is kept in a variable, with a share of a random
+    one; there it is an estimate from below, by little: see `spectral_norm`. With
+    `training=True` the vector is also kept for the next time; without, calling the
+    network changes nothing. `normalize` makes it as good as it gets.
 
     The last layer's kernel starts at zero and it has no bias, which a residual
     block does not need: shifts are those of an ActNorm. A context is joined to each
@@ -182,7 +230,7 @@ class LipschitzNetwork(keras.layers.Layer):
                 f"{self.name}: context must be a vector or have the rank of the input; "
                 f"got shapes {tuple(context_shape)} and {tuple(x_shape)} (with batch)."
             )
-        draw = np.random.default_rng(self.seed)
+        draw = generator(self.seed)
         plan = self._plan(x_shape)
 
         def add(name, value, trainable=True):
@@ -356,7 +404,12 @@ def _apply(kernel, x):
         return tf.matmul(x, kernel)
     if kernel.shape[:2] == (1, 1):
         return tf.tensordot(x, kernel[0, 0], 1)
-    return tf.nn.conv2d(x, kernel, 1, "SAME")
+    out = tf.nn.conv2d(x, kernel, 1, "SAME")
+    if x.shape[0]:
+        return out
+    # With oneDNN, that of an empty batch has as many channels as went in.
+    shape = tf.concat([tf.shape(x)[:-1], tf.shape(kernel)[-1:]], 0)
+    return tf.ensure_shape(tf.reshape(out, shape), [*x.shape[:-1], kernel.shape[-1]])
 
 
 def _adjoint(kernel, y):

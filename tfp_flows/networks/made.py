@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfp_flows.core.arguments import check_integer, check_shape
+from tfp_flows.core.seeds import generator
 from tfp_flows.networks.network import Network
 
 __all__ = ["MADE"]
@@ -34,20 +36,28 @@ class MADE(Network):
     entries in their order at the cost of about one evaluation, since it computes each
     hidden unit once, as soon as what it sees is known.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> made = networks.MADE(event_size=3, num_parameters=2, hidden=(16,), seed=0)
+      >>> made(tf.ones([5, 3])).shape
+      TensorShape([5, 6])
+
     Args:
       event_size: number of entries D.
       num_parameters: parameters of each entry (2 for a shift and a scale).
       hidden: widths of the hidden layers.
       residual: whether, after a first layer, `len(hidden)` pre-activation residual
         blocks of two masked layers follow (He et al. 2016b; the widths must be equal).
-      order: `"natural"`, `"reverse"`, `"random"` (drawn from `seed`), or the indices
-        of the entries in the order in which they are generated.
+      order: `"natural"`, `"reverse"`, `"random"` (drawn from `seed`, and kept in a
+        variable, so that it is saved with the weights), or the indices of the entries
+        in the order in which they are generated.
       **kwargs: see `Network`; not `outputs`.
 
     Raises:
       ValueError: if `event_size`, `num_parameters` or a width is not positive, `order`
-        is unknown, no permutation, or `"random"` without a seed, or `residual` with
-        unequal widths.
+        is unknown or no permutation, or `residual` with unequal widths.
+      TypeError: if a size is no integer.
     """
 
     def __init__(
@@ -59,13 +69,9 @@ class MADE(Network):
         order: str | Sequence[int] = "natural",
         **kwargs: Any,
     ):
-        for argument, value in (
-            ("event_size", event_size),
-            ("num_parameters", num_parameters),
-            *(("hidden", width) for width in hidden),
-        ):
-            if value < 1:
-                raise ValueError(f"{argument} must be positive, got {value}.")
+        event_size = check_integer("event_size", event_size)
+        num_parameters = check_integer("num_parameters", num_parameters)
+        hidden = check_shape("hidden", hidden)
         if not hidden:
             raise ValueError("hidden must name at least one layer's width, got none.")
         if residual and len(set(hidden)) > 1:
@@ -73,9 +79,24 @@ class MADE(Network):
                 f"residual=True needs hidden layers of one width, got {tuple(hidden)}."
             )
         super().__init__(event_size * num_parameters, **kwargs)
-        self.event_size, self.num_parameters = int(event_size), int(num_parameters)
-        self.hidden, self.residual = tuple(map(int, hidden)), bool(residual)
-        self.order = _order(order, self.event_size, self.seed)
+        self.event_size, self.num_parameters = event_size, num_parameters
+        self.hidden, self.residual = hidden, bool(residual)
+        self._first_order = _order(order, event_size, self.seed)
+        self._is_random = isinstance(order, str) and order == "random"
+        self._order_variable = None
+
+    @property
+    def order(self) -> np.ndarray:
+        """Indices of the entries in the order in which they are generated."""
+        if self._order_variable is None:
+            return self._first_order
+        with tf.init_scope():
+            return tf.convert_to_tensor(self._order_variable.value).numpy()
+
+    @property
+    def fixed_order(self) -> np.ndarray | None:
+        """The order, or `None` for a random one, which is among the variables."""
+        return None if self._is_random else self._first_order
 
     def build(self, x_shape, context_shape=None):
         if x_shape[-1] != self.event_size or len(x_shape) != 2:
@@ -88,7 +109,15 @@ class MADE(Network):
                 f"{self.name}: context must be a vector, got shape "
                 f"{tuple(context_shape)} (with batch)."
             )
-        rank = np.argsort(self.order) + 1
+        if self._is_random:
+            self._order_variable = self.add_weight(
+                name="order",
+                shape=(self.event_size,),
+                dtype="int32",
+                initializer=lambda shape, dtype: tf.constant(self._first_order, dtype),
+                trainable=False,
+            )
+        rank = np.argsort(self._first_order) + 1
         lowest = 1 if context_shape is None and self.event_size > 1 else 0
         widths = self.hidden
         if self.residual:
@@ -163,6 +192,7 @@ class MADE(Network):
         Returns:
           `(x [batch, D], log_det [batch])`, the log-determinants summed over entries.
         """
+        # Entries are taken in their order, whichever it is, and put back at the end.
         # Rows are units or entries, columns the batch. Units of equal degree make one
         # block of rows, and `_CHUNK` successive blocks a chunk: what is known before a
         # chunk enters it through one matrix product, so that the steps inside it
@@ -170,7 +200,7 @@ class MADE(Network):
         size, dtype = self.event_size, tf.as_dtype(self.compute_dtype)
         length = min(size, _CHUNK)
         chunks = -(-size // length)
-        entries = _fill(self.order, chunks * length)
+        entries = _fill(np.arange(size), chunks * length)
         blocks = [_blocks(degrees, chunks * length) for degrees in self._degrees]
         outputs = np.stack(
             [
@@ -190,14 +220,18 @@ class MADE(Network):
         before, within, biases = [], [], []
         for k, (source, target) in enumerate(zip(sources, targets, strict=True)):
             kernel = self._masked_kernel(k, dtype)
+            bias = tf.cast(self._biases[k].value, dtype)[:, None]
+            if k == 0:
+                kernel = self._in_order(kernel)
+            if k == len(sources) - 1:
+                kernel = tf.transpose(self._in_order(tf.transpose(kernel)))
+                bias = self._in_order(bias)
             kernel = arrange(tf.transpose(_take(kernel, source.reshape(-1))), target)
             before.append(kernel)
             # The part of each chunk's kernel that meets the chunk's own units.
             parts = tf.reshape(kernel, [*kernel.shape[:3], chunks, -1])
             within.append(tf.stack([parts[j, :, :, j] for j in range(chunks)]))
-            biases.append(
-                arrange(tf.cast(self._biases[k].value, dtype)[:, None], target)
-            )
+            biases.append(arrange(bias, target))
         if self._context_kernel is not None:
             added = self._context_part(tf.cast(context, dtype))
             biases[0] += arrange(tf.transpose(added), blocks[0])
@@ -208,7 +242,7 @@ class MADE(Network):
             ]
             for film, block in zip(self._film, blocks, strict=False)
         ]
-        z = arrange(tf.transpose(z), entries[:, None])
+        z = arrange(self._in_order(tf.transpose(z)), entries[:, None])
         shape = tf.shape(z)
 
         def body(j, x, log_det, *known):
@@ -256,7 +290,7 @@ class MADE(Network):
             lambda j, *_: j < chunks, body, state, maximum_iterations=chunks
         )
         x = tf.reshape(x, [chunks * length, -1])[:size]
-        x = _take(x, np.argsort(self.order))
+        x = self._in_order(x, back=True)
         log_det = tf.reshape(log_det, [chunks * length, -1])[:size]
         log_det = tf.reduce_sum(log_det, 0)
         return tf.transpose(x), log_det
@@ -265,7 +299,32 @@ class MADE(Network):
         if self._kernels[k] is None:
             return ops.zeros(self._masks[k].shape, dtype)
         kernel = ops.convert_to_tensor(self._kernels[k])
-        return ops.cast(kernel * ops.cast(self._masks[k], kernel.dtype), dtype)
+        return ops.cast(kernel * ops.cast(self._mask(k), kernel.dtype), dtype)
+
+    def _mask(self, k):
+        """Which units, or entries, the units of the k-th masked layer see."""
+        last = len(self._masks) - 1
+        if self._order_variable is None or 0 < k < last:
+            return self._masks[k]
+        rank = tf.math.invert_permutation(self._order_variable.value) + 1
+        if k == 0:
+            return self._degrees[0] >= rank[:, None]
+        return tf.tile(rank, [self.num_parameters]) > self._degrees[-1][:, None]
+
+    def _in_order(self, rows, back=False):
+        """`[count * D, ...]` with the entries in their order, or `back` from it."""
+        if self._order_variable is None:
+            order = np.argsort(self._first_order) if back else self._first_order
+            if np.array_equal(order, np.arange(self.event_size)):
+                return rows
+        else:
+            order = self._order_variable.value
+            order = tf.math.invert_permutation(order) if back else order
+        count = rows.shape[0] // self.event_size
+        return tf.gather(
+            rows,
+            tf.concat([order + i * self.event_size for i in range(count)], 0),
+        )
 
     def _compose(self, linear, x):
         """The network, given what applies its i-th masked layer."""
@@ -294,7 +353,7 @@ class MADE(Network):
             "num_parameters": self.num_parameters,
             "hidden": self.hidden,
             "residual": self.residual,
-            "order": self.order.tolist(),
+            "order": "random" if self._is_random else self._first_order.tolist(),
         }
 
 
@@ -310,9 +369,7 @@ def _order(order, size: int, seed: int | None) -> np.ndarray:
                 'order must be "natural", "reverse", "random" or a sequence of '
                 f"indices, got {order!r}."
             )
-        if seed is None:
-            raise ValueError('order="random" needs a seed.')
-        return np.random.default_rng(seed).permutation(size)
+        return generator(seed).permutation(size)
     indices = np.asarray(order)
     if indices.shape != (size,) or not np.array_equal(
         np.sort(indices), np.arange(size)
@@ -371,7 +428,8 @@ def _product(kernel, rows):
 
 def _put(buffer, i, row):
     """`buffer` with `row` at index `i` of its first axis; it may be empty."""
-    here = tf.range(buffer.shape[0]) == i
+    # Not `==`, which compares objects in a graph of TensorFlow 1.
+    here = tf.equal(tf.range(buffer.shape[0]), i)
     here = tf.reshape(here, [-1] + [1] * (buffer.shape.rank - 1))
     return tf.where(here, row, buffer)
 

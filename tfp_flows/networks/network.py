@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
+from tfp_flows.core.seeds import generator
 from tfp_flows.networks.pointwise import Pointwise
 
 __all__ = ["Network"]
@@ -59,7 +59,7 @@ class Network(keras.layers.Layer):
         self.context_mode = context_mode
         self.seed = seed
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self._random = np.random.default_rng(seed)
+        self._random = generator(seed)
         self._film = []
 
     def get_config(self):

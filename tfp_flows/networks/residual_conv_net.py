@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfp_flows.networks.network import Network
+from tfp_flows.networks.never_empty import never_empty
 
 __all__ = ["ResidualConvNet"]
 
@@ -47,6 +48,9 @@ class ResidualConvNet(Network):
         self._build_film([self.width] * self.blocks, context_shape)
 
     def call(self, x, context=None):
+        return never_empty(self._of_some, x, context)
+
+    def _of_some(self, x, context):
         h = self._first(self._join(x, context))
         for i, (one, two) in enumerate(self._blocks):
             inner = self._modulate(one(self.activation(h)), context, i)

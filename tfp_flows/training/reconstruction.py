@@ -73,7 +73,7 @@ class ReconstructionError(keras.callbacks.Callback):
             warnings.warn(
                 f"epoch {epoch + 1}: inputs are rebuilt with an error of {error:.1e}, "
                 f"above {self.tolerance:.1e}, so that gradients are off. Bound the "
-                "scales (clamp), or keep inputs now and then "
+                "scales (max_log_scale), or keep inputs now and then "
                 "(tfp_flows.bijectors.Chain(checkpoint_every=...)).",
                 stacklevel=2,
             )

@@ -6,6 +6,9 @@ import math
 
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_choice, check_number
+from tfp_flows.transformers.bounds import smooth_bound
+
 __all__ = ["Affine"]
 
 
@@ -15,58 +18,69 @@ class Affine:
     The parameters are the shift $t$ and a raw number $a$, from which the log-scale is
 
     * `"exp"`: $s = a$;
-    * `"tanh"`: $s = c \tanh(a / c)$, bounded by $c$ = `clamp` (2 unless given);
-    * `"sigmoid"`: $s = -\log\sigma(a + 2)$: data are multiplied by $\sigma(a + 2)$ on
-      their way to noise, as in the code of Kingma & Dhariwal 2018.
+    * `"tanh"`: $s = c \tanh(a / c)$, bounded by $c$ = `max_log_scale`;
+    * `"sigmoid"`: $s = -\log\sigma(a + 2)$, a positive number: data are multiplied by
+      $\sigma(a + 2)$ on their way to noise, as in the code of Kingma & Dhariwal 2018.
+
+    With a `max_log_scale` $c$, `"exp"` and `"sigmoid"` are bounded smoothly: $s$
+    becomes $\frac{2 c}{\pi} \arctan \frac{\pi s}{2 c}$.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import transformers
+      >>> affine = transformers.Affine("exp")
+      >>> shift_and_log_scale = tf.constant([[1.0, 1.0], [0.0, 2.0]])
+      >>> y, log_det = affine.forward_and_log_det(
+      ...     tf.constant([3.0, 0.0]), shift_and_log_scale)
+      >>> y.numpy().tolist(), log_det.numpy().tolist()
+      ([4.0, 1.0], [0.0, 2.0])
 
     Args:
       scale: `"exp"`, `"tanh"` or `"sigmoid"`.
-      clamp: bound on $|s|$, a positive number of nats; `None` leaves `"exp"` and
-        `"sigmoid"` unbounded.
+      max_log_scale: bound on $|s|$, a positive number of nats. 2 by default for
+        `"tanh"`; `None` leaves `"exp"` and `"sigmoid"` unbounded.
 
     Raises:
-      ValueError: on another `scale`, or a `clamp` that is not positive.
+      ValueError: on another `scale`, or a `max_log_scale` that is not positive.
+      TypeError: if `max_log_scale` is no number.
     """
 
     num_parameters = 2
+    has_direct_inverse = True
+    is_constant_jacobian = False
+    is_increasing = True
     scales = ("exp", "tanh", "sigmoid")
 
-    def __init__(self, scale: str = "tanh", clamp: float | None = None):
-        if scale not in self.scales:
-            raise ValueError(f"scale must be one of {self.scales}, got {scale!r}.")
-        if clamp is not None and not clamp > 0:
-            raise ValueError(f"clamp must be positive, got {clamp}.")
-        self.scale = scale
-        self.clamp = 2.0 if clamp is None and scale == "tanh" else clamp
+    def __init__(self, scale: str = "tanh", max_log_scale: float | None = None):
+        self.scale = check_choice("scale", scale, self.scales)
+        if max_log_scale is None and scale == "tanh":
+            max_log_scale = 2.0
+        if max_log_scale is not None:
+            max_log_scale = check_number("max_log_scale", max_log_scale, above=0)
+        self.max_log_scale = max_log_scale
 
-    def _factor(self, raw, forward):
-        """What a value is multiplied with on its way, and the logarithm of that."""
-        if self.scale == "sigmoid":
-            # The factor first: no later layer waits for its logarithm, which is finite
-            # from the smallest normal number on.
-            limit = 4 / raw.dtype.max
-            if self.clamp is not None:
-                limit = max(limit, math.exp(-self.clamp))
-            factor = tf.maximum(tf.sigmoid(raw + 2.0), limit)
-            log_factor = tf.math.log(factor)
-            return (1.0 / factor, -log_factor) if forward else (factor, log_factor)
-        log_scale = raw
+    def _log_scale(self, raw):
+        bound = self.max_log_scale
         if self.scale == "tanh":
-            log_scale = self.clamp * tf.tanh(raw / self.clamp)
-        elif self.clamp is not None:
-            log_scale = tf.clip_by_value(raw, -self.clamp, self.clamp)
-        log_scale = log_scale if forward else -log_scale
-        return tf.exp(log_scale), log_scale
+            return bound * tf.tanh(raw / bound)
+        if self.scale == "sigmoid":
+            log_scale = tf.nn.softplus(-(raw + 2.0))
+            if bound is None:
+                # Where e^s and e^-s are numbers of this dtype still.
+                return tf.minimum(log_scale, math.log(raw.dtype.max / 8))
+        else:
+            log_scale = raw
+        return log_scale if bound is None else smooth_bound(log_scale, bound)
 
     def forward_and_log_det(self, x, parameters):
         shift, raw = tf.unstack(parameters, axis=-2)
-        factor, log_factor = self._factor(raw, True)
-        return x * factor + shift, log_factor
+        log_scale = self._log_scale(raw)
+        return x * tf.exp(log_scale) + shift, log_scale
 
     def inverse_and_log_det(self, y, parameters):
         shift, raw = tf.unstack(parameters, axis=-2)
-        factor, log_factor = self._factor(raw, False)
-        return (y - shift) * factor, log_factor
+        log_scale = -self._log_scale(raw)
+        return (y - shift) * tf.exp(log_scale), log_scale
 
     def __repr__(self):
-        return f"Affine(scale={self.scale!r}, clamp={self.clamp})"
+        return f"Affine(scale={self.scale!r}, max_log_scale={self.max_log_scale})"

@@ -14,6 +14,15 @@ class Inverted:
     cheap one: an autoregression or coupling with an inverted `LogisticMixture` is
     trained without a root to find, and finds it in sampling.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import transformers
+      >>> inverted = transformers.Inverted(transformers.Affine("exp"))
+      >>> y, log_det = inverted.forward_and_log_det(
+      ...     tf.constant([3.0]), tf.constant([[1.0], [0.0]]))
+      >>> y.numpy().tolist()
+      [2.0]
+
     Args:
       transformer: $\tau$, an elementwise transformer.
     """
@@ -22,6 +31,8 @@ class Inverted:
         self.transformer = transformer
         self.num_parameters = transformer.num_parameters
         self.has_direct_inverse = getattr(transformer, "has_direct_inverse", True)
+        self.is_constant_jacobian = getattr(transformer, "is_constant_jacobian", False)
+        self.is_increasing = getattr(transformer, "is_increasing", True)
 
     def forward_and_log_det(self, x, parameters):
         return self.transformer.inverse_and_log_det(x, parameters)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.core.roots import monotone_root
+from tfp_flows.transformers.bounds import smooth_bound
 
 __all__ = ["LogisticMixture"]
 
@@ -26,27 +28,43 @@ class LogisticMixture:
     components would stay equal), and the function is near the identity. $a$ and the
     $s_k$ are bounded smoothly.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import transformers
+      >>> mixture = transformers.LogisticMixture(components=3)
+      >>> x = tf.constant([-1.0, 0.0, 2.0])
+      >>> theta = tf.ones([mixture.num_parameters, 3])
+      >>> y, log_det = mixture.forward_and_log_det(x, theta)
+      >>> back, _ = mixture.inverse_and_log_det(y, theta)
+      >>> bool(tf.reduce_all(tf.abs(back - x) < 1e-4))
+      True
+
     Args:
       components: $K$, at least 1.
-      clamp: bound on $|a|$, nats.
-      clamp_scale: bound on each $|s_k|$, nats.
+      max_log_scale: bound on $|a|$, nats.
+      max_component_log_scale: bound on each $|s_k|$, nats.
 
     Raises:
       ValueError: if `components` is below 1, or a bound not positive.
+      TypeError: if an argument is no number, or `components` no integer.
     """
 
+    has_direct_inverse = False
+    is_constant_jacobian = False
+    is_increasing = True
+
     def __init__(
-        self, components: int = 8, clamp: float = 2.0, clamp_scale: float = 5.0
+        self,
+        components: int = 8,
+        max_log_scale: float = 2.0,
+        max_component_log_scale: float = 5.0,
     ):
-        if components < 1:
-            raise ValueError(f"components must be at least 1, got {components}.")
-        for name, value in (("clamp", clamp), ("clamp_scale", clamp_scale)):
-            if not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}.")
-        self.components = int(components)
-        self.clamp, self.clamp_scale = float(clamp), float(clamp_scale)
+        self.components = check_integer("components", components)
+        self.max_log_scale = check_number("max_log_scale", max_log_scale, above=0)
+        self.max_component_log_scale = check_number(
+            "max_component_log_scale", max_component_log_scale, above=0
+        )
         self.num_parameters = 3 * self.components + 2
-        self.has_direct_inverse = False
         spread = np.linspace(-1, 1, components) if components > 1 else np.zeros(1)
         self._spread = spread[:, None]
 
@@ -74,16 +92,17 @@ class LogisticMixture:
     def _split(self, parameters):
         k = self.components
         logits, means, raw, others = tf.split(parameters, [k, k, k, 2], axis=-2)
-        log_scales = self.clamp_scale * tf.tanh(raw / self.clamp_scale)
+        log_scales = smooth_bound(raw, self.max_component_log_scale)
         means += tf.cast(self._spread, means.dtype)
         raw_scale, shift = tf.unstack(others, axis=-2)
-        log_scale = self.clamp * tf.tanh(raw_scale / self.clamp)
+        log_scale = smooth_bound(raw_scale, self.max_log_scale)
         return (tf.nn.log_softmax(logits, -2), means, log_scales), log_scale, shift
 
     def __repr__(self):
         return (
-            f"LogisticMixture(components={self.components}, clamp={self.clamp}, "
-            f"clamp_scale={self.clamp_scale})"
+            f"LogisticMixture(components={self.components}, "
+            f"max_log_scale={self.max_log_scale}, "
+            f"max_component_log_scale={self.max_component_log_scale})"
         )
 
 

@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.arguments import check_integer, check_number
 
 __all__ = ["RationalQuadratic"]
 
@@ -38,6 +38,16 @@ class RationalQuadratic:
     slope at the ends and the phase: $3K - 1$ of them, or $3K + 1$. Zeros are the
     identity.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import transformers
+      >>> spline = transformers.RationalQuadratic(bins=4, bound=2.0)
+      >>> x = tf.constant([-1.0, 0.5, 3.0])
+      >>> y, log_det = spline.forward_and_log_det(
+      ...     x, tf.ones([spline.num_parameters, 3]))
+      >>> float(y[2]), float(log_det[2])
+      (3.0, 0.0)
+
     Args:
       bins: $K$, the number of pieces, at least 2.
       bound: $B$; 3 unless given, on a circle $\pi$.
@@ -46,9 +56,13 @@ class RationalQuadratic:
       circular: whether numbers are angles.
 
     Raises:
-      ValueError: if `bins` is below 2, `bound` or `min_bin` not positive, the bins do
-        not fit, or `min_slope` is outside (0, 1).
+      ValueError: if `bins` is below 2, `bound` not positive, `min_bin` outside (0, 1 /
+        bins), or `min_slope` outside (0, 1).
+      TypeError: if one of them is no number, or `bins` no integer.
     """
+
+    has_direct_inverse = True
+    is_constant_jacobian = False
 
     def __init__(
         self,
@@ -58,21 +72,15 @@ class RationalQuadratic:
         min_slope: float = 1e-3,
         circular: bool = False,
     ):
-        if bins < 2:
-            raise ValueError(f"bins must be at least 2, got {bins}.")
-        bound = (math.pi if circular else 3.0) if bound is None else float(bound)
-        if not 0 < bound < math.inf:
-            raise ValueError(f"bound must be positive, got {bound}.")
-        if not 0 < min_bin * bins < 1:
-            raise ValueError(
-                f"min_bin must be positive and below 1 / bins = {1 / bins:.3g}, got "
-                f"{min_bin}."
-            )
-        if not 0 < min_slope < 1:
-            raise ValueError(f"min_slope must be in (0, 1), got {min_slope}.")
-        self.bins, self.bound = int(bins), bound
-        self.min_bin, self.min_slope = float(min_bin), float(min_slope)
+        self.bins = check_integer("bins", bins, at_least=2)
+        if bound is None:
+            bound = math.pi if circular else 3.0
+        self.bound = check_number("bound", bound, above=0)
+        self.min_bin = check_number("min_bin", min_bin, above=0, below=1 / self.bins)
+        self.min_slope = check_number("min_slope", min_slope, above=0, below=1)
         self.circular = bool(circular)
+        # A circle is cut somewhere: its numbers do not rise with the angle.
+        self.is_increasing = not self.circular
         self.num_parameters = 3 * self.bins + (1 if circular else -1)
 
     def forward_and_log_det(self, x, parameters):
@@ -83,7 +91,7 @@ class RationalQuadratic:
         t = _to_unit((safe + self.bound - x_k) / w)
         share, log_det = _evaluate(t, 1 - t, h / w, left, right)
         y = tf.where(inside, y_k + h * share - self.bound, x)
-        return self._wrap(y + phase), tf.where(inside, log_det, 0.0)
+        return self._wrap(y + phase), tf.where(inside, log_det, _zero_or_nan(x))
 
     def inverse_and_log_det(self, y, parameters):
         sizes, slopes, phase = self._split(parameters)
@@ -94,7 +102,7 @@ class RationalQuadratic:
         t, rest = _solve(u, h / w, left, right)
         _, log_det = _evaluate(t, rest, h / w, left, right)
         x = tf.where(inside, x_k + t * w - self.bound, y)
-        return self._wrap(x), tf.where(inside, -log_det, 0.0)
+        return self._wrap(x), tf.where(inside, -log_det, _zero_or_nan(y))
 
     def _inside(self, x):
         """Whether entries are within the bound, and values that are in any case."""
@@ -110,8 +118,10 @@ class RationalQuadratic:
     def _split(self, parameters):
         """Raw sizes `[..., 2, K, n]` (x, y), raw slopes, and the phase `[..., n]`."""
         k, ends = self.bins, int(self.circular)
-        sizes, slopes, phase = tf.split(parameters, [2 * k, k - 1 + ends, ends], -2)
-        sizes = reshape_event(sizes, 2, [2, k, sizes.shape[-1]])
+        parts = tf.split(parameters, [k, k, k - 1 + ends, ends], -2)
+        widths, heights, slopes, phase = parts
+        # Not a reshape, which has to be told sizes that may be unknown.
+        sizes = tf.stack([widths, heights], -3)
         return sizes, slopes, tf.squeeze(phase, -2) if ends else 0.0
 
     def _bin(self, value, sizes, slopes, known):
@@ -153,7 +163,10 @@ class RationalQuadratic:
             for mask in (above, here)
         )
         if self.circular:
-            ends = here * slopes, here * tf.roll(slopes, -1, -2)
+            # Counted from the front: `tf.vectorized_map` rolls wrong axes if they are
+            # counted from the back.
+            axis = slopes.shape.rank - 2
+            ends = here * slopes, here * tf.roll(slopes, -1, axis)
         else:
             # At both ends of the line nothing is added: a raw slope of 0, which is 1.
             ends = here[..., 1:, :] * slopes, here[..., :-1, :] * slopes
@@ -168,6 +181,12 @@ class RationalQuadratic:
             f"min_bin={self.min_bin}, min_slope={self.min_slope}, "
             f"circular={self.circular})"
         )
+
+
+def _zero_or_nan(x):
+    """Log-slope of the identity: 0, or NaN at NaN."""
+    x = tf.stop_gradient(x)
+    return tf.where(tf.math.is_nan(x), x, tf.zeros([], x.dtype))
 
 
 def _to_unit(t):

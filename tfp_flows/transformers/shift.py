@@ -8,9 +8,21 @@ __all__ = ["Shift"]
 
 
 class Shift:
-    """$y = x + t$, with log-derivative zero (Dinh et al. 2014, equation 6)."""
+    """$y = x + t$, with log-derivative zero (Dinh et al. 2014, equation 6).
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import transformers
+      >>> y, log_det = transformers.Shift().forward_and_log_det(
+      ...     tf.constant([1.0, 2.0]), tf.constant([[10.0, 20.0]]))
+      >>> y.numpy().tolist(), log_det.numpy().tolist()
+      ([11.0, 22.0], [0.0, 0.0])
+    """
 
     num_parameters = 1
+    has_direct_inverse = True
+    is_constant_jacobian = True
+    is_increasing = True
 
     def forward_and_log_det(self, x, parameters):
         shift = tf.squeeze(parameters, -2)

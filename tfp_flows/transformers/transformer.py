@@ -14,18 +14,31 @@ class Transformer(Protocol):
 
     Both methods take a tensor `[..., n]` and unconstrained parameters `[...,
     num_parameters, n]`, and return the result and the elementwise $\log|dy/dx|$
-    ($\log|dx/dy|$), both `[..., n]`. Parameters of zero give the identity, or nearly.
+    ($\log|dx/dy|$), both `[..., n]`. All these dimensions may be unknown. Parameters of
+    zero give the identity, or nearly.
 
-    One whose inverse is found by iteration, in either direction, has an attribute
-    `has_direct_inverse = False`.
+    A class of your own needs `num_parameters` and the two methods. It says more about
+    itself by attributes that it may leave out:
+
+    * `has_direct_inverse = False`: one of the directions iterates;
+    * `is_constant_jacobian = True`: the slope depends neither on the number nor on the
+      parameters;
+    * `is_increasing = False`: the function falls, or jumps as on a circle.
+
+    Attributes:
+      num_parameters: how many parameters each number has.
     """
 
     num_parameters: int
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]: ...
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The function at `x`, and the logarithm of its slope there."""
+        ...
 
     def inverse_and_log_det(
         self, y: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]: ...
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The inverse at `y`, and the logarithm of its slope there."""
+        ...

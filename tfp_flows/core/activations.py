@@ -1,0 +1,100 @@
+"""Activations of planar and Sylvester flows: slopes, inverses, what keeps both."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.core.arguments import check_choice, check_number
+
+__all__ = ["activation_of", "shrink", "stretch"]
+
+
+def shrink(product):
+    r"""What keeps $1 + S w^\top v$ positive, given the raw $x = S w^\top v$.
+
+    Returns:
+      `(factor, gap)`: $v$ times the positive `factor` $1 / (1 + \zeta(-x))$, with the
+      softplus $\zeta$, has $1 + S w^\top v$ equal to the positive `gap` $(1 + \zeta(x))
+      / (1 + \zeta(-x))$. It rises from 0 to infinity with $x$, like $-1/x$ on one side
+      and $x$ on the other, and is computed without cancellation.
+    """
+    below = 1.0 + tf.nn.softplus(-product)
+    return 1.0 / below, (1.0 + tf.nn.softplus(product)) / below
+
+
+class _Tanh:
+    """$h = tanh$."""
+
+    steepest = 1.0
+
+    def __call__(self, a):
+        """$h(a)$ and $h'(a)$."""
+        h = tf.tanh(a)
+        return h, 1.0 - tf.square(h)
+
+    def root(self, gap, target):
+        """The $a$ with $a + c h(a)$ = `target`, where $c$ = `gap` - 1."""
+        a = tf.sign(target) * self._root(tf.stop_gradient(gap), tf.abs(target))
+        a = tf.stop_gradient(a)
+        # Newton steps from the root carry its derivatives: each adds an order.
+        for _ in range(2):
+            h, slope = self(a)
+            a -= (a + (gap - 1.0) * h - target) / stretch(self, slope, gap)
+        return a
+
+    def _root(self, gap, target):
+        # For positive a, a + c tanh(a) is concave (c > 0) or convex (c < 0), so that
+        # Newton's method never overshoots from the side on which the tangent is the
+        # steeper: no bracket is needed. Both |tanh(a)| <= |a| and |tanh(a)| <= 1 bound
+        # the root on that side.
+        target, c = tf.stop_gradient(target), gap - 1.0
+        bounds = target / gap, target - c
+        a = tf.where(c > 0, tf.maximum(*bounds), tf.minimum(*bounds))
+        limit = np.finfo(a.dtype.name).eps ** 0.75
+
+        def body(a, _):
+            h, slope = self(a)
+            step = (a + c * h - target) / stretch(self, slope, gap)
+            return a - step, tf.abs(step) > limit * (1.0 + tf.abs(a))
+
+        return tf.while_loop(
+            lambda _, moving: tf.reduce_any(moving),
+            body,
+            (a, tf.ones_like(a, tf.bool)),
+            maximum_iterations=64,
+        )[0]
+
+
+class _LeakyReLU:
+    """$h(a) = max(a, 0) + k min(a, 0)$, with $k$ = `negative_slope`."""
+
+    def __init__(self, negative_slope: float):
+        self.negative_slope = negative_slope
+        self.steepest = max(1.0, negative_slope)
+
+    def __call__(self, a):
+        """$h(a)$ and $h'(a)$."""
+        one = tf.ones_like(a)
+        slope = tf.where(a >= 0, one, self.negative_slope * one)
+        return slope * a, slope
+
+    def root(self, gap, target):
+        """The $a$ with $a + c h(a)$ = `target`, where $1 + S c$ = `gap`."""
+        # a + c h(a) is zero at zero and rises: a has the sign of the target.
+        _, slope = self(target)
+        return target / stretch(self, slope, gap)
+
+
+def stretch(activation, slope, gap):
+    r"""$1 + c h'$ for $1 + S c = \mathrm{gap}$, without cancellation at the edge."""
+    share = slope / activation.steepest
+    return (1.0 - share) + gap * share
+
+
+def activation_of(name: str, negative_slope: float):
+    """The activation of that name, with its steepest slope and its scalar root."""
+    check_choice("activation", name, ("tanh", "leaky_relu"))
+    if name == "tanh":
+        return _Tanh()
+    return _LeakyReLU(check_number("negative_slope", negative_slope, at_least=0))
