@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -141,9 +141,10 @@ class Standardize(JointBijector):
                 f"{_named(~finite)}."
             )
         low, high = rows.min(0), rows.max(0)
-        mean = sum(part.sum(0) for part in _doubles(rows, low)) / len(rows)
-        variance = sum(np.square(part - mean).sum(0) for part in _doubles(rows, low))
-        shift, scale = low + mean, np.sqrt(variance / len(rows))
+        shift, _ = _moments(rows, low.astype(np.float64))
+        # Again about the mean: nothing is lost to an offset.
+        shift, variance = _moments(rows, shift)
+        scale = np.sqrt(variance)
         if self._robust:
             quartiles = np.percentile(rows, (25, 50, 75), 0).astype(np.float64)
             wide = quartiles[2] > quartiles[0]
@@ -161,11 +162,14 @@ class Standardize(JointBijector):
         return np.where(constant, low, shift), np.where(constant, 1.0, scale)
 
 
-def _doubles(rows, low) -> Iterator[np.ndarray]:
-    """Rows above their lowest in float64, some at a time."""
-    low = low.astype(np.float64)
+def _moments(rows, about):
+    """Mean and variance in float64, by the first two moments about a number."""
+    first = second = 0.0
     for start in range(0, len(rows), _CHUNK):
-        yield rows[start : start + _CHUNK].astype(np.float64) - low
+        part = rows[start : start + _CHUNK].astype(np.float64) - about
+        first, second = first + part.sum(0), second + np.square(part).sum(0)
+    first, second = first / len(rows), second / len(rows)
+    return about + first, np.maximum(second - np.square(first), 0.0)
 
 
 def _named(which) -> str:

@@ -5,6 +5,8 @@ a flow by `ready`, which does the same for functions of your own.
 """
 
 from tfp_flows.flows.building import READY, Plan, check_config, from_config, ready
+from tfp_flows.flows.contexts import NormalizedContext, OneHot
+from tfp_flows.flows.dequantization import Dequantization
 from tfp_flows.flows.flow_plus_plus import flow_plus_plus
 from tfp_flows.flows.glow import glow
 from tfp_flows.flows.iaf import iaf
@@ -19,6 +21,9 @@ from tfp_flows.flows.sylvester import sylvester
 
 __all__ = [
     "READY",
+    "Dequantization",
+    "NormalizedContext",
+    "OneHot",
     "Plan",
     "check_config",
     "flow_plus_plus",

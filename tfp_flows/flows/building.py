@@ -29,7 +29,7 @@ from tfp_flows.core.arguments import (
 from tfp_flows.core.seeds import generator, new_seed
 from tfp_flows.flows.bases import make_base
 from tfp_flows.flows.contexts import resolve_context
-from tfp_flows.flows.dequantization import dequantized
+from tfp_flows.flows.dequantization import Dequantization
 from tfp_flows.flows.preprocessing import preprocess
 
 tfb = tfp.bijectors
@@ -79,7 +79,8 @@ class Plan:
         `"uniform"` adds uniform noise, `"variational"` noise of a learned flow. The
         result is a `VariationalDequantization`, a distribution of integers. A mapping
         holds that `"name"` and arguments, such as `{"name": "variational", "samples":
-        4}`, see `tfp_flows.flows.dequantized`. By default data are real numbers.
+        4}`, see
+        `tfp_flows.flows.Dequantization`. By default data are real numbers.
       context_shape: sequence of ints, shape of one context, or `None`.
       num_classes: int, instead of `context_shape`: the context is an integer label
         from 0 to `num_classes - 1`.
@@ -145,7 +146,9 @@ class Plan:
         if "context_mode" in kind.takes:
             self._network["context_mode"] = context_mode or "concat"
         self.layer = {"context_shape": self.context_shape, "dtype": dtype}
-        self._base, self._dequantize, self._bounds = base, dequantize, bounds
+        self._base, self._dequantize = base, None
+        if dequantize is not None:
+            self._dequantize = Dequantization(dequantize, bounds)
         self._first = preprocess(
             event_shape, bounds, logit_margin, normalize, kind.center, dtype
         )
@@ -190,7 +193,7 @@ class Plan:
             name=self.name,
         )
         if self._dequantize is not None:
-            flow = dequantized(flow, self._dequantize, self._bounds, self)
+            flow = self._dequantize(flow, self)
         return flow.copy(config=config)
 
 

@@ -14,47 +14,60 @@ from tfp_flows.transformers import LogisticMixture
 
 tfb = tfp.bijectors
 
-__all__ = ["dequantized"]
+__all__ = ["Dequantization"]
 
 
-def dequantized(
-    flow: Flow,
-    dequantize: str | Mapping[str, Any],
-    bounds: Sequence[float] | None,
-    plan: Any,
-) -> VariationalDequantization:
-    """The distribution of integers that a flow over real numbers stands for.
+class Dequantization:
+    """How a ready flow of real numbers becomes a distribution of integers.
 
     Args:
-      flow: flow of real numbers in `[0, K]`.
       dequantize: `"uniform"`, `"variational"`, or a mapping with that `"name"` and
         arguments: `samples`, how many times noise is drawn for each density (1); for
         `"variational"` also `layers` (4), `width` (32 channels, or 256 units), `depth`
         (2 residual blocks), `heads` (4, of the self-attention on images) and
         `components` (32) of the noise flow, which is made as Flow++'s is.
       bounds: `(0, K)`.
-      plan: the `Plan` of the flow.
 
     Raises:
       ValueError: on other bounds, or an unknown name or argument.
     """
-    mapping = {"name": dequantize} if isinstance(dequantize, str) else dict(dequantize)
-    name = check_choice(
-        "dequantize", mapping.pop("name", None), ("uniform", "variational")
-    )
-    samples = check_integer("samples", mapping.pop("samples", 1))
-    levels = _count_levels(bounds)
-    noise_flow = None
-    if name == "variational":
-        try:
-            noise_flow = _noise_flow(plan.of_noise(), **mapping)
-        except TypeError as error:
-            raise ValueError(f"dequantize is not understood: {error}") from error
-    elif mapping:
-        raise ValueError(
-            f'dequantize="uniform" takes samples alone; got {sorted(mapping)}.'
+
+    def __init__(
+        self,
+        dequantize: str | Mapping[str, Any],
+        bounds: Sequence[float] | None,
+    ):
+        options = {"name": dequantize} if isinstance(dequantize, str) else dequantize
+        name, samples, noise = _split(**options)
+        check_choice("dequantize", name, ("uniform", "variational"))
+        if name == "uniform" and noise:
+            raise ValueError(
+                f'dequantize="uniform" takes samples alone; got {sorted(noise)}.'
+            )
+        self._levels = _count_integers(bounds)
+        self._samples = check_integer("samples", samples)
+        self._noise = noise if name == "variational" else None
+
+    def __call__(self, flow: Flow, plan: Any) -> VariationalDequantization:
+        """The distribution of integers that a flow of real numbers stands for.
+
+        Args:
+          flow: flow of real numbers in `[0, K]`.
+          plan: the `Plan` of the flow.
+        """
+        noise_flow = None
+        if self._noise is not None:
+            try:
+                noise_flow = _noise_flow(plan.of_noise(), **self._noise)
+            except TypeError as error:
+                raise ValueError(f"dequantize is not understood: {error}") from error
+        return VariationalDequantization(
+            flow, noise_flow, self._levels, self._samples, name=flow.name
         )
-    return VariationalDequantization(flow, noise_flow, levels, samples, name=flow.name)
+
+
+def _split(name=None, samples=1, **noise):
+    return name, samples, noise
 
 
 def _noise_flow(plan, *, layers=4, width=None, depth=2, heads=None, components=32):
@@ -81,7 +94,7 @@ def _noise_flow(plan, *, layers=4, width=None, depth=2, heads=None, components=3
     )
 
 
-def _count_levels(bounds):
+def _count_integers(bounds):
     if bounds is not None:
         low, high = bounds
         if low == 0 and isinstance(high, (int, float)) and int(high) == high >= 2:

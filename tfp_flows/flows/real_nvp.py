@@ -107,8 +107,9 @@ def real_nvp(
     layers = 3 if layers is None else layers
 
     def block(kind, count, shape):
-        mask = masks.channel(shape[2])
-        both = [mask, ~mask] if kind == "channel" else masks_in_turn(plan, shape)
+        both = masks_in_turn(plan, shape)
+        if kind == "channel":
+            both = [masks.channel(shape[2]), ~masks.channel(shape[2])]
         return in_turn(lambda i: coupling(both[i], shape, f"{kind}_{i}"), count)
 
     shape, stages = plan.event_shape, []

@@ -27,8 +27,8 @@ def residual_flow(
     activation: str = "lipswish",
     log_det: str = "auto",
     terms: int | None = None,
-    probes: int = 1,
-    evaluation_terms: int = 20,
+    probes: int | None = None,
+    evaluation_terms: int | None = None,
     actnorm: bool = True,
 ):
     """Residual blocks that can be inverted because they are contractions.
@@ -62,9 +62,10 @@ def residual_flow(
       log_det: string, `"auto"`, `"exact"`, `"series"` or `"roulette"`, see
         `tfp_flows.bijectors.ResidualFlow`, as for the next three. If it is estimated,
         `distributions.log_prob_and_standard_error` says how far off densities may be.
-      terms: int, terms of the series that are always computed in training.
-      probes: int, vectors for each estimate of a trace.
-      evaluation_terms: int, terms of the series when not training.
+      terms: int, if estimated: terms of the series that are always computed in
+        training.
+      probes: int, if estimated: vectors for each estimate of a trace (1).
+      evaluation_terms: int, if estimated: terms of the series when not training (20).
       actnorm: bool, whether an `ActNorm`, set from data, stands before each block and
         after the last.
 
@@ -86,6 +87,8 @@ def residual_flow(
             return LipschitzConvNet(shape[-1], width, kernels, **options)
         return LipschitzMLP(shape[-1], [width] * depth, **options)
 
+    estimate = {"terms": terms, "probes": probes, "evaluation_terms": evaluation_terms}
+
     def block():
         if actnorm:
             yield ActNorm(shape, dtype=plan.dtype, name="actnorm")
@@ -93,13 +96,13 @@ def residual_flow(
             network(),
             shape,
             log_det=log_det,
-            terms=terms,
-            probes=probes,
-            evaluation_terms=evaluation_terms,
+            **{k: v for k, v in estimate.items() if v is not None},
             seed=plan.seed(),
             name="block",
             **plan.layer,
         )
+        if inner.log_det == "exact":
+            check_unused("for a log_det that is estimated, not exact", **estimate)
         yield tfb.Invert(inner)
 
     for level in range(count_levels(shape, levels, False) if is_image else 1):
