@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tfp_flows
 from tfp_flows import flows
+from tfp_flows.bijectors import Chain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,14 @@ def perturb(flow: tfp_flows.Flow, scale: float = 0.2, seed: int = 7) -> None:
     draw = np.random.default_rng(seed)
     for v in flow.trainable_variables:
         v.assign_add(tf.constant(scale * draw.standard_normal(v.shape), v.dtype))
+
+
+def members(chain) -> list:
+    """The bijectors of a chain and of the chains in it, as data meet them."""
+    found = []
+    for b in chain.bijectors:
+        found += members(b) if isinstance(b, Chain) else [b]
+    return found
 
 
 MLP = {"width": 8}

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.flows.conftest import perturb
+from tests.flows.conftest import members, perturb
 from tfp_flows import flows
 from tfp_flows.bijectors import Coupling
 from tfp_flows.distributions import VariationalDequantization
@@ -37,7 +37,7 @@ both = pytest.mark.parametrize("arguments", [VECTOR, IMAGE], ids=["vector", "ima
 def test_image_architecture():
     """Ho et al. 2019, section 4: 4 checkerboards, 2 of channels, 3 checkerboards."""
     flow = build(IMAGE, layers=None, event_shape=(4, 6, 3), dequantize=None, depth=0)
-    found = [m for m in flow.bijector.bijectors if isinstance(m, Coupling)]
+    found = [m for m in members(flow.bijector) if isinstance(m, Coupling)]
     assert [m.name[: len("coupling_0")] for m in found] == [
         f"coupling_{g}" for g, n in enumerate((4, 2, 3)) for _ in range(n)
     ]

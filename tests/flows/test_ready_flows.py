@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.flows.conftest import SMALL, Small, gradients, perturb
-from tfp_flows import bijectors, flows
+from tests.flows.conftest import SMALL, Small, gradients, members, perturb
+from tfp_flows import flows
 
 every = pytest.mark.parametrize("small", SMALL.values(), ids=SMALL)
 
@@ -245,8 +245,7 @@ def test_nice_for_mnist_is_the_papers():
     assert count(flow) == 4 * coupling + 784 == 19_158_352
     assert type(flow.distribution.distribution).__name__ == "Logistic"
     assert len(flow.trainable_variables) == 4 * 6 * 2 + 1
-    couplings = [m for m in flow.submodules if isinstance(m, bijectors.Coupling)]
-    first, second = couplings[:2]
+    _, first, second, *_ = members(flow.bijector)
     np.testing.assert_array_equal(first.mask, np.arange(784) % 2 == 0)
     np.testing.assert_array_equal(second.mask, ~first.mask)
 
@@ -276,9 +275,9 @@ def test_real_nvp_on_images_defaults():
         expected += 3 * (network(channels // 2, channels) + 2 * channels)
     expected += 4 * (network(4, 8) + 2 * 4)  # 2x2x4
     assert count(flow) == expected
-    small = flows.real_nvp((4, 4, 1), levels=1, layers=0, width=4)
+    small = flows.real_nvp((4, 4, 1), levels=1, layers=1, width=4)
     # Eight residual blocks unless told otherwise; one coupling is the last level's.
-    assert count(small) == network(1, 2, 8, 4) + 2
+    assert count(small) == 2 * (network(1, 2, 8, 4) + 2)
 
 
 def test_glow_defaults():

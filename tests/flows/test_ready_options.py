@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import SMALL, gradients, perturb
+from tests.flows.conftest import SMALL, gradients, members, perturb
 from tfp_flows import FlowModel, flows
 
 BASES = {
@@ -265,7 +265,7 @@ def test_half_precision_by_keras_policy():
         keras.config.set_dtype_policy("float32")
 
     def computes_in(flow):
-        return flow.bijector.bijectors[-1].conditioner.compute_dtype
+        return members(flow.bijector)[-1].conditioner.compute_dtype
 
     assert list(map(computes_in, (flow, double, told))) == [
         "bfloat16",

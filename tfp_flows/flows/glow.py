@@ -65,6 +65,9 @@ def glow(
     """
     shape, stages, priors = plan.event_shape, [], []
     levels = count_levels(shape, levels, squeezes_last=True)
+    # A step of Adam moves a network's output in proportion to its width, and the flow's
+    # in proportion to the number of networks. Sixteen of width 64 stand a usual rate.
+    output_scale = min(1.0, 16 * 64 / (levels * steps * width))
 
     def step():
         mask, dtype = masks.channel(shape[2]), plan.dtype
@@ -72,18 +75,23 @@ def glow(
         yield InvertibleConv1x1(
             shape, conv1x1, seed=plan.seed(), dtype=dtype, name="conv1x1"
         )
-        network = ConvNet(2 * count_changed(mask, shape), width, **plan.network())
+        network = ConvNet(
+            2 * count_changed(mask, shape),
+            width,
+            output_scale=output_scale,
+            **plan.network(),
+        )
         yield AffineCoupling(
             mask, network, scale, max_log_scale, shape, name="coupling", **plan.layer
         )
 
     for level in range(levels):
         shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
-        layers = [tfb.Invert(Squeeze(2)), *repeat(lambda: list(step()), steps)]
+        layers = [tfb.Invert(Squeeze(2)), *repeat(lambda: list(step()), steps, "steps")]
         stages.append(plan.chain(layers, f"level_{level}"))
         if level < levels - 1:
             shape = (*shape[:2], shape[2] // 2)
             # A single convolution has no hidden layer for FiLM to modulate.
             options = {**plan.network(), "context_mode": "concat"}
-            priors.append(ConvNet(2 * shape[2], width, kernels=(), **options))
+            priors.append(ConvNet(2 * shape[2], width, (), **options))
     yield MultiScale(stages, plan.event_shape, priors, **plan.layer)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_probability as tfp
 
 from tfp_flows import masks
-from tfp_flows.bijectors import BatchNorm, Coupling
+from tfp_flows.bijectors import BatchNorm, Coupling, Permutation, Repeat
 from tfp_flows.core.arguments import check_choice, check_unused
 from tfp_flows.networks import MADE, MLP, GatedResidualConvNet, ResidualMLP
 from tfp_flows.transformers import Transformer
@@ -31,25 +31,28 @@ __all__ = [
 
 
 def repeat(
-    make_unit: Callable[[], Sequence[tfb.Bijector]], count: int
-) -> Iterator[tfb.Bijector]:
-    """`count` units of layers; `make_unit` lists those of one."""
-    for _ in range(count):
-        yield from make_unit()
+    make_unit: Callable[[], Sequence[tfb.Bijector]], count: int, name: str = "layers"
+) -> list[tfb.Bijector]:
+    """`count` units as one `Repeat`, where there is more than one."""
+    if count > 1:
+        return [Repeat(make_unit, count, name=name)]
+    return make_unit() if count else []
 
 
 def in_turn(
-    make_layers: Callable[[int], Sequence[tfb.Bijector]], count: int
-) -> Iterator[tfb.Bijector]:
+    make_layers: Callable[[int], Iterable[tfb.Bijector]],
+    count: int,
+    name: str = "layers",
+) -> list[tfb.Bijector]:
     """`count` layers of two kinds in turn, pairs of which repeat.
 
     Args:
-      make_layers: given 0 or 1, lists what makes a layer of that kind.
+      make_layers: given 0 or 1, yields the bijectors of a layer of that kind.
       count: number of layers.
+      name: name of what repeats.
     """
-    yield from repeat(lambda: [*make_layers(0), *make_layers(1)], count // 2)
-    if count % 2:
-        yield from make_layers(0)
+    pairs = repeat(lambda: [*make_layers(0), *make_layers(1)], count // 2, name)
+    return pairs + (list(make_layers(0)) if count % 2 else [])
 
 
 def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndarray]:
@@ -93,7 +96,7 @@ def autoregressive_layers(
     order: str,
     batch_norm: bool = False,
     **network: Any,
-) -> Iterator[tfb.Bijector]:
+) -> list[tfb.Bijector]:
     """Autoregressions whose orders differ.
 
     Args:
@@ -108,10 +111,14 @@ def autoregressive_layers(
     check_choice("order", order, ("reverse", "random"))
 
     def layer(i):
+        if order == "random":
+            # In front of the natural order, as a variable: layers stay alike.
+            yield Permutation("random", plan.size, seed=plan.seed())
+            i = 0
         made = MADE(
             plan.size,
             transformer.num_parameters,
-            order=order if order == "random" else ("natural", "reverse")[i],
+            order=("natural", "reverse")[i],
             **network,
             **plan.network(),
         )
@@ -142,9 +149,9 @@ def amortized_layers(
     width: int | None,
     depth: int | None,
     name: str,
-    between: Callable[[], Sequence[tfb.Bijector]] = list,
+    between: Callable[[], tfb.Bijector] | None = None,
     **options: Any,
-) -> Iterator[tfb.Bijector]:
+) -> list[tfb.Bijector]:
     """Layers whose parameters networks compute from a context, if there is one.
 
     Args:
@@ -155,7 +162,7 @@ def amortized_layers(
       width: units of each hidden layer of the networks (64).
       depth: their hidden layers (2).
       name: name of each layer.
-      between: lists what stands between two layers.
+      between: makes what stands between two layers.
       **options: arguments of the bijector; the shape of its parameters among them.
     """
     check_choice("direction", direction, ("density", "sampling"))
@@ -187,8 +194,9 @@ def amortized_layers(
         )
         return tfb.Invert(made) if direction == "density" else made
 
-    yield layer()
-    yield from repeat(lambda: [*between(), layer()], layers - 1)
+    if between is None:
+        return repeat(lambda: [layer()], layers)
+    return [layer(), *repeat(lambda: [between(), layer()], layers - 1)]
 
 
 def mixture_coupling(

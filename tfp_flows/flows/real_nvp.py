@@ -110,7 +110,7 @@ def real_nvp(
         both = masks_in_turn(plan, shape)
         if kind == "channel":
             both = [masks.channel(shape[2]), ~masks.channel(shape[2])]
-        return in_turn(lambda i: coupling(both[i], shape, f"{kind}_{i}"), count)
+        return in_turn(lambda i: coupling(both[i], shape, f"{kind}_{i}"), count, kind)
 
     shape, stages = plan.event_shape, []
     count = count_levels(shape, levels, squeezes_last=False)

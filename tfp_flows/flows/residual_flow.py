@@ -109,6 +109,6 @@ def residual_flow(
         if level > 0:
             yield tfb.Invert(Squeeze(2))
             shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
-        yield from repeat(lambda: list(block()), layers)
+        yield from repeat(lambda: list(block()), layers, "blocks")
     if actnorm:
         yield ActNorm(shape, dtype=plan.dtype, name="actnorm_last")

@@ -56,6 +56,10 @@ def sylvester(
         check_unused('for another form; "triangular" has D columns', columns=columns)
     elif columns is None:
         columns = min(plan.size, 32)
+
+    def reverse():
+        return Permutation("reverse", plan.size, name="reverse")
+
     yield from amortized_layers(
         plan,
         Sylvester,
@@ -64,9 +68,7 @@ def sylvester(
         width=width,
         depth=depth,
         name="sylvester",
-        between=lambda: (
-            [Permutation("reverse", plan.size, name="reverse")] if is_triangular else []
-        ),
+        between=reverse if is_triangular else None,
         columns=columns,
         form=form,
         reflections=reflections,
