@@ -58,7 +58,7 @@ class OneHot:
         return tf.one_hot(labels, self.num_classes, dtype=self.dtype) * on[..., None]
 
 
-class NormalizedContext(Conditioner):
+class NormalizedContext(tf.Module):
     """Brings contexts to mean 0 and deviation 1, in front of an encoder.
 
     Each feature of a context (channel of an image) is shifted and scaled by numbers
@@ -66,25 +66,20 @@ class NormalizedContext(Conditioner):
     contexts stay as they are.
 
     Args:
-      function: a callable `[batch, *input_shape] -> [batch, *output_shape]` that gets
-        what is normalised: the encoder, or `tf.identity`.
-      input_shape: sequence of ints, shape of one context.
-      output_shape: sequence of ints, shape of what the function returns.
-      context_shape: `None`.
+      context_shape: sequence of ints, shape of one context.
+      encoder: a callable that gets what is normalised, or `None`.
       dtype: dtype of contexts.
     """
 
     def __init__(
         self,
-        function: Callable,
-        input_shape: Sequence[int],
-        output_shape: Sequence[int],
-        context_shape: None = None,
+        context_shape: Sequence[int],
+        encoder: Callable | None = None,
         dtype: Any = tf.float32,
     ):
-        dtype = tf.as_dtype(dtype)
-        self.standardize = Standardize(input_shape, dtype=dtype, name="normalize")
-        super().__init__(function, input_shape, output_shape, context_shape, dtype)
+        super().__init__(name="normalized_context")
+        self.standardize = Standardize(context_shape, dtype=dtype, name="normalize")
+        self.encoder = encoder
 
     @property
     def needs_initialization(self) -> bool:
@@ -95,15 +90,9 @@ class NormalizedContext(Conditioner):
         """Sets shifts and scales by contexts `[*batch, *context_shape]`."""
         self.standardize.initialize(tf.cast(context, self.standardize.dtype))
 
-    def _call(self, x, context):
-        return super()._call(self.standardize.inverse(x), context)
-
-    def __deepcopy__(self, memo):
-        new = super().__deepcopy__(memo)
-        own, others = self.standardize.variables, new.standardize.variables
-        for target, source in zip(others, own, strict=True):
-            target.assign(source)
-        return new
+    def __call__(self, context):
+        context = self.standardize.inverse(context)
+        return context if self.encoder is None else self.encoder(context)
 
 
 def resolve_context(
@@ -156,12 +145,15 @@ def resolve_context(
         return (num_classes,), OneHot(num_classes, dtype)
     if shape is None:
         return None, None
-    if context_encoder is None:
-        if normalize is False or not shape:
-            return shape, None
-        return shape, NormalizedContext(tf.identity, shape, shape, dtype=dtype)
     given = tf.as_dtype(dtype) if shape else tf.int32
-    with tf.init_scope():
-        encoded = tuple(context_encoder(tf.zeros((1, *shape), given)).shape[1:])
-    adapter = NormalizedContext if normalize else Conditioner
-    return encoded, adapter(context_encoder, shape, encoded, dtype=given)
+    encoder, encoded = None, shape
+    if context_encoder is not None:
+        with tf.init_scope():
+            encoded = tuple(context_encoder(tf.zeros((1, *shape), given)).shape[1:])
+        encoder = Conditioner(context_encoder, shape, encoded, dtype=given)
+    if normalize is None:
+        normalize = encoder is None and bool(shape)
+    if normalize:
+        normalized = NormalizedContext(shape, encoder, given)
+        encoder = Conditioner(normalized, shape, encoded, dtype=given)
+    return encoded, encoder

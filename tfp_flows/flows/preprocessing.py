@@ -55,13 +55,16 @@ def preprocess(
             f"normalize={normalize!r} is for data without bounds, which scale them."
         )
     low, high = _check_bounds(bounds, event_shape)
+    logit = []
     if logit_margin is not None:
         check_number("logit_margin", logit_margin, above=0, below=0.5)
-        return [Logit(logit_margin, low, high)]
+        if isinstance(low, float):
+            return [Logit(logit_margin, low, high)]
+        logit, center = [Logit(logit_margin)], 0.0
     # x = low + (high - low) (u + center): the last one comes first.
     number = tf.as_dtype(dtype).as_numpy_dtype
     size = high - low
-    return [tfb.Shift(number(low + center * size)), tfb.Scale(number(size))]
+    return [tfb.Shift(number(low + center * size)), tfb.Scale(number(size)), *logit]
 
 
 def _check_bounds(bounds, event_shape):
