@@ -46,9 +46,7 @@ def by_hand(mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", clamp=None, order
 
 
 def nice(partition="alternating"):
-    return flows.nice(
-        (4,), couplings=2, hidden_layers=1, width=8, partition=partition, seed=0
-    )
+    return flows.nice((4,), layers=2, depth=1, width=8, partition=partition, seed=0)
 
 
 def alone(bijector):
@@ -65,10 +63,10 @@ def spline(order="natural"):
 # What the weights are of, and what they are loaded into.
 OTHERS = {
     "width": (vector, lambda: vector(width=9)),
-    "more_couplings": (vector, lambda: vector(couplings=3)),
-    "fewer_couplings": (vector, lambda: vector(couplings=1)),
+    "more_couplings": (vector, lambda: vector(layers=3)),
+    "fewer_couplings": (vector, lambda: vector(layers=1)),
     "scale_map": (vector, lambda: vector(scale="exp")),
-    "clamp": (vector, lambda: vector(clamp=1.5)),
+    "clamp": (vector, lambda: vector(max_log_scale=1.5)),
     "permutation_kind": (vector, lambda: vector(permutation="random")),
     "batch_norm": (vector, lambda: vector(batch_norm=True)),
     "base": (vector, lambda: vector(base="logistic")),
@@ -152,8 +150,8 @@ def test_every_route_refuses(route, tmp_path):
     load = save(FlowModel(vector()), route, tmp_path)
     match = "has scale='tanh' where this flow has scale='exp'"
     assert_refused(load, vector(scale="exp"), ArchitectureMismatch, match)
-    match = "has couplings=2 where this flow has couplings=3"
-    assert_refused(load, vector(couplings=3), ArchitectureMismatch, match)
+    match = "has layers=2 where this flow has layers=3"
+    assert_refused(load, vector(layers=3), ArchitectureMismatch, match)
 
 
 def test_every_route_takes_the_same_architecture(route, tmp_path):

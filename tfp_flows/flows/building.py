@@ -142,7 +142,7 @@ class Plan:
             check_unused("for a flow with a context", context_mode=context_mode)
         self._network = {"dtype": dtype}
         if "conditioner_dtype" in kind.takes:
-            self._network["dtype"] = _network_dtype(dtype, conditioner_dtype)
+            self._network["dtype"] = network_dtype(dtype, conditioner_dtype)
         if "context_mode" in kind.takes:
             self._network["context_mode"] = context_mode or "concat"
         self.layer = {"context_shape": self.context_shape, "dtype": dtype}
@@ -504,7 +504,7 @@ def _dtype_name(dtype):
     return check_choice("dtype", name, ("float32", "float64"))
 
 
-def _network_dtype(dtype, conditioner_dtype):
+def network_dtype(dtype, conditioner_dtype):
     """What networks get as their `dtype`: the flow's, or a mixed policy of Keras."""
     if conditioner_dtype is None:
         policy = keras.config.dtype_policy()
