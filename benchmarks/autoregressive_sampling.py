@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{'D':>5}{heads}{'sampling: TFP / tfp_flows':>28}")
     for size in arguments.sizes:
         x = tf.random.stateless_normal([arguments.batch, size], [0, 0])
-        ours = flows.maf((size,), transforms=5, width=256, depth=2, seed=0)
+        ours = flows.maf((size,), layers=5, width=256, depth=2, seed=0)
         functions = [
             *traced(ours, x, arguments.jit),
             *traced(tfp_maf(size, 5, 256), x, arguments.jit),

@@ -28,7 +28,7 @@ from tfp_flows.training import initialize
 RESULTS = Path(__file__).parent / "results"
 RUNS = {
     "digits": ("glow", {"steps": 8, "width": 64, "alpha": 0.05}, 64),
-    "mnist": ("nice", {"hidden_layers": 5, "width": 256}, 200),
+    "mnist": ("nice", {"depth": 5, "width": 256}, 200),
 }
 EPOCHS = {"digits": 30, "mnist": 5}
 DTYPES = ("float32", "bfloat16")

@@ -55,7 +55,7 @@ def main(epochs: int = 20, blocks: int = 2, width: int = 32, weight: float = 1.0
     keras.utils.set_random_seed(0)
     train, test = load()
     flow = tfp_flows.flows.residual_flow(
-        (8, 8, 1), levels=2, blocks=blocks, width=width, bounds=(0, 17), seed=0
+        (8, 8, 1), levels=2, layers=blocks, width=width, bounds=(0, 17), seed=0
     )
     tfp_flows.training.initialize(flow, train[0][:256])
     model = InvertibleResNet(flow, classes=10, weight=weight)

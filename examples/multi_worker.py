@@ -57,7 +57,7 @@ def train(
     with strategy.scope():
         flow = flows.real_nvp(
             source.event_shape,
-            couplings=4,
+            layers=4,
             width=64,
             normalize=True,
             seed=0,

@@ -167,7 +167,7 @@ def test_arguments(module, capsys):
 
 def test_first_call(module):
     first_call = module("first_call")
-    flow = flows.real_nvp((4,), couplings=8, width=8, seed=0)
+    flow = flows.real_nvp((4,), layers=8, width=8, seed=0)
     parts, operations = first_call.measure(flow, tf.ones([2, 4]), Adam)
     assert len(parts) == 4
     assert all(part > 0 for part in parts)

@@ -36,12 +36,13 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
     shape, count, hidden = workload.event_shape, workload.layers, workload.hidden
     if workload.name == "spline":
         return _spline(workload, **options)
-    options["seed"] = 0
+    # Workloads are as they come, for all libraries.
+    options |= {"seed": 0, "normalize": False}
     if workload.name == "nice":
         return flows.nice(
             shape,
-            couplings=count,
-            hidden_layers=len(hidden),
+            layers=count,
+            depth=len(hidden),
             width=hidden[0],
             base="normal",
             **options,
@@ -49,7 +50,7 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
     if workload.name == "real_nvp":
         return flows.real_nvp(
             shape,
-            couplings=count,
+            layers=count,
             width=hidden[0],
             depth=len(hidden),
             scale="exp",
@@ -67,7 +68,7 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
     if workload.name == "maf":
         return flows.maf(
             shape,
-            transforms=count,
+            layers=count,
             width=hidden[0],
             depth=len(hidden),
             scale="exp",
@@ -75,7 +76,7 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
         )
     return flows.residual_flow(
         shape,
-        blocks=count,
+        layers=count,
         width=hidden[0],
         depth=len(hidden),
         log_det="roulette",

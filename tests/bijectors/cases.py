@@ -102,6 +102,13 @@ def conv(outputs, dtype, **kwargs):
     )
 
 
+def standardize(shape, dtype):
+    bijector = B.Standardize(shape, dtype=dtype)
+    data = np.random.default_rng(5).standard_normal((20, *shape))
+    bijector.initialize(tf.constant(5 + 3 * data, dtype))
+    return bijector
+
+
 def affine(mask, dtype, **kwargs):
     changed = int((~mask).sum())
     return B.AffineCoupling(mask, mlp(2 * changed, dtype), dtype=dtype, **kwargs)
@@ -277,6 +284,13 @@ CASES = [
     Case("scaling_image", lambda d: B.Scaling([2, 3, 1], dtype=d), (2, 3, 1)),
     Case("actnorm", lambda d: B.ActNorm([4], dtype=d), (4,)),
     Case("actnorm_image", lambda d: B.ActNorm([3, 2, 4], dtype=d), (3, 2, 4)),
+    Case("standardize", lambda d: standardize([4], d), (4,), trainable=False),
+    Case(
+        "standardize_image",
+        lambda d: standardize([2, 3, 2], d),
+        (2, 3, 2),
+        trainable=False,
+    ),
     Case("batch_norm", lambda d: B.BatchNorm([4], dtype=d), (4,)),
     Case("batch_norm_image", lambda d: B.BatchNorm([2, 2, 3], dtype=d), (2, 2, 3)),
     Case(

@@ -247,7 +247,7 @@ def test_standard_error_of_a_flow():
     np.testing.assert_allclose(same, truth, rtol=1e-9)
     # An exact flow takes a seed and does not need it.
     np.testing.assert_allclose(none, np.zeros(50), atol=1e-12)
-    other = flows.nice((3,), hidden_layers=1, width=4)
+    other = flows.nice((3,), depth=1, width=4)
     mean, none = with_error(other, tf.zeros([2, 3]))
     np.testing.assert_array_equal(mean, other.log_prob(tf.zeros([2, 3])))
     np.testing.assert_array_equal(none, [0.0, 0.0])
@@ -458,7 +458,7 @@ def test_auto_is_exact_where_that_is_cheap():
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_training_moves_the_power_iteration_and_files_keep_it(tmp_path, jit_compile):
     flow = flows.residual_flow(
-        (3,), blocks=1, width=8, depth=1, log_det="roulette", seed=0
+        (3,), layers=1, width=8, depth=1, log_det="roulette", seed=0
     )
     model = FlowModel(flow)
     model.compile("adam", jit_compile=jit_compile)
@@ -487,7 +487,7 @@ def test_training_moves_the_power_iteration_and_files_keep_it(tmp_path, jit_comp
 def test_log_likelihood_improves_and_samples_fit():
     """Points around a ring: a few steps of the unbiased estimate."""
     flow = flows.residual_flow(
-        (2,), blocks=3, width=16, depth=1, log_det="roulette", seed=0
+        (2,), layers=3, width=16, depth=1, log_det="roulette", seed=0
     )
     draw = np.random.default_rng(0)
     angle = draw.uniform(0, 2 * np.pi, 512)

@@ -513,7 +513,7 @@ def test_evaluate(model, settings):
 def test_bits_of_a_uniform_density():
     # The logistic density of the logit is the uniform one.
     flow = flows.nice(
-        (2, 2, 1), couplings=1, hidden_layers=1, width=2, bounds=(0, 256), alpha=1e-6
+        (2, 2, 1), layers=1, depth=1, width=2, bounds=(0, 256), logit_margin=1e-6
     )
     for v in flow.trainable_variables:
         v.assign(v * 0)
@@ -524,7 +524,7 @@ def test_bits_of_a_uniform_density():
 
 
 def test_sampling_labels():
-    flow = flows.real_nvp((2,), couplings=2, width=4, num_classes=3, seed=0)
+    flow = flows.real_nvp((2,), layers=2, width=4, num_classes=3, seed=0)
     draw = np.random.default_rng(0)
     for v in flow.trainable_variables:
         v.assign_add(0.5 * draw.standard_normal(v.shape).astype(np.float32))
@@ -544,13 +544,13 @@ def test_sampling_labels():
 def test_sampling_a_model_without_classes(model):
     with pytest.raises(ValueError, match="no classes"):
         runs.sample(model, 2, label=0)
-    flow = flows.real_nvp((2,), couplings=2, width=4, context_shape=(3,))
+    flow = flows.real_nvp((2,), layers=2, width=4, context_shape=(3,))
     with pytest.raises(ValueError, match=r"contexts of shape \[3\]"):
         runs.sample(tfp_flows.FlowModel(flow), 2)
 
 
 def test_labels_that_the_model_does_not_know(tmp_path):
-    flow = flows.real_nvp((2,), couplings=2, width=4, num_classes=2)
+    flow = flows.real_nvp((2,), layers=2, width=4, num_classes=2)
     x = datasets.TOYS["moons"].sample(30, 0)
     source = datasets.load({"x": x, "labels": np.arange(30) % 3})
     with pytest.raises(ValueError, match=r"3 classes.*2"):

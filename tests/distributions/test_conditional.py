@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tests.distributions.conftest import make_chain, normal, perturb
 from tfp_flows import Flow, FlowModel, bijectors, distributions
 from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.flows.building import OneHot
+from tfp_flows.flows import OneHot
 from tfp_flows.networks import MLP
 
 tfd = tfp.distributions

@@ -94,7 +94,7 @@ def test_uniform_over_256_levels_is_8_bits(name, options):
     of the flow: what the flow then describes is uniform on (0, 256), in any units.
     """
     small = {
-        "nice": {"event_shape": (4, 4, 1), "hidden_layers": 1, "width": 4},
+        "nice": {"event_shape": (4, 4, 1), "depth": 1, "width": 4},
         "real_nvp": {"event_shape": (4, 4, 1), "couplings": 1, "depth": 1, "width": 2},
         "glow": {"event_shape": (4, 4, 1), "steps": 1, "width": 4},
     }
@@ -124,7 +124,7 @@ def test_uniform_through_the_exact_inverse_of_the_preprocessing():
 
 def test_densities_integrate_to_one():
     flow = flows.real_nvp(
-        (2,), couplings=2, width=8, seed=0, bounds=(-6, 6), alpha=0.05
+        (2,), layers=2, width=8, seed=0, bounds=(-6, 6), logit_margin=0.05
     )
     perturb(flow, 0.02)
     line = np.linspace(-6.59, 6.59, 400)
@@ -164,7 +164,7 @@ def test_sample_shapes_with_a_context(conditional):
 
 
 def test_sample_shapes_with_labels():
-    flow = flows.nice((4,), hidden_layers=1, width=4, num_classes=3, seed=0)
+    flow = flows.nice((4,), depth=1, width=4, num_classes=3, seed=0)
     assert flow.sample(5, seed=0, context=1).shape == (5, 4)
     assert flow.sample(5, seed=0, context=[0, 2]).shape == (5, 2, 4)
     assert flow.sample(seed=0, context=[[0, 2, 1]]).shape == (1, 3, 4)
@@ -436,7 +436,7 @@ def test_copy_shares_variables(flow):
         make_flow,
         lambda: make_flow(context_shape=(2,)),
         lambda: flows.real_nvp(
-            (4,), couplings=2, width=4, permutation="random", batch_norm=True
+            (4,), layers=2, width=4, permutation="random", batch_norm=True
         ),
         lambda: flows.glow((4, 4, 2), steps=1, width=4, num_classes=3),
     ],
@@ -470,7 +470,7 @@ def test_repr(flow):
     text = repr(flow)
     assert text.startswith("<") and "Flow" in text and "event_shape=[4]" in text
     assert "flow" in str(flow)
-    assert "nice" in repr(flows.nice((4,), hidden_layers=1, width=4))
+    assert "nice" in repr(flows.nice((4,), depth=1, width=4))
 
 
 # Float64.

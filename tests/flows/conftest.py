@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tfp_flows
 from tfp_flows import flows
+from tfp_flows.bijectors import Chain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +54,22 @@ def perturb(flow: tfp_flows.Flow, scale: float = 0.2, seed: int = 7) -> None:
         v.assign_add(tf.constant(scale * draw.standard_normal(v.shape), v.dtype))
 
 
+def members(chain) -> list:
+    """The bijectors of a chain and of the chains in it, as data meet them."""
+    found = []
+    for b in chain.bijectors:
+        found += members(b) if isinstance(b, Chain) else [b]
+    return found
+
+
 MLP = {"width": 8}
 SMALL = {
-    "nice": Small(flows.nice, {"event_shape": (4,), "hidden_layers": 1, **MLP}),
+    "nice": Small(flows.nice, {"event_shape": (4,), "depth": 1, **MLP}),
     "nice_odd_reverse": Small(
         flows.nice,
         {
             "event_shape": (5,),
-            "hidden_layers": 2,
+            "depth": 2,
             "partition": "reverse",
             "base": "diagonal",
             **MLP,
@@ -70,20 +79,20 @@ SMALL = {
         flows.nice,
         {
             "event_shape": (2, 2, 1),
-            "hidden_layers": 1,
+            "depth": 1,
             "bounds": (0, 256),
-            "alpha": 0.05,
+            "logit_margin": 0.05,
             "base": "normal",
             **MLP,
         },
         256.0,
     ),
-    "real_nvp": Small(flows.real_nvp, {"event_shape": (3,), "couplings": 3, **MLP}),
+    "real_nvp": Small(flows.real_nvp, {"event_shape": (3,), "layers": 3, **MLP}),
     "real_nvp_random": Small(
         flows.real_nvp,
         {
             "event_shape": (4,),
-            "couplings": 2,
+            "layers": 2,
             "permutation": "random",
             "batch_norm": True,
             "scale": "exp",
@@ -97,12 +106,12 @@ SMALL = {
         flows.real_nvp,
         {
             "event_shape": (4, 4, 1),
-            "couplings": 2,
+            "layers": 2,
             "depth": 1,
             "levels": 2,
             "width": 4,
             "bounds": (0, 256),
-            "alpha": 0.05,
+            "logit_margin": 0.05,
         },
         256.0,
     ),
@@ -111,9 +120,9 @@ SMALL = {
         flows.flow_plus_plus,
         {
             "event_shape": (4,),
-            "couplings": 2,
+            "layers": 2,
             "components": 1,
-            "blocks": 1,
+            "depth": 1,
             **MLP,
         },
     ),
@@ -121,49 +130,49 @@ SMALL = {
         flows.flow_plus_plus,
         {
             "event_shape": (4, 4, 1),
-            "couplings": (1, 1, 0),
+            "layers": (1, 1, 0),
             "components": 1,
             "width": 4,
-            "blocks": 1,
+            "depth": 1,
             "heads": 2,
             "bounds": (0, 256),
         },
         256.0,
     ),
-    "maf": Small(flows.maf, {"event_shape": (3,), "transforms": 2, **MLP}),
+    "maf": Small(flows.maf, {"event_shape": (3,), "layers": 2, **MLP}),
     "maf_image": Small(
         flows.maf,
         {
             "event_shape": (2, 2, 1),
-            "transforms": 2,
+            "layers": 2,
             "residual": True,
             "order": "random",
             "batch_norm": True,
             "scale": "exp",
             "bounds": (0, 16),
-            "alpha": 0.05,
+            "logit_margin": 0.05,
             **MLP,
         },
         16.0,
     ),
-    "iaf": Small(flows.iaf, {"event_shape": (3,), "transforms": 2, "depth": 1, **MLP}),
+    "iaf": Small(flows.iaf, {"event_shape": (3,), "layers": 2, "depth": 1, **MLP}),
     "neural_spline_flow": Small(
         flows.neural_spline_flow,
-        {"event_shape": (3,), "transforms": 2, "bins": 4, "depth": 1, **MLP},
+        {"event_shape": (3,), "layers": 2, "bins": 4, "depth": 1, **MLP},
     ),
     "neural_spline_flow_autoregressive": Small(
         flows.neural_spline_flow,
         {
             "event_shape": (3,),
             "kind": "autoregressive",
-            "transforms": 2,
+            "layers": 2,
             "bins": 3,
             "linear": "qr",
             "depth": 1,
             **MLP,
         },
     ),
-    "planar": Small(flows.planar, {"event_shape": (3,), "layers": 2, **MLP}),
+    "planar": Small(flows.planar, {"event_shape": (3,), "layers": 2}),
     "planar_sampling": Small(
         flows.planar,
         {
@@ -172,13 +181,12 @@ SMALL = {
             "activation": "leaky_relu",
             "direction": "sampling",
             "bounds": (0, 16),
-            **MLP,
         },
         16.0,
     ),
-    "radial": Small(flows.radial, {"event_shape": (3,), "layers": 2, **MLP}),
+    "radial": Small(flows.radial, {"event_shape": (3,), "layers": 2}),
     "sylvester": Small(
-        flows.sylvester, {"event_shape": (3,), "layers": 2, "columns": 2, **MLP}
+        flows.sylvester, {"event_shape": (3,), "layers": 2, "columns": 2}
     ),
     "sylvester_triangular": Small(
         flows.sylvester,
@@ -187,17 +195,16 @@ SMALL = {
             "layers": 2,
             "form": "triangular",
             "direction": "sampling",
-            **MLP,
         },
     ),
     "residual_flow": Small(
-        flows.residual_flow, {"event_shape": (3,), "blocks": 2, "depth": 1, **MLP}
+        flows.residual_flow, {"event_shape": (3,), "layers": 2, "depth": 1, **MLP}
     ),
     "residual_flow_image": Small(
         flows.residual_flow,
         {
             "event_shape": (4, 4, 1),
-            "blocks": 1,
+            "layers": 1,
             "depth": 1,
             "levels": 2,
             "width": 4,

@@ -10,32 +10,20 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.flows.conftest import perturb
+from tests.flows.conftest import members, perturb
 from tfp_flows import flows
 from tfp_flows.bijectors import Coupling
 from tfp_flows.distributions import VariationalDequantization
 
 LEVELS = 8
-VECTOR = {"event_shape": (3,), "couplings": 2, "width": 8, "blocks": 1}
-IMAGE = {
-    "event_shape": (4, 4, 1),
-    "couplings": 1,
-    "width": 4,
-    "blocks": 1,
-    "heads": 2,
-    "noise_width": 4,
-}
-NOISE = {
-    "components": 3,
-    "dequantization": "variational",
-    "noise_couplings": 2,
-    "noise_blocks": 1,
-    "bounds": (0, LEVELS),
-}
+VECTOR = {"event_shape": (3,), "layers": 2, "width": 8, "depth": 1}
+IMAGE = {"event_shape": (4, 4, 1), "layers": 1, "width": 4, "depth": 1, "heads": 2}
+NOISE = {"name": "variational", "layers": 2, "depth": 1, "width": 8, "components": 3}
+INTEGERS = {"components": 3, "dequantize": NOISE, "bounds": (0, LEVELS)}
 
 
 def build(arguments, **others):
-    return flows.flow_plus_plus(**{"seed": 0, **NOISE, **arguments, **others})
+    return flows.flow_plus_plus(**{"seed": 0, **INTEGERS, **arguments, **others})
 
 
 def integers(shape, n=6):
@@ -48,14 +36,12 @@ both = pytest.mark.parametrize("arguments", [VECTOR, IMAGE], ids=["vector", "ima
 
 def test_image_architecture():
     """Ho et al. 2019, section 4: 4 checkerboards, 2 of channels, 3 checkerboards."""
-    flow = build(
-        IMAGE, couplings=None, event_shape=(4, 6, 3), dequantization=None, blocks=0
-    )
-    found = [m for m in flow.submodules if isinstance(m, Coupling)]
-    found = {m.name: m for m in found}
-    names = [f"coupling_{g}_{i}" for g, n in enumerate((4, 2, 3)) for i in range(n)]
-    assert sorted(found) == names
-    masks = [found[name].mask for name in names]
+    flow = build(IMAGE, layers=None, event_shape=(4, 6, 3), dequantize=None, depth=0)
+    found = [m for m in members(flow.bijector) if isinstance(m, Coupling)]
+    assert [m.name[: len("coupling_0")] for m in found] == [
+        f"coupling_{g}" for g, n in enumerate((4, 2, 3)) for _ in range(n)
+    ]
+    masks = [m.mask for m in found]
     assert [m.shape for m in masks] == (
         [(4, 6, 1)] * 4 + [(1, 1, 12)] * 2 + [(2, 3, 1)] * 3
     )
@@ -118,7 +104,7 @@ def test_every_variable_learns(arguments):
 def test_fit_save_and_load(tmp_path, jit):
     # Noise is drawn anew in every step.
     keras.utils.set_random_seed(0)
-    flow = build(VECTOR, noise_couplings=1)
+    flow = build(VECTOR, dequantize={**NOISE, "layers": 1})
     model = tfp_flows.FlowModel(flow)
     model.compile(keras.optimizers.Adam(0.01), jit_compile=jit)
     # Two of the eight integers for each entry: log 2 nats each, once known.
@@ -140,7 +126,7 @@ def test_fit_save_and_load(tmp_path, jit):
 
 @both
 def test_config_round_trip(arguments):
-    flow = build(arguments, num_classes=3, samples=2)
+    flow = build(arguments, num_classes=3, dequantize={**NOISE, "samples": 2})
     again = flows.from_config(json.loads(json.dumps(flow.config)))
     assert again.config == flow.config
     assert again.samples == 2
@@ -155,9 +141,9 @@ def test_config_round_trip(arguments):
 
 
 def test_uniform_and_none():
-    uniform = build(VECTOR, dequantization="uniform")
+    uniform = build(VECTOR, dequantize="uniform")
     assert uniform.noise_flow is None
-    plain = build(VECTOR, dequantization=None)
+    plain = build(VECTOR, dequantize=None)
     assert isinstance(plain, tfp_flows.Flow)
     for a, b in zip(plain.variables, uniform.variables, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -171,17 +157,20 @@ def test_uniform_and_none():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"dequantization": "logistic"}, '"uniform", "variational" or None.*logistic'),
+        ({"dequantize": "logistic"}, "dequantize.*'uniform', 'variational'.*logistic"),
         ({"bounds": None}, r"bounds=\(0, K\); got bounds=None"),
         ({"bounds": (0.0, 1.5)}, r"bounds=\(0, K\)"),
         ({"bounds": (1, 8)}, r"bounds=\(0, K\)"),
-        ({"couplings": (1, 2, 3)}, "couplings.*vectors"),
-        ({"couplings": 0}, "couplings.*positive"),
-        ({**IMAGE, "couplings": (1, 2)}, "three numbers"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
+        ({**IMAGE, "layers": (1, 2)}, "three numbers"),
         ({**IMAGE, "event_shape": (4, 5, 1)}, "width.*even.*5"),
         ({**IMAGE, "event_shape": (2, 4, 1)}, "height.*at least 4.*2"),
         ({**IMAGE, "heads": 3}, "heads.*width=4.*3"),
         ({"components": 0}, "components"),
+        ({"heads": 2}, "heads is for.*images"),
+        ({"dequantize": {**NOISE, "hats": 2}}, "dequantize is not understood.*hats"),
+        ({"dequantize": {"name": "uniform", "width": 2}}, "samples alone.*width"),
+        ({"dequantize": {"width": 2}}, "dequantize.*None"),
     ],
 )
 def test_errors(arguments, words):

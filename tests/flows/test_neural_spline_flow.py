@@ -19,7 +19,7 @@ def test_two_transforms_change_every_entry(kind, linear, size):
     x = tf.random.stateless_uniform((20, size), (0, 1), -1, 1)
     for seed in range(5):
         flow = flows.neural_spline_flow(
-            (size,), kind=kind, linear=linear, transforms=2, **{**SMALL, "seed": seed}
+            (size,), kind=kind, linear=linear, layers=2, **{**SMALL, "seed": seed}
         )
         perturb(flow, 0.5)
         z = flow.encode(x).numpy()
@@ -40,7 +40,7 @@ def test_a_single_entry():
 def test_linear_where_the_splines_end():
     """Beyond the bound of all splines, the flow is its linear layers."""
     flow = flows.neural_spline_flow(
-        (2,), linear="permutation", transforms=2, bound=1.5, dtype="float64", **SMALL
+        (2,), linear="permutation", layers=2, bound=1.5, dtype="float64", **SMALL
     )
     perturb(flow, 0.5)
     x = tf.constant([[1e6, -1e6], [2.0, 3.0]], tf.float64)
@@ -52,7 +52,7 @@ def test_linear_where_the_splines_end():
 def test_parameters_and_bins():
     """Durkan et al. 2019, section 3.1: 3K - 1 numbers for each entry."""
     flow = flows.neural_spline_flow(
-        (4,), transforms=1, linear="permutation", width=8, depth=1, bins=5
+        (4,), layers=1, linear="permutation", width=8, depth=1, bins=5
     )
     network = (2 * 8 + 8) + 2 * (8 * 8 + 8) + (8 + 1) * 2 * (3 * 5 - 1)
     assert sum(v.shape.num_elements() for v in flow.trainable_variables) == network
@@ -61,9 +61,9 @@ def test_parameters_and_bins():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "spline"}, '"coupling" or "autoregressive", got \'spline\''),
-        ({"linear": "lu"}, '"plu", "qr" or "permutation", got \'lu\''),
-        ({"transforms": 0}, "transforms must be at least 1, got 0"),
+        ({"kind": "spline"}, "'coupling', 'autoregressive'; got 'spline'"),
+        ({"linear": "lu"}, "'plu', 'qr', 'permutation'; got 'lu'"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"bins": 1}, "bins must be at least 2, got 1"),
         ({"bound": -1.0}, "bound must be positive"),

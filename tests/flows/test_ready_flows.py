@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.flows.conftest import SMALL, Small, gradients, perturb
+from tests.flows.conftest import SMALL, Small, gradients, members, perturb
 from tfp_flows import flows
 
 every = pytest.mark.parametrize("small", SMALL.values(), ids=SMALL)
@@ -49,11 +49,6 @@ def test_density_is_the_change_of_variables(small: Small):
 @pytest.mark.parametrize("kind", ["labels", "vector", "film"])
 def test_conditional_density(name: str, kind: str):
     small = SMALL[name]
-    if kind == "film" and name == "nice":
-        # NICE's networks take a context by concatenation alone.
-        with pytest.raises(TypeError, match="context_mode"):
-            small.make(context_shape=(2,), context_mode="film")
-        return
     if kind == "labels":
         options = {"num_classes": 3}
         context, other = tf.constant([0, 1, 2, 1]), tf.constant([1, 2, 0, 0])
@@ -149,7 +144,7 @@ def test_config_is_plain_whatever_the_arguments_were(build, arguments, plain):
 
 def test_config_of_labels_and_contexts():
     for options in ({"num_classes": 3}, {"context_shape": (2,)}):
-        flow = flows.real_nvp((3,), width=4, couplings=1, **options)
+        flow = flows.real_nvp((3,), width=4, layers=1, **options)
         again = flows.from_config(json.loads(json.dumps(flow.config)))
         assert again.context_shape == flow.context_shape
         for a, b in zip(flow.variables, again.variables, strict=True):
@@ -173,7 +168,7 @@ def test_seeds(name: str):
 
 
 def test_a_flow_without_seed_records_the_one_it_drew():
-    flow = flows.real_nvp((4,), couplings=2, width=4, permutation="random")
+    flow = flows.real_nvp((4,), layers=2, width=4, permutation="random")
     again = flows.from_config(flow.config)
     for a, b in zip(flow.variables, again.variables, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=a.name)
@@ -185,7 +180,7 @@ def test_global_random_numbers_are_not_consumed():
     def draw(build):
         keras.utils.set_random_seed(0)
         if build:
-            flows.nice((4,), hidden_layers=1, width=4, seed=1)
+            flows.nice((4,), depth=1, width=4, seed=1)
         return np.random.standard_normal(3)
 
     np.testing.assert_array_equal(draw(True), draw(False))
@@ -207,7 +202,7 @@ def _units(small: Small, x) -> np.ndarray:
     if small.high is None:
         return np.zeros(len(x))
     u = np.asarray(x).reshape(len(x), -1) / small.high
-    alpha = small.arguments.get("alpha")
+    alpha = small.arguments.get("logit_margin")
     if alpha is None:
         return np.full(len(x), -u.shape[1] * math.log(small.high))
     p = alpha + (1 - 2 * alpha) * u
@@ -250,9 +245,7 @@ def test_nice_for_mnist_is_the_papers():
     assert count(flow) == 4 * coupling + 784 == 19_158_352
     assert type(flow.distribution.distribution).__name__ == "Logistic"
     assert len(flow.trainable_variables) == 4 * 6 * 2 + 1
-    first, second = (
-        m for m in flow.submodules if m.name in ("coupling_0", "coupling_1")
-    )
+    _, first, second, *_ = members(flow.bijector)
     np.testing.assert_array_equal(first.mask, np.arange(784) % 2 == 0)
     np.testing.assert_array_equal(second.mask, ~first.mask)
 
@@ -260,7 +253,7 @@ def test_nice_for_mnist_is_the_papers():
 def test_real_nvp_on_vectors_defaults():
     flow = flows.real_nvp((6,), seed=0)
     assert count(flow) == 8 * dense(3, 256, 256, 6)
-    flow = flows.real_nvp((5,), couplings=2, width=4, depth=1, batch_norm=True)
+    flow = flows.real_nvp((5,), layers=2, width=4, depth=1, batch_norm=True)
     assert count(flow) == dense(3, 4, 4) + dense(2, 4, 6) + 2 * 2 * 5
 
 
@@ -282,9 +275,9 @@ def test_real_nvp_on_images_defaults():
         expected += 3 * (network(channels // 2, channels) + 2 * channels)
     expected += 4 * (network(4, 8) + 2 * 4)  # 2x2x4
     assert count(flow) == expected
-    small = flows.real_nvp((4, 4, 1), levels=1, couplings=0, width=4)
+    small = flows.real_nvp((4, 4, 1), levels=1, layers=1, width=4)
     # Eight residual blocks unless told otherwise; one coupling is the last level's.
-    assert count(small) == network(1, 2, 8, 4) + 2
+    assert count(small) == 2 * (network(1, 2, 8, 4) + 2)
 
 
 def test_glow_defaults():
@@ -326,7 +319,7 @@ def test_glow_defaults():
     ],
 )
 def test_default_levels(shape, squeezes, levels):
-    options = {"steps": 1} if squeezes is flows.glow else {"couplings": 1, "depth": 1}
+    options = {"steps": 1} if squeezes is flows.glow else {"layers": 1, "depth": 1}
     flow = squeezes(shape, width=2, **options)
     (multiscale,) = (
         m for m in flow.submodules if type(m).__name__.lstrip("_") == "MultiScale"
@@ -339,15 +332,15 @@ def test_default_levels(shape, squeezes, levels):
 @pytest.mark.parametrize(
     "flow",
     [
-        lambda **k: flows.nice((28, 28, 1), couplings=2, hidden_layers=1, **k),
-        lambda **k: flows.real_nvp((28, 28, 1), couplings=1, depth=1, **k),
+        lambda **k: flows.nice((28, 28, 1), layers=2, depth=1, **k),
+        lambda **k: flows.real_nvp((28, 28, 1), layers=1, depth=1, **k),
         lambda **k: flows.glow((28, 28, 1), steps=1, **k),
     ],
     ids=["nice", "real_nvp", "glow"],
 )
 def test_mnist(flow):
     """Raw pixels in, nats of raw pixels out; labels as context."""
-    flow = flow(width=4, bounds=(0, 256), alpha=0.05, num_classes=10, seed=0)
+    flow = flow(width=4, bounds=(0, 256), logit_margin=0.05, num_classes=10, seed=0)
     perturb(flow, 0.05)
     draw = np.random.default_rng(0)
     x = draw.integers(0, 256, (3, 28, 28, 1)) + draw.uniform(size=(3, 28, 28, 1))
@@ -390,18 +383,23 @@ def test_mnist(flow):
         (lambda: flows.glow((4, 4, 1), steps=1, width=4, conv1x1="lu"), "plu.*dense"),
         (lambda: flows.real_nvp((4,), scale="relu"), "exp.*tanh.*sigmoid"),
         (lambda: flows.real_nvp((4,), max_log_scale=-1.0), "max_log_scale"),
-        (lambda: flows.real_nvp((4,), context_mode="add"), "concat.*film"),
+        (
+            lambda: flows.real_nvp((4,), num_classes=2, context_mode="add"),
+            "concat.*film",
+        ),
         (lambda: flows.nice((4,), bounds=(1, 0)), "bounds"),
         (lambda: flows.nice((4,), bounds=(0, 0)), "bounds"),
-        (lambda: flows.nice((4,), alpha=0.05), "alpha needs bounds"),
-        (lambda: flows.nice((4,), bounds=(0, 1), alpha=0.7), "alpha"),
+        (lambda: flows.nice((4,), logit_margin=0.05), "logit_margin needs bounds"),
+        (lambda: flows.nice((4,), bounds=(0, 1), logit_margin=0.7), "logit_margin"),
         (lambda: flows.nice((4,), num_classes=1), "num_classes"),
         (lambda: flows.nice((4,), num_classes=2, context_shape=(2,)), "not both"),
         (lambda: flows.from_config({"flow": "tulip"}), "glow.*nice.*real_nvp"),
         (lambda: flows.from_config({"event_shape": [4]}), "glow.*nice.*real_nvp"),
         (
-            lambda: flows.from_config({"flow": "nice", "event_shape": [4], "depth": 1}),
-            "depth",
+            lambda: flows.from_config(
+                {"flow": "nice", "event_shape": [4], "blocks": 1}
+            ),
+            "blocks.*known: event_shape, layers",
         ),
     ],
 )
@@ -411,7 +409,7 @@ def test_errors_say_what_to_do(build, words):
 
 
 def test_labels_out_of_range_and_of_a_wrong_kind():
-    flow = flows.nice((4,), hidden_layers=1, width=4, num_classes=3)
+    flow = flows.nice((4,), depth=1, width=4, num_classes=3)
     x = tf.zeros([2, 4])
     for labels, words in (
         ([0, 3], r"\[0, 3\), got 3"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import SMALL, gradients, perturb
+from tests.flows.conftest import SMALL, gradients, members, perturb
 from tfp_flows import FlowModel, flows
 
 BASES = {
@@ -258,14 +258,14 @@ def test_conditioners_in_half_precision(name):
 def test_half_precision_by_keras_policy():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        flow = flows.real_nvp((4,), couplings=1, width=8)
-        double = flows.real_nvp((4,), couplings=1, width=8, dtype="float64")
-        told = flows.real_nvp((4,), couplings=1, width=8, conditioner_dtype="float32")
+        flow = flows.real_nvp((4,), layers=1, width=8)
+        double = flows.real_nvp((4,), layers=1, width=8, dtype="float64")
+        told = flows.real_nvp((4,), layers=1, width=8, conditioner_dtype="float32")
     finally:
         keras.config.set_dtype_policy("float32")
 
     def computes_in(flow):
-        return flow.bijector.bijectors[0].conditioner.compute_dtype
+        return members(flow.bijector)[-1].conditioner.compute_dtype
 
     assert list(map(computes_in, (flow, double, told))) == [
         "bfloat16",
@@ -275,7 +275,7 @@ def test_half_precision_by_keras_policy():
 
 
 def test_weights_do_not_depend_on_how_they_are_trained(tmp_path):
-    build = functools.partial(flows.real_nvp, (4,), couplings=2, width=8)
+    build = functools.partial(flows.real_nvp, (4,), layers=2, width=8)
     model = FlowModel(
         build(conditioner_dtype="bfloat16", recompute_gradients=True, seed=0)
     )

@@ -123,7 +123,7 @@ def distribute(directory: Path) -> None:
     )
 
     def normalised(**options):
-        return vector(couplings=1, batch_norm=True, context_shape=(3,), **options)
+        return vector(layers=1, batch_norm=True, context_shape=(3,), **options)
 
     mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert mirrored.num_replicas_in_sync == 2
@@ -133,7 +133,7 @@ def distribute(directory: Path) -> None:
     }
     results = {}
     with mirrored.scope():
-        model = tfp_flows.FlowModel(vector(couplings=1))
+        model = tfp_flows.FlowModel(vector(layers=1))
         try:
             model.compile(jit_compile=True)
         except ValueError as error:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def vector(**options) -> tfp_flows.Flow:
     """A RealNVP over pairs of numbers."""
-    return flows.real_nvp((2,), **{"couplings": 2, "width": 8, "seed": 0, **options})
+    return flows.real_nvp((2,), **{"layers": 2, "width": 8, "seed": 0, **options})
 
 
 def image(**options) -> tfp_flows.Flow:

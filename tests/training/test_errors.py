@@ -77,13 +77,13 @@ DATA = {
         r"\[batch, 2\], got \(24, 1, 2\)",
     ),
     "domain": (
-        lambda: vector(bounds=(0, 1), alpha=0.1),
+        lambda: vector(bounds=(0, 1), logit_margin=0.1),
         lambda: (np.full((24, 2), 1.5),),
         r"x must lie in \[-0.125, 1.125\].*from 1.5 to 1.5",
     ),
     "domain_of_integers": (
         lambda: flow_plus_plus(
-            (2,), couplings=1, components=1, bounds=(0, 4), dequantization="uniform"
+            (2,), layers=1, components=1, bounds=(0, 4), dequantize="uniform"
         ),
         lambda: (np.full((24, 2), 5.0),),
         r"x must lie in \[0, 4\]",

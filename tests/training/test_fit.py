@@ -86,7 +86,7 @@ KINDS = {
 @pytest.mark.parametrize("conditional", [False, True], ids=["x", "x_context"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_data(kind, conditional):
-    flow = perturb(vector(couplings=1, context_shape=(3,) if conditional else None))
+    flow = perturb(vector(layers=1, context_shape=(3,) if conditional else None))
     x, c = points(), contexts()
     parts = (x, c) if conditional else (x,)
     expected = -np.mean(flow.log_prob(x, **({"context": c} if conditional else {})))
@@ -143,7 +143,7 @@ def test_labels():
 def test_sample_weights(kind, run_eagerly):
     """The loss is the mean of weight times loss, `nll` the weighted mean."""
     conditional = kind.endswith("context")
-    flow = perturb(vector(couplings=1, context_shape=(3,) if conditional else None))
+    flow = perturb(vector(layers=1, context_shape=(3,) if conditional else None))
     x, c = points(), contexts()
     w = np.linspace(0.0, 3.0, 24).astype("float32")
     nll = -flow.log_prob(x, **({"context": c} if conditional else {})).numpy()
@@ -286,7 +286,7 @@ TRAINED = {
     "ready": (lambda: vector(base="diagonal"), 2 * 106 + 4, points),
     "batch_norm": (lambda: vector(batch_norm=True), 2 * 106 + 2 * 4, points),
     "nice": (
-        lambda: flows.nice((2,), couplings=2, hidden_layers=1, width=8, seed=0),
+        lambda: flows.nice((2,), layers=2, depth=1, width=8, seed=0),
         2 * 25 + 2,
         points,
     ),

@@ -97,7 +97,7 @@ def test_outputs_of_an_image_flow():
 
 
 def test_scaling_of_nice():
-    flow = flows.nice((2,), couplings=2, hidden_layers=1, width=8, seed=0)
+    flow = flows.nice((2,), layers=2, depth=1, width=8, seed=0)
     assert needs_initialization(flow)
     noise = initialize(flow, points(50))
     np.testing.assert_allclose(np.std(noise, 0), 1, rtol=1e-4)

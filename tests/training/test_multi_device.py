@@ -87,7 +87,7 @@ def test_unequal_parts_train_as_one(distributed):
 
 
 def test_a_flow_from_outside_the_scope():
-    flow = vector(couplings=1, depth=1)
+    flow = vector(layers=1, depth=1)
     with (
         tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
         pytest.raises(ValueError, match=r"build both within strategy\.scope\(\)"),

@@ -32,7 +32,7 @@ class Counted(tfp_flows.FlowModel):
 
 
 def counted(**options) -> Counted:
-    return Counted(vector(couplings=1, depth=1, **options))
+    return Counted(vector(layers=1, depth=1, **options))
 
 
 # Batches of 8 and a last one of 4, for validation of 8 and 3.
@@ -92,7 +92,7 @@ def test_evaluate_and_predict_trace_at_most_twice():
 
 
 def test_a_number_of_samples_is_no_reason_to_trace():
-    flow = vector(couplings=1, depth=1)
+    flow = vector(layers=1, depth=1)
     traces = []
 
     @tf.function

@@ -35,24 +35,18 @@ tfd = tfp.distributions
 HALF = masks.half(4)
 
 
-def by_hand(
-    mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", max_log_scale=None, order=1
-):
+def by_hand(mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", clamp=None, order=1):
     """A flow without a configuration; its variables have the same shapes always."""
     network = networks.MLP(4, (8,), seed=1)
     chain = [
-        bijectors.AffineCoupling(
-            mask, network, scale=scale, max_log_scale=max_log_scale
-        ),
+        bijectors.AffineCoupling(mask, network, scale=scale, clamp=clamp),
         bijectors.Permutation(permutation),
     ]
     return Flow(distributions.standard_normal((4,)), bijectors.Chain(chain[::order]))
 
 
 def nice(partition="alternating"):
-    return flows.nice(
-        (4,), couplings=2, hidden_layers=1, width=8, partition=partition, seed=0
-    )
+    return flows.nice((4,), layers=2, depth=1, width=8, partition=partition, seed=0)
 
 
 def alone(bijector):
@@ -69,8 +63,8 @@ def spline(order="natural"):
 # What the weights are of, and what they are loaded into.
 OTHERS = {
     "width": (vector, lambda: vector(width=9)),
-    "more_couplings": (vector, lambda: vector(couplings=3)),
-    "fewer_couplings": (vector, lambda: vector(couplings=1)),
+    "more_couplings": (vector, lambda: vector(layers=3)),
+    "fewer_couplings": (vector, lambda: vector(layers=1)),
     "scale_map": (vector, lambda: vector(scale="exp")),
     "max_log_scale": (vector, lambda: vector(max_log_scale=1.5)),
     "permutation_kind": (vector, lambda: vector(permutation="random")),
@@ -89,7 +83,7 @@ OTHERS = {
     "mask_inverted": (by_hand, lambda: by_hand(mask=~HALF)),
     "permutation": (by_hand, lambda: by_hand(permutation=(3, 2, 1, 0))),
     "scale_map_by_hand": (by_hand, lambda: by_hand(scale="exp")),
-    "clamp_by_hand": (by_hand, lambda: by_hand(max_log_scale=1.0)),
+    "clamp_by_hand": (by_hand, lambda: by_hand(clamp=1.0)),
     "order": (by_hand, lambda: by_hand(order=-1)),
     "order_of_entries": (spline, lambda: spline(order="reverse")),
     "elementwise": (
@@ -156,8 +150,8 @@ def test_every_route_refuses(route, tmp_path):
     load = save(FlowModel(vector()), route, tmp_path)
     match = "has scale='tanh' where this flow has scale='exp'"
     assert_refused(load, vector(scale="exp"), ArchitectureMismatch, match)
-    match = "has couplings=2 where this flow has couplings=3"
-    assert_refused(load, vector(couplings=3), ArchitectureMismatch, match)
+    match = "has layers=2 where this flow has layers=3"
+    assert_refused(load, vector(layers=3), ArchitectureMismatch, match)
 
 
 def test_every_route_takes_the_same_architecture(route, tmp_path):

@@ -21,6 +21,7 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.scaling import Scaling
 from tfp_flows.bijectors.squeeze import Squeeze
+from tfp_flows.bijectors.standardize import Standardize
 from tfp_flows.bijectors.sylvester import Sylvester
 from tfp_flows.core.joint_bijector import JointBijector
 
@@ -47,5 +48,6 @@ __all__ = [
     "ResidualFlow",
     "Scaling",
     "Squeeze",
+    "Standardize",
     "Sylvester",
 ]

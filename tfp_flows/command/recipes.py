@@ -17,14 +17,14 @@ _VECTORS = {
     "sylvester": {"epochs": 60, "layers": 16, "learning_rate": 5e-3},
     "residual_flow": {
         "epochs": 60,
-        "blocks": 6,
+        "layers": 6,
         "width": 64,
         "learning_rate": 5e-3,
     },
-    "maf": {"epochs": 60, "transforms": 8, "width": 64, "learning_rate": 2e-3},
+    "maf": {"epochs": 60, "layers": 8, "width": 64, "learning_rate": 2e-3},
     "iaf": {"epochs": 60, "width": 64, "learning_rate": 2e-3},
-    "neural_spline_flow": {"epochs": 40, "transforms": 4, "width": 64},
-    "flow_plus_plus": {"epochs": 40, "couplings": 6, "width": 64, "components": 8},
+    "neural_spline_flow": {"epochs": 40, "layers": 4, "width": 64},
+    "flow_plus_plus": {"epochs": 40, "layers": 6, "width": 64, "components": 8},
 }
 _DIGITS = {
     "nice": {"epochs": 100, "width": 200},
@@ -35,18 +35,18 @@ _DIGITS = {
     "sylvester": {"epochs": 60, "layers": 8, "columns": 32, "learning_rate": 5e-3},
     "residual_flow": {
         "epochs": 30,
-        "blocks": 1,
+        "layers": 1,
         "width": 32,
         "learning_rate": 5e-3,
     },
     "maf": {"epochs": 60, "width": 256},
-    "iaf": {"epochs": 20, "transforms": 2, "width": 256},
-    "neural_spline_flow": {"epochs": 40, "transforms": 4, "width": 128},
+    "iaf": {"epochs": 20, "layers": 2, "width": 256},
+    "neural_spline_flow": {"epochs": 40, "layers": 4, "width": 128},
     "flow_plus_plus": {
         "epochs": 30,
-        "couplings": 2,
+        "layers": 2,
         "width": 32,
-        "blocks": 2,
+        "depth": 2,
         "components": 4,
     },
 }
@@ -56,25 +56,25 @@ _IMAGES = {
         "epochs": 20,
         "width": 32,
         "depth": 2,
-        "alpha": 0.05,
+        "logit_margin": 0.05,
         "clip_norm": 100.0,
     },
     "glow": {
         "epochs": 20,
         "steps": 8,
         "width": 64,
-        "alpha": 0.05,
+        "logit_margin": 0.05,
         "clip_norm": 100.0,
     },
     "flow_plus_plus": {
         "epochs": 20,
         "width": 32,
-        "blocks": 2,
+        "depth": 2,
         "components": 8,
         "clip_norm": 100.0,
     },
 }
-_OTHER_IMAGES = {"epochs": 20, "alpha": 0.05, "clip_norm": 100.0}
+_OTHER_IMAGES = {"epochs": 20, "logit_margin": 0.05, "clip_norm": 100.0}
 
 
 def recipe(data: str, flow: str) -> dict[str, Any]:
@@ -89,11 +89,11 @@ def recipe(data: str, flow: str) -> dict[str, Any]:
       flow.
     """
     if data == "digits":
-        return {"batch_size": 64, "alpha": 0.05, **_DIGITS.get(flow, {})}
+        return {"batch_size": 64, "logit_margin": 0.05, **_DIGITS.get(flow, {})}
     if data in datasets.TOYS or data.lower().endswith(".csv"):
         return dict(_VECTORS.get(flow, {}))
     found = dict(_IMAGES.get(flow, _OTHER_IMAGES))
     if data.lower().endswith((".npy", ".npz")):
         # What they hold is not known yet, and alpha is for 8-bit images only.
-        found.pop("alpha", None)
+        found.pop("logit_margin", None)
     return found

@@ -7,7 +7,13 @@ import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["check_choice", "check_integer", "check_number", "check_shape"]
+__all__ = [
+    "check_choice",
+    "check_integer",
+    "check_number",
+    "check_shape",
+    "check_unused",
+]
 
 
 def check_integer(name: str, value: Any, at_least: int = 1) -> int:
@@ -91,3 +97,18 @@ def check_shape(name: str, value: Sequence[int], at_least: int = 1) -> tuple[int
     return tuple(
         check_integer(f"{name}[{i}]", n, at_least) for i, n in enumerate(value)
     )
+
+
+def check_unused(purpose: str, **options: Any) -> None:
+    """Refuses options that have no meaning beside the others.
+
+    Args:
+      purpose: what they are for: "for images".
+      **options: their values; `None` where they are not given.
+
+    Raises:
+      ValueError: for the first one that is given.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} is {purpose}; got {name}={value!r}.")

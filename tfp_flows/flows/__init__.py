@@ -1,12 +1,12 @@
 """Ready flows: an architecture of the literature from one call.
 
-Each lists its bijectors in the order in which data meet them.
+Each is a generator that yields its bijectors in the order in which data meet them, made
+a flow by `ready`, which does the same for functions of your own.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from tfp_flows.distributions import Flow
+from tfp_flows.flows.building import READY, Plan, check_config, from_config, ready
+from tfp_flows.flows.contexts import NormalizedContext, OneHot
+from tfp_flows.flows.dequantization import Dequantization
 from tfp_flows.flows.flow_plus_plus import flow_plus_plus
 from tfp_flows.flows.glow import glow
 from tfp_flows.flows.iaf import iaf
@@ -20,6 +20,12 @@ from tfp_flows.flows.residual_flow import residual_flow
 from tfp_flows.flows.sylvester import sylvester
 
 __all__ = [
+    "READY",
+    "Dequantization",
+    "NormalizedContext",
+    "OneHot",
+    "Plan",
+    "check_config",
     "flow_plus_plus",
     "from_config",
     "glow",
@@ -29,28 +35,8 @@ __all__ = [
     "nice",
     "planar",
     "radial",
+    "ready",
     "real_nvp",
     "residual_flow",
     "sylvester",
 ]
-
-
-def from_config(config: Mapping[str, Any]) -> Flow:
-    """Builds a ready flow again from its `config`.
-
-    Raises:
-      ValueError: if the configuration names no ready flow, or has arguments that it
-        does not take.
-    """
-    arguments = dict(config)
-    name = arguments.pop("flow", None)
-    if name not in READY:
-        raise ValueError(f"config names the flow {name!r}; known: {sorted(READY)}.")
-    try:
-        return READY[name](**arguments)
-    except TypeError as error:
-        raise ValueError(f"config of {name} is not understood: {error}") from error
-
-
-# All ready flows by name.
-READY = {name: globals()[name] for name in __all__ if name != "from_config"}

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import keras
 import tensorflow_probability as tfp
 
 from tfp_flows import masks
 from tfp_flows.bijectors import (
     ActNorm,
     AffineCoupling,
-    Chain,
     InvertibleConv1x1,
     MultiScale,
     Squeeze,
 )
-from tfp_flows.distributions import Flow
-from tfp_flows.flows.building import (
-    assemble,
-    layer_seeds,
-    network_dtype,
-    preprocess,
-    ready,
-    resolve_context,
-)
-from tfp_flows.flows.real_nvp import count_levels
+from tfp_flows.flows.building import ready
+from tfp_flows.flows.layers import count_changed, count_levels, repeat
 from tfp_flows.networks import ConvNet
 
 tfb = tfp.bijectors
@@ -34,9 +21,9 @@ tfb = tfp.bijectors
 __all__ = ["glow"]
 
 
-@ready
+@ready(shapes=(3,), takes=("context_mode", "conditioner_dtype"))
 def glow(
-    event_shape: Sequence[int],
+    plan,
     *,
     levels: int | None = None,
     steps: int = 32,
@@ -44,140 +31,67 @@ def glow(
     conv1x1: str = "plu",
     scale: str = "sigmoid",
     max_log_scale: float | None = 3.0,
-    base: str | Mapping[str, Any] = "normal",
-    bounds: Sequence[float] | None = None,
-    alpha: float | None = None,
-    normalize: bool = False,
-    context_shape: Sequence[int] | None = None,
-    num_classes: int | None = None,
-    context_encoder: keras.layers.Layer | None = None,
-    context_mode: str = "concat",
-    conditioner_dtype: str | None = None,
-    recompute_gradients: bool = False,
-    seed: int | None = None,
-    dtype: Any = "float32",
-) -> Flow:
+):
     """Levels of squeeze, steps of flow, and a split with a learned prior.
 
     Kingma & Dhariwal 2018, "Glow: Generative Flow with Invertible 1x1 Convolutions",
     figure 2 and section 3: each level squeezes, applies `steps` times activation
-    normalisation, an invertible 1x1 convolution and an affine coupling, and lets half
-    of the channels leave. The defaults are those of their 32x32 models. 28x28 images
-    have two levels (14 and 7 pixels wide), without padding.
+    normalisation, an invertible 1x1 convolution and an affine coupling (table 1), and
+    lets half of the channels leave. The defaults are those of their 32x32 models. 28x28
+    images have two levels (14 and 7 pixels wide), without padding.
 
-    The activation normalisation is set from the first batch: by `FlowModel.fit`, or
-    by `tfp_flows.training.initialize`.
+    The activation normalisation is set from data: by `FlowModel.fit`, or by
+    `tfp_flows.training.initialize`.
+
+    Example:
+      >>> from tfp_flows import flows
+      >>> flow = flows.glow((8, 8, 1), steps=2, width=8, bounds=(0, 16), seed=0)
+      >>> flow.sample(3, seed=0, temperature=0.7).shape
+      TensorShape([3, 8, 8, 1])
 
     Args:
-      event_shape: `(H, W, C)`.
-      levels: number of levels; by default as many as the size allows, at most 3.
-      steps: steps of flow in each level.
-      width: hidden channels of the networks.
-      conv1x1: parametrisation of the 1x1 convolutions, `"plu"` or `"dense"`.
-      scale: scale map, see `tfp_flows.bijectors.AffineCoupling`.
-      max_log_scale: bound on the log-scale in nats, see there. The paper has none
-        (`None`); an unbounded scale lets one sample in a hundred of a small model
+      levels: int, number of levels; by default as many as the size allows, at most 3.
+      steps: int, steps of flow in each level.
+      width: int, hidden channels of the networks.
+      conv1x1: string, parametrisation of the 1x1 convolutions, `"plu"` or `"dense"`.
+      scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
+        `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
+      max_log_scale: float, bound on the log-scale in nats, see there. The paper has
+        none (`None`); an unbounded scale lets one sample in a hundred of a small model
         overflow.
-      base: `"normal"`, `"logistic"`, `"diagonal"` (learned mean and deviation),
-        `"student_t"` (heavy tails), `"mixture"` (of Gaussians), `"resampled"` (a
-        network rejects samples) or `"class_conditional"` (a Gaussian for each of
-        `num_classes`); or a mapping with that `"name"` and arguments of the base, such
-        as `{"name": "mixture", "components": 20}`, see `tfp_flows.distributions`.
-      bounds: `(low, high)` of the data, scaled to [-0.5, 0.5]; for dequantised 8-bit
-        pixels `(0, 256)`.
-      alpha: if given, the logit of the scaled data with this margin is modelled.
-      normalize: whether an `ActNorm` meets the data first: each feature (of images,
-        each channel) is standardised by the first batch. Not with `bounds`.
-      context_shape: shape of one context, or `None`.
-      num_classes: instead of `context_shape`: the context is an integer label.
-      context_encoder: a Keras layer or model that contexts of `context_shape` go
-        through first, trained with the flow: a convolutional network for images, an
-        `Embedding` for integer labels (`context_shape=()`).
-      context_mode: how networks take the context, `"concat"` or `"film"`.
-      conditioner_dtype: `"bfloat16"` or `"float16"` for networks that compute in half
-        precision, with float32 variables, log-determinants and base; the two
-        directions are then inverses of each other to two or three digits. `"float32"`
-        for none. By default Keras's global policy if that is a mixed one.
-      recompute_gradients: whether gradients rebuild activations instead of keeping
-        them: memory does not grow with depth, a step takes about a third longer. See
-        `tfp_flows.bijectors.Chain`.
-      seed: integer seed of the initial weights and rotations.
-      dtype: `"float32"` or `"float64"`.
-
-    Returns:
-      A `Flow` over `event_shape`; densities are those of the data as given.
 
     Raises:
-      ValueError: if `event_shape` is not an image's, or `levels` does not divide its
-        sides, naming the side.
+      ValueError: if `levels` does not divide the image's sides, naming the side.
     """
-    if len(event_shape) != 3:
-        raise ValueError(
-            f"glow needs images, event_shape (H, W, C); got {event_shape}. For vectors "
-            "use real_nvp."
-        )
-    context, encoder = resolve_context(
-        context_shape, num_classes, dtype, context_encoder
-    )
-    levels = count_levels(event_shape, levels, squeezes_last=True)
-    next_seed = layer_seeds(seed)
-    policy = network_dtype(dtype, conditioner_dtype)
+    shape, stages, priors = plan.event_shape, [], []
+    levels = count_levels(shape, levels, squeezes_last=True)
+    # A step of Adam moves a network's output in proportion to its width, and the flow's
+    # in proportion to the number of networks. Sixteen of width 64 stand a usual rate.
+    output_scale = min(1.0, 16 * 64 / (levels * steps * width))
 
-    def network(outputs, kernels=(3, 1), mode=context_mode):
-        return ConvNet(
-            outputs, width, kernels, seed=next_seed(), context_mode=mode, dtype=policy
+    def step():
+        mask, dtype = masks.channel(shape[2]), plan.dtype
+        yield ActNorm(shape, dtype=dtype, name="actnorm")
+        yield InvertibleConv1x1(
+            shape, conv1x1, seed=plan.seed(), dtype=dtype, name="conv1x1"
+        )
+        network = ConvNet(
+            2 * count_changed(mask, shape),
+            width,
+            output_scale=output_scale,
+            **plan.network(),
+        )
+        yield AffineCoupling(
+            mask, network, scale, max_log_scale, shape, name="coupling", **plan.layer
         )
 
-    stages, priors, shape = [], [], tuple(event_shape)
     for level in range(levels):
-        height, columns, channels = shape
-        shape = (height // 2, columns // 2, 4 * channels)
-        mask = masks.channel(shape[2])
-        layers = [tfb.Invert(Squeeze(2))]
-        for step in range(steps):
-            layers += [
-                ActNorm(shape, dtype=dtype, name=f"actnorm_{level}_{step}"),
-                InvertibleConv1x1(
-                    shape,
-                    conv1x1,
-                    seed=next_seed(),
-                    dtype=dtype,
-                    name=f"conv1x1_{level}_{step}",
-                ),
-                AffineCoupling(
-                    mask,
-                    network(2 * int((~mask).sum())),
-                    scale=scale,
-                    max_log_scale=max_log_scale,
-                    event_shape=shape,
-                    context_shape=context,
-                    dtype=dtype,
-                    name=f"coupling_{level}_{step}",
-                ),
-            ]
-        stages.append(
-            Chain(
-                layers, name=f"level_{level}", recompute_gradients=recompute_gradients
-            )
-        )
+        shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
+        layers = [tfb.Invert(Squeeze(2)), *repeat(lambda: list(step()), steps, "steps")]
+        stages.append(plan.chain(layers, f"level_{level}"))
         if level < levels - 1:
             shape = (*shape[:2], shape[2] // 2)
             # A single convolution has no hidden layer for FiLM to modulate.
-            priors.append(network(2 * shape[2], kernels=(), mode="concat"))
-    multiscale = MultiScale(
-        stages, event_shape, priors, context_shape=context, dtype=dtype
-    )
-    members = [
-        *preprocess(event_shape, bounds, alpha, normalize, center=0.5, dtype=dtype),
-        multiscale,
-    ]
-    return assemble(
-        members,
-        event_shape,
-        base,
-        encoder,
-        dtype,
-        "glow",
-        seed=next_seed(),
-        recompute_gradients=recompute_gradients,
-    )
+            options = {**plan.network(), "context_mode": "concat"}
+            priors.append(ConvNet(2 * shape[2], width, (), **options))
+    yield MultiScale(stages, plan.event_shape, priors, **plan.layer)

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.core.arguments import check_number
 from tfp_flows.networks.network import Network
 from tfp_flows.networks.never_empty import never_empty
 
@@ -27,6 +28,9 @@ class ConvNet(Network):
       width: channels of the hidden layers.
       kernels: sizes of the hidden layers' kernels; `()` leaves the output alone, which
         is the network of Glow's learned priors.
+      output_scale: float, number that the output is multiplied by. Below one, the
+        output moves the less in a step of an optimizer whose steps do not depend on the
+        size of gradients, as Adam's.
       **kwargs: see `Network`.
     """
 
@@ -35,9 +39,11 @@ class ConvNet(Network):
         outputs: int,
         width: int = 512,
         kernels: Sequence[int] = (3, 1),
+        output_scale: float = 1.0,
         **kwargs: Any,
     ):
         super().__init__(outputs, **kwargs)
+        self.output_scale = check_number("output_scale", output_scale, above=0)
         self.width, self.kernels = width, tuple(kernels)
         # FiLM comes in between.
         activation = None if self.context_mode == "film" else self.activation
@@ -63,7 +69,13 @@ class ConvNet(Network):
             h = layer(h)
             if self.context_mode == "film":
                 h = self.activation(self._modulate(h, context, i))
-        return self._output(h)
+        out = self._output(h)
+        return out if self.output_scale == 1.0 else self.output_scale * out
 
     def get_config(self):
-        return {**super().get_config(), "width": self.width, "kernels": self.kernels}
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "kernels": self.kernels,
+            "output_scale": self.output_scale,
+        }

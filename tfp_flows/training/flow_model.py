@@ -343,6 +343,8 @@ class FlowModel(keras.Model):
     # Saving.
 
     def get_config(self):
+        from tfp_flows import flows
+
         config = getattr(self.flow, "config", None)
         if config is None:
             raise ValueError(
@@ -350,6 +352,7 @@ class FlowModel(keras.Model):
                 ".keras: this flow cannot be built again from a description. Use "
                 "save_weights or tf.train.Checkpoint, and build the flow in code."
             )
+        flows.check_config(config)
         return {"flow": config, "name": self.name}
 
     @classmethod

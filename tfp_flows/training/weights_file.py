@@ -20,6 +20,7 @@ _FREE = (
     "recompute_gradients",
     "checkpoint_every",
     "conditioner_dtype",
+    "name",
 )
 
 

@@ -1,0 +1,178 @@
+"""Data in any units to mean 0 and deviation 1."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.joint_bijector import JointBijector
+
+__all__ = ["Standardize"]
+
+# Rows that are taken to float64 at a time.
+_CHUNK = 4096
+# Half of the distance between the quartiles of a standard Gaussian.
+_HALF_QUARTILES = 0.6744897501960817
+
+
+class Standardize(JointBijector):
+    r"""Shifts and scales each feature by fixed numbers that data set.
+
+    $$ x = \sigma \odot z + \mu, \qquad z = (x - \mu) / \sigma, \qquad
+       \log|\det \partial x / \partial z| = n \sum_c \log \sigma_c, $$
+
+    with $n$ the number of positions (height times width of an image; 1 for a vector).
+    `initialize` sets $\mu$ and $\sigma$ to the mean and the standard deviation of each
+    feature (channel of an image), computed in float64 whatever the dtype. Until then it
+    is the identity. Neither is trained: a learned shift would have to move in the units
+    of the data, at the learning rate of the networks (compare `ActNorm`, which does).
+
+    $\mu$ is kept as the sum of two numbers of the dtype, so that nothing is lost where
+    it is much larger than $\sigma$. A feature that is constant in the data keeps its
+    scale, $\sigma = 1$, and a warning names it.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import bijectors
+      >>> standardize = bijectors.Standardize([2], dtype="float64")
+      >>> x = np.array([[1e9, 1e-9], [1e9 + 1, 3e-9]])
+      >>> standardize.initialize(x).numpy()
+      array([[-1., -1.],
+             [ 1.,  1.]])
+
+    Args:
+      event_shape: sequence of ints, `[..., C]`; the last axis is the feature.
+      robust: bool, whether $\mu$ is the median and $\sigma$ the distance between the
+        quartiles over 1.349, that of a Gaussian, so that rare outliers do not count.
+        Where the quartiles are equal, mean and standard deviation as otherwise.
+      dtype: dtype of values, float32 by default.
+      name: string, name of the bijector.
+
+    Raises:
+      ValueError: from `initialize`, on an empty batch, or data that are not finite.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        robust: bool = False,
+        dtype: Any = tf.float32,
+        name: str = "standardize",
+    ):
+        parameters = dict(locals())
+        event_shape = check_shape("event_shape", event_shape)
+        if not event_shape:
+            raise ValueError("event_shape must have at least one axis, got ().")
+        dtype = tf.as_dtype(dtype)
+        *positions, features = event_shape
+        self._positions, self._robust = math.prod(positions), bool(robust)
+        start = np.zeros([3, features])
+        start[2] = 1.0
+        self._shifts_and_scale = self._add_variable(
+            "shifts_and_scale", tf.constant(start, dtype), trainable=False
+        )
+        self._initialized = self._add_variable("initialized", False, trainable=False)
+        super().__init__(
+            forward_min_event_ndims=len(event_shape),
+            input_event_shape=event_shape,
+            is_constant_jacobian=True,
+            dtype=dtype,
+            parameters=parameters,
+            name=name,
+        )
+
+    @property
+    def shift(self) -> tf.Tensor:
+        r"""$\mu$, of shape `[C]`, in float64."""
+        large, small, _ = tf.unstack(tf.cast(self._shifts_and_scale, tf.float64))
+        return large + small
+
+    @property
+    def scale(self) -> tf.Tensor:
+        r"""$\sigma$, of shape `[C]`."""
+        return tf.unstack(self._shifts_and_scale)[2]
+
+    @property
+    def initialized(self) -> tf.Variable:
+        """Boolean variable: whether data have set shift and scale. It is saved."""
+        return self._initialized
+
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether data have yet to set shift and scale."""
+        return not bool(tf.convert_to_tensor(self._initialized))
+
+    def _forward_and_log_det(self, x):
+        large, small, scale = tf.unstack(self._shifts_and_scale)
+        log_det = self._positions * tf.reduce_sum(tf.math.log(scale))
+        return (x * scale + small) + large, log_det
+
+    def _inverse_and_log_det(self, y):
+        large, small, scale = tf.unstack(self._shifts_and_scale)
+        log_det = self._positions * tf.reduce_sum(tf.math.log(scale))
+        # The large part first: the difference is exact where it is small.
+        return ((y - large) - small) / scale, -log_det
+
+    def _initialize(self, y):
+        if self.needs_initialization:
+            number = self.dtype.as_numpy_dtype
+            rows = np.asarray(y).reshape(-1, y.shape[-1])
+            shift, scale = self._of_data(rows)
+            large = number(shift)
+            small = number(shift - large.astype(np.float64))
+            self._shifts_and_scale.assign(np.stack([large, small, number(scale)]))
+            self._initialized.assign(True)
+        return self._inverse_and_log_det(y)[0]
+
+    def _of_data(self, rows):
+        r"""$\mu$ and $\sigma$ of rows `[N, C]`, in float64."""
+        if not len(rows):
+            raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
+        finite = np.isfinite(rows).all(0)
+        if not finite.all():
+            raise ValueError(
+                f"{self.name}: cannot initialise from data that are not finite, in "
+                f"{_named(~finite)}."
+            )
+        low, high = rows.min(0), rows.max(0)
+        shift, _ = _moments(rows, low.astype(np.float64))
+        # Again about the mean: nothing is lost to an offset.
+        shift, variance = _moments(rows, shift)
+        scale = np.sqrt(variance)
+        if self._robust:
+            quartiles = np.percentile(rows, (25, 50, 75), 0).astype(np.float64)
+            wide = quartiles[2] > quartiles[0]
+            robust = (quartiles[2] - quartiles[0]) / (2 * _HALF_QUARTILES)
+            shift = np.where(wide, quartiles[1], shift)
+            scale = np.where(wide, robust, scale)
+        constant = (low == high) | (scale < np.finfo(self.dtype.as_numpy_dtype).tiny)
+        if constant.any():
+            warnings.warn(
+                f"{self.name}: {_named(constant)} is constant in the {len(rows)} rows "
+                "that it is initialised from: its scale stays 1. The density of a "
+                "constant has no bound; leave it out of the data.",
+                stacklevel=2,
+            )
+        return np.where(constant, low, shift), np.where(constant, 1.0, scale)
+
+
+def _moments(rows, about):
+    """Mean and variance in float64, by the first two moments about a number."""
+    first = second = 0.0
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK].astype(np.float64) - about
+        first, second = first + part.sum(0), second + np.square(part).sum(0)
+    first, second = first / len(rows), second / len(rows)
+    return about + first, np.maximum(second - np.square(first), 0.0)
+
+
+def _named(which) -> str:
+    names = [str(i) for i in np.flatnonzero(which)]
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    return f"feature {shown}"

@@ -1,0 +1,159 @@
+"""What contexts go through on their way to the networks of a ready flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors.standardize import Standardize
+from tfp_flows.core.arguments import check_integer, check_shape
+from tfp_flows.core.conditioner import Conditioner
+
+__all__ = ["NormalizedContext", "OneHot", "resolve_context"]
+
+
+class OneHot:
+    """Integer labels `[...]` as one-hot vectors `[..., num_classes]`.
+
+    A label outside `[0, num_classes)` is an error where its value is known, and gives
+    NaN inside a compiled function.
+
+    Args:
+      num_classes: int, the number of labels.
+      dtype: dtype of the vectors.
+
+    Raises:
+      ValueError: when called, if labels are not integers, or not in `[0, num_classes)`.
+    """
+
+    input_shape = ()
+
+    def __init__(self, num_classes: int, dtype: Any):
+        self.num_classes, self.dtype = num_classes, tf.as_dtype(dtype)
+
+    def check(self, labels) -> None:
+        """Raises the errors that calling it would."""
+        if not labels.dtype.is_integer:
+            raise ValueError(
+                f"context must hold integer labels in [0, {self.num_classes}), got "
+                f"dtype {labels.dtype.name}."
+            )
+        known = tf.get_static_value(labels)
+        if known is not None and known.size:
+            worst = known[(known < 0) | (known >= self.num_classes)]
+            if worst.size:
+                raise ValueError(
+                    f"context must hold labels in [0, {self.num_classes}), got "
+                    f"{worst.flat[0]}."
+                )
+
+    def __call__(self, labels):
+        self.check(labels)
+        valid = (labels >= 0) & (labels < self.num_classes)
+        on = tf.where(valid, tf.ones([], self.dtype), np.nan)
+        return tf.one_hot(labels, self.num_classes, dtype=self.dtype) * on[..., None]
+
+
+class NormalizedContext(tf.Module):
+    """Brings contexts to mean 0 and deviation 1, in front of an encoder.
+
+    Each feature of a context (channel of an image) is shifted and scaled by numbers
+    that `initialize` takes from data; see `tfp_flows.bijectors.Standardize`. Until then
+    contexts stay as they are.
+
+    Args:
+      context_shape: sequence of ints, shape of one context.
+      encoder: a callable that gets what is normalised, or `None`.
+      dtype: dtype of contexts.
+    """
+
+    def __init__(
+        self,
+        context_shape: Sequence[int],
+        encoder: Callable | None = None,
+        dtype: Any = tf.float32,
+    ):
+        super().__init__(name="normalized_context")
+        self.standardize = Standardize(context_shape, dtype=dtype, name="normalize")
+        self.encoder = encoder
+
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether data have yet to set shifts and scales."""
+        return self.standardize.needs_initialization
+
+    def initialize(self, context: Any) -> None:
+        """Sets shifts and scales by contexts `[*batch, *context_shape]`."""
+        self.standardize.initialize(tf.cast(context, self.standardize.dtype))
+
+    def __call__(self, context):
+        context = self.standardize.inverse(context)
+        return context if self.encoder is None else self.encoder(context)
+
+
+def resolve_context(
+    context_shape: Sequence[int] | None,
+    num_classes: int | None,
+    dtype: Any,
+    context_encoder: keras.layers.Layer | None = None,
+    normalize: bool | None = None,
+) -> tuple[tuple[int, ...] | None, OneHot | Conditioner | None]:
+    """The context shape that bijectors take, and the encoder in front of them.
+
+    Args:
+      context_shape: shape of one context as a user gives it. `()`, with a
+        `context_encoder`, stands for integer labels.
+      num_classes: int, instead of `context_shape`: contexts are labels, to be one-hot.
+      dtype: dtype of the flow.
+      context_encoder: a layer `[batch, *context_shape] -> [batch, ...]` whose output is
+        the context of the bijectors.
+      normalize: bool, whether contexts are normalised; by default if they are numbers
+        that no encoder of the user's sees.
+
+    Returns:
+      `(shape, encoder)`, the one for bijectors, the other for the flow.
+
+    Raises:
+      ValueError: on arguments that do not go together, or `num_classes` below 2.
+    """
+    shape = (
+        None if context_shape is None else check_shape("context_shape", context_shape)
+    )
+    if num_classes is not None:
+        if shape is not None:
+            raise ValueError("give context_shape or num_classes, not both.")
+        if context_encoder is not None:
+            raise ValueError(
+                "give context_encoder or num_classes, not both. To embed labels, give "
+                "context_shape=() and context_encoder=keras.layers.Embedding(...)."
+            )
+        check_integer("num_classes", num_classes, 2)
+    if context_encoder is not None and shape is None:
+        raise ValueError(
+            "context_encoder needs context_shape, the shape of what it is given."
+        )
+    if normalize is not None and not shape:
+        raise ValueError(
+            "normalize_context is for contexts that are numbers, with a context_shape; "
+            f"got normalize_context={normalize}."
+        )
+    if num_classes is not None:
+        return (num_classes,), OneHot(num_classes, dtype)
+    if shape is None:
+        return None, None
+    given = tf.as_dtype(dtype) if shape else tf.int32
+    encoder, encoded = None, shape
+    if context_encoder is not None:
+        with tf.init_scope():
+            encoded = tuple(context_encoder(tf.zeros((1, *shape), given)).shape[1:])
+        encoder = Conditioner(context_encoder, shape, encoded, dtype=given)
+    if normalize is None:
+        normalize = encoder is None and bool(shape)
+    if normalize:
+        normalized = NormalizedContext(shape, encoder, given)
+        encoder = Conditioner(normalized, shape, encoded, dtype=given)
+    return encoded, encoder
