@@ -46,6 +46,9 @@ class ActNorm(JointBijector):
       TypeError: if a size is no integer.
     """
 
+    _fast_paths = frozenset({"untaped"})
+    _free_arguments = frozenset({"epsilon"})
+
     def __init__(
         self,
         event_shape: Sequence[int],

@@ -61,6 +61,9 @@ class BatchNorm(JointBijector):
       TypeError: if a size is no integer.
     """
 
+    _fast_paths = frozenset({"untaped"})
+    _free_arguments = frozenset({"epsilon", "momentum"})
+
     _has_training_mode = True
     # The output does not determine the batch's statistics.
     has_direct_inverse = False

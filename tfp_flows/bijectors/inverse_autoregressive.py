@@ -35,6 +35,8 @@ class InverseAutoregressive(MaskedAutoregressive):
       ValueError, TypeError: as `MaskedAutoregressive`.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         conditioner: Callable,

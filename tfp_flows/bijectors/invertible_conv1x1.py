@@ -46,6 +46,8 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
         singular or of another shape.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         event_shape: Sequence[int],

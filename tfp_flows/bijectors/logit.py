@@ -53,6 +53,8 @@ class Logit(JointBijector):
       TypeError: if one of them is no number.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         logit_margin: float = 0.05,

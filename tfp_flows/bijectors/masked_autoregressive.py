@@ -55,6 +55,8 @@ class MaskedAutoregressive(JointBijector):
       TypeError: if the conditioner is not callable.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     has_direct_inverse = False
 
     def __init__(

@@ -42,6 +42,8 @@ class Permutation(JointBijector):
       TypeError: if `size` or an index is no integer.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         permutation: Sequence[int] | str,

@@ -60,6 +60,8 @@ class Planar(Amortized):
         returns another shape.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         size: int,

@@ -46,6 +46,8 @@ class PLU(PLUMatrix, JointBijector):
         singular or of another shape.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         size: int | Sequence[int],

@@ -50,6 +50,8 @@ class QR(JointBijector):
         1, or below D - 1 with `initial`; if `initial` is singular or of another shape.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         size: int | Sequence[int],

@@ -55,6 +55,8 @@ class Radial(Amortized):
         the other, or a conditioner that returns another shape.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         size: int,

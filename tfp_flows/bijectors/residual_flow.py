@@ -117,6 +117,19 @@ class ResidualFlow(JointBijector):
       TypeError: if one of these numbers is none, or no integer.
     """
 
+    _fast_paths = frozenset({"untaped"})
+    _free_arguments = frozenset(
+        {
+            "network",
+            "log_det",
+            "terms",
+            "probes",
+            "evaluation_terms",
+            "tolerance",
+            "max_iterations",
+        }
+    )
+
     _has_training_mode = True
     has_direct_inverse = False
 

@@ -48,6 +48,8 @@ class Scaling(JointBijector):
         `log_scale` that is no variable, or `factor` is not positive.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         event_shape: Sequence[int] | None = None,

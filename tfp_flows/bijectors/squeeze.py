@@ -39,6 +39,8 @@ class Squeeze(JointBijector):
       TypeError: if `factor` is no integer.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(self, factor: int = 2, dtype: Any = None, name: str = "squeeze"):
         parameters = dict(locals())
         self._factor = check_integer("factor", factor, at_least=2)

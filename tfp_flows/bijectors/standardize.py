@@ -58,6 +58,8 @@ class Standardize(JointBijector):
       ValueError: from `initialize`, on an empty batch, or data that are not finite.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         event_shape: Sequence[int],

@@ -86,6 +86,8 @@ class Sylvester(Amortized):
         returns another shape.
     """
 
+    _fast_paths = frozenset({"untaped"})
+
     def __init__(
         self,
         size: int,
