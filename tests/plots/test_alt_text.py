@@ -43,5 +43,5 @@ class TestDescribe:
     def test_errors(self):
         with pytest.raises(ValueError, match="alt must say what there is to see"):
             plots.describe(matplotlib.figure.Figure(), " ")
-        with pytest.raises(TypeError, match="picture must be a figure .* got ndarray"):
+        with pytest.raises(TypeError, match=r"a figure or an Animation, got ndarray"):
             plots.describe(np.zeros((4, 4, 3), "uint8"), "Black.")
