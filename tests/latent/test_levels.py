@@ -93,7 +93,7 @@ class TestLevels:
             latent.resample_levels(multiscale, x, [2])
         with pytest.raises(ValueError, match="keep must be at least -2, got -3"):
             latent.resample_levels(multiscale, x, [-3])
-        with pytest.raises(TypeError, match="keep must be an integer, got 0.5"):
+        with pytest.raises(TypeError, match=r"keep must be an integer, got 0\.5"):
             latent.resample_levels(multiscale, x, [0.5])
         for wrong in (-1.0, np.nan, np.inf):
             with pytest.raises(ValueError, match="temperature must be at least 0"):

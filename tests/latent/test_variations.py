@@ -41,7 +41,7 @@ class TestTraverse:
         ("words", "arguments"),
         [
             (r"\[-4, 4\) .* got 4", {"dimension": 4}),
-            (r"\[-4, 4\) .* got -5", {"dimension": -5}),
+            ("dimension must be at least -4, got -5", {"dimension": -5}),
             ("needs x, .* or z", {"z": None}),
             ("needs x, .* or z", {"x": np.zeros(4)}),
             (r"values must be \[N\]", {"values": 1.0}),
@@ -52,6 +52,10 @@ class TestTraverse:
         given = {"dimension": 0, "values": [0.0], "z": np.zeros(4), **arguments}
         with pytest.raises(ValueError, match=words):
             latent.traverse(nice, **given)
+
+    def test_a_dimension_is_an_integer(self, nice):
+        with pytest.raises(TypeError, match=r"dimension must be an integer, got 0\.5"):
+            latent.traverse(nice, 0.5, [0.0], z=np.zeros(4))
 
 
 class TestTranslate:

@@ -39,7 +39,7 @@ def context_keyword(flow: Flow, context: Any, name: str) -> dict[str, Any]:
     return {} if context is None else {"context": context}
 
 
-def base_keywords(flow: Flow, z: tf.Tensor, keywords) -> dict[str, Any]:
+def base_keywords(flow: Flow, z: tf.Tensor, keywords: dict[str, Any]) -> dict[str, Any]:
     """The context that the base distribution takes, in the batch shape of codes."""
     _, of_base = flow._split(keywords)
     if "context" not in of_base:

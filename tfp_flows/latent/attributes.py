@@ -96,13 +96,16 @@ def attribute_vectors(
       ValueError: if an attribute is the same in all data, has other values than 0 and
         1; see also `mean_code`.
     """
-    total, count, with_it, having_it = 0.0, 0, 0.0, 0.0
+    total: Any = 0.0
+    with_it: Any = 0.0
+    having_it: Any = 0.0
+    count = 0
     for z, labels in _codes(
         flow, data, context, batch_size, "data", attributes, labelled=True
     ):
         has = _binary(labels)
         total, count = total + z.sum(0), count + len(z)
-        with_it = with_it + np.tensordot(has, z, [[0], [0]])
+        with_it = with_it + np.tensordot(has, z, (0, 0))
         having_it = having_it + has.sum(0)
     one_sided = np.flatnonzero((having_it == 0) | (having_it == count))
     if one_sided.size:
@@ -117,7 +120,9 @@ def attribute_vectors(
     return tf.constant(present - absent, flow.dtype)
 
 
-def edit(flow: Flow, x: Any, vector: Any, strength: Any = 1.0, **keywords) -> tf.Tensor:
+def edit(
+    flow: Flow, x: Any, vector: Any, strength: Any = 1.0, **keywords: Any
+) -> tf.Tensor:
     """Data whose codes are moved along a vector, such as that of an attribute.
 
     Args:
@@ -149,7 +154,8 @@ def _mean(
     flow: Flow, data: Any, context: Any, batch_size: int, name: str
 ) -> np.ndarray:
     """Mean code, in float64."""
-    total, count = 0.0, 0
+    total: Any = 0.0
+    count = 0
     for z, _ in _codes(flow, data, context, batch_size, name):
         total, count = total + z.sum(0), count + len(z)
     return total / count
@@ -181,9 +187,10 @@ def _codes(
             arrays.append(_labels(attributes, len(arrays[0])))
         keyword = "context" if name == "data" else f"{name}_context"
         for contexts in context_keyword(flow, context, keyword).values():
-            arrays.append(_contexts(flow, contexts, len(arrays[0]), keyword))
+            rank = len(flow.context_shape or ())
+            arrays.append(_contexts(rank, contexts, len(arrays[0]), keyword))
         batches = (
-            [array[i : i + batch_size] for array in arrays]
+            tuple(array[i : i + batch_size] for array in arrays)
             for i in range(0, len(arrays[0]), batch_size)
         )
     count = 0
@@ -241,10 +248,10 @@ def _labels(attributes: Any, count: int) -> np.ndarray:
     return attributes
 
 
-def _contexts(flow: Flow, context: Any, count: int, name: str) -> np.ndarray:
+def _contexts(rank: int, context: Any, count: int, name: str) -> np.ndarray:
     """A context for each event; one may be for all."""
     context = np.asarray(context)
-    if context.ndim == len(flow.context_shape):
+    if context.ndim == rank:
         return np.broadcast_to(context, (count, *context.shape))
     if len(context) != count:
         raise ValueError(

@@ -15,7 +15,7 @@ __all__ = ["interpolate", "slerp"]
 
 
 def interpolate(
-    flow: Flow, a: Any, b: Any, steps: int, *, kind: str = "linear", **keywords
+    flow: Flow, a: Any, b: Any, steps: int, *, kind: str = "linear", **keywords: Any
 ) -> tf.Tensor:
     r"""Data on the way from `a` to `b`, decoded from codes between theirs.
 
@@ -109,7 +109,10 @@ def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
     return tf.where(t == 0, a, tf.where(t == 1, b, mixed))
 
 
-def _mean_and_stddev(flow: Flow, z: tf.Tensor, keywords):
+def _mean_and_stddev(
+    flow: Flow, z: tf.Tensor, keywords: dict[str, Any]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Those of the base distribution, for `kind="spherical"`."""
     given = base_keywords(flow, z, keywords)
     base = flow.distribution
     try:

@@ -54,7 +54,7 @@ def resample_levels(
     *,
     temperature: float = 1.0,
     seed: int | None = None,
-    **keywords,
+    **keywords: Any,
 ) -> tf.Tensor:
     """Data with the noise of some levels kept and that of the others drawn anew.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.seeds import new_seed
 from tfp_flows.distributions import Flow
 from tfp_flows.latent._codes import as_code, as_data, context_keyword
@@ -22,7 +23,7 @@ def traverse(
     *,
     x: Any = None,
     z: Any = None,
-    **keywords,
+    **keywords: Any,
 ) -> tf.Tensor:
     """Data whose codes have one coordinate set to each of several values.
 
@@ -39,6 +40,7 @@ def traverse(
       Tensor `[len(values), *batch, *event_shape]`.
 
     Raises:
+      TypeError: if `dimension` is no integer.
       ValueError: unless one of `x` and `z` is given; if `dimension` is out of range, or
         `values` not a sequence of numbers; on a wrong shape.
     """
@@ -46,20 +48,21 @@ def traverse(
         raise ValueError("traverse needs x, the data to start from, or z, their codes.")
     event = flow.distribution.event_shape
     size = event.num_elements()
-    if not -size <= dimension < size:
+    dimension = check_integer("dimension", dimension, at_least=-size)
+    if dimension >= size:
         raise ValueError(
             f"dimension must be in [{-size}, {size}) for codes {event}, got "
             f"{dimension}."
         )
-    values = tf.cast(values, flow.dtype)
-    if values.shape.rank != 1:
-        raise ValueError(f"values must be [N], got shape {values.shape}.")
+    new = tf.cast(values, flow.dtype)
+    if new.shape.rank != 1:
+        raise ValueError(f"values must be [N], got shape {new.shape}.")
     if z is None:
         z = flow.encode(as_data(flow, x, "x"), **keywords)
     z = as_code(flow, z, "z")
     here = np.reshape(np.arange(size) == dimension % size, event)
-    values = tf.reshape(values, [-1, *[1] * z.shape.rank])
-    return flow.decode(tf.where(here, values, z), **keywords)
+    new = tf.reshape(new, [-1, *[1] * z.shape.rank])
+    return flow.decode(tf.where(here, new, z), **keywords)
 
 
 def translate(
@@ -122,7 +125,7 @@ def temperatures(
     n: int,
     values: Sequence[float],
     seed: int | None = None,
-    **keywords,
+    **keywords: Any,
 ) -> tf.Tensor:
     r"""Samples from the same noise at several temperatures.
 

@@ -6,20 +6,21 @@ of a notebook cell, and with `path`, which ends in `.png`, writes it to a file;
 or a backend.
 """
 
-try:
-    import matplotlib  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ImportError(
-        'tfp_flows.plots needs matplotlib: pip install "tfp_flows[plots]".'
-    ) from error
+from tfp_flows.core.extras import needs
 
-from tfp_flows.plots._figure import Picture
-from tfp_flows.plots.alt_text import describe
-from tfp_flows.plots.densities import density, histogram, warped_grid
-from tfp_flows.plots.film import Animation, Frames, animate
-from tfp_flows.plots.images import images, strip
-from tfp_flows.plots.lessons import change_of_variables, masks, matrices, rearrangement
-from tfp_flows.plots.lines import curves, history, spectrum
+with needs("plots"):
+    from tfp_flows.plots._figure import Picture
+    from tfp_flows.plots.alt_text import describe
+    from tfp_flows.plots.densities import density, histogram, warped_grid
+    from tfp_flows.plots.film import Animation, Frames, animate
+    from tfp_flows.plots.images import images, strip
+    from tfp_flows.plots.lessons import (
+        change_of_variables,
+        masks,
+        matrices,
+        rearrangement,
+    )
+    from tfp_flows.plots.lines import curves, history, spectrum
 
 __all__ = [
     "Animation",

@@ -47,7 +47,9 @@ class Picture(Figure):
 
     alt: str | None = None
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None):
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, str], dict[str, Any]]:
         data = base64.b64encode(to_png(self)).decode("ascii")
         bundle = {"image/png": data, "text/plain": self.alt or repr(self)}
         return bundle, {"image/png": {"alt": self.alt}} if self.alt else {}
@@ -56,15 +58,23 @@ class Picture(Figure):
 def side_by_side(count: int, size: tuple[float, float]) -> tuple[Picture, list[Axes]]:
     """A figure of a size in inches, and its panels."""
     # The constrained layout, which with "compressed" keeps squares close together.
-    figure = Picture(figsize=size, dpi=DPI, layout="compressed")
-    figure.get_layout_engine().set(w_pad=0.08)
+    figure = Picture(figsize=size, dpi=DPI)
+    figure.set_layout_engine("compressed", w_pad=0.08)
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def blank(width: float, height: float) -> Picture:
+    """A figure of a size in inches, on which everything has a place of its own."""
+    figure = Picture(figsize=(width, height), dpi=DPI)
+    # Also where a user's style asks for a layout engine.
+    figure.set_layout_engine("none")
+    return figure
 
 
 def picture_of(pixels: np.ndarray) -> tuple[Picture, Axes]:
     """A figure that shows pixels `[H, W, 3]` one by one and nothing else."""
     height, width, _ = pixels.shape
-    figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI, layout="none")
+    figure = blank(width / DPI, height / DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(pixels, interpolation="nearest", aspect="auto")
     axes.set_axis_off()

@@ -102,7 +102,7 @@ def density(
             axes.set_facecolor(heat.get_cmap()(0.0))
             size = np.clip(4000 / max(len(points), 1), 0.4, 6)
             color = heat.get_cmap()(0.85)
-            axes.scatter(*points.T, s=size, color=color, linewidths=0)
+            axes.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0)
         axes.set(xlim=bounds[0], ylim=bounds[1], aspect="equal")
         axes.set(xlabel="$x_1$", ylabel="$x_2$", title=name if len(names) > 1 else "")
         axes.label_outer()

@@ -149,14 +149,14 @@ class Frames(keras.callbacks.Callback):
         self.draw, self.every = draw, check_integer("every", every)
         self.frames: list[np.ndarray] = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self.frames.append(_frame(self.draw()))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if (epoch + 1) % self.every == 0:
             self.frames.append(_frame(self.draw()))
 
-    def animate(self, **options) -> Animation:
+    def animate(self, **options: Any) -> Animation:
         """A film of the frames so far; options are those of `animate`."""
         return animate(self.frames, **options)
 

@@ -154,8 +154,9 @@ def _make_room(figure: Figure, axes: Axes) -> None:
     """Grows a picture by what its labels need, and leaves its pixels as they are."""
     size = np.rint(figure.get_size_inches() * DPI)
     box = axes.get_tightbbox()
-    before = np.ceil(np.maximum(-box.min, 0))
-    after = np.ceil(np.maximum(box.max - size, 0))
+    assert box is not None, "the picture is visible"
+    before = np.ceil(np.maximum(-np.array(box.min), 0))
+    after = np.ceil(np.maximum(np.array(box.max) - size, 0))
     # Where there is a label, it does not touch the edge.
     before += _MARGIN * (before > 1)
     after += _MARGIN * (after > 1)

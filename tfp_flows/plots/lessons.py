@@ -16,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from tfp_flows.core.arguments import check_integer, check_shape
 from tfp_flows.plots._figure import (
     BLUE,
-    DPI,
     ORANGE,
     Picture,
+    blank,
     distinct_colors,
     finish,
     graded_colors,
@@ -100,7 +100,7 @@ def change_of_variables(
     low, high = limits = (x.min(), x.max()) if limits is None else limits
     check_increasing(limits, "limits")
 
-    figure = Picture(figsize=(5.6, 5.6), dpi=DPI, layout="none")
+    figure = blank(5.6, 5.6)
     main = figure.add_axes((0.4, 0.36, 0.55, 0.55))
     below = figure.add_axes((0.4, 0.12, 0.55, 0.2), sharex=main)
     left = figure.add_axes((0.18, 0.36, 0.2, 0.55), sharey=main)
@@ -119,13 +119,9 @@ def change_of_variables(
     below.plot((edges[1:] + edges[:-1]) / 2, p, color="black", lw=1.2)
     left.plot(q, (x[1:] + x[:-1]) / 2, color="black", lw=1.2)
     colors = graded_colors(boxes)
-    style = {"edgecolor": "white", "linewidth": 0.6}
-    below.bar(
-        z_boxes[:-1], z_heights, np.diff(z_boxes), align="edge", color=colors, **style
-    )
-    left.barh(
-        x_boxes[:-1], x_heights, np.diff(x_boxes), align="edge", color=colors, **style
-    )
+    style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.6, "align": "edge"}
+    below.bar(z_boxes[:-1], z_heights, np.diff(z_boxes), color=colors, **style)
+    left.barh(x_boxes[:-1], x_heights, np.diff(x_boxes), color=colors, **style)
     for z_end, x_end in zip(z_boxes, x_boxes, strict=True):
         main.plot(
             [z_end, z_end, bounds[0]],
@@ -333,7 +329,7 @@ def _cells(
     # What stands below needs a width of its own.
     more = max((2.8 if below else 0) - total[0], 0)
     total[0] += more
-    figure = Picture(figsize=total, dpi=DPI, layout="none")
+    figure = blank(*total)
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     for i, (where, size) in enumerate(zip(places, sizes, strict=True)):
         start = np.array(
