@@ -105,11 +105,31 @@ def test_requirements():
     assert not {"matplotlib", "tensorflow-datasets", "scikit-learn"} & set(ranges)
 
 
-@pytest.mark.parametrize(
-    "block",
-    re.findall(r"```python\n(.*?)```", README, flags=re.S),
-    ids=["drop-in", "fit", "memory", "conditional"],
-)
+def test_contributing_names_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`([\w./-]+(?:/|\.\w+))`", text)
+    assert "tfp_flows/datasets/toys.py" in paths and "tests/flows/" in paths
+    missing = [p for p in paths if "/" in p and not (ROOT / p).exists()]
+    assert not missing
+    assert len(text.splitlines()) <= 110
+
+
+def test_citation():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {tfp_flows.__version__}\n" in text
+
+
+def blocks():
+    """Python in the README, with the heading above it."""
+    heading = ""
+    for found in re.finditer(r"^## ([^\n]*)$|```python\n(.*?)```", README, re.M | re.S):
+        if found[1]:
+            heading = found[1]
+        else:
+            yield pytest.param(found[2], id=heading)
+
+
+@pytest.mark.parametrize("block", blocks())
 def test_readme_examples_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
