@@ -13,6 +13,15 @@ from tfp_flows.bijectors import ResidualFlow
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+def test_every_example_is_run_here():
+    run = {
+        name.removeprefix("test_")
+        for name in globals()
+        if name.startswith("test_") and name != "test_every_example_is_run_here"
+    }
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == run
+
+
 def test_invertible_resnet(capsys):
     example = runpy.run_path(str(EXAMPLES / "invertible_resnet.py"))
     model, accuracy, bits = example["main"](epochs=7, blocks=1, width=16)

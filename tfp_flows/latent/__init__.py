@@ -1,4 +1,4 @@
-"""What can be done with the codes of a flow: mixing, moving and redrawing them.
+"""Tools for the codes of a flow, which mix, move and redraw them.
 
 All functions take a `tfp_flows.Flow` and data as the flow takes them, and give data
 back; the code of data is `flow.encode(data)`. They cast what they are given to the

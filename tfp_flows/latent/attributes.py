@@ -18,7 +18,7 @@ __all__ = ["attribute_vector", "attribute_vectors", "edit", "mean_code"]
 def mean_code(
     flow: Flow, data: Any, *, context: Any = None, batch_size: int = 256
 ) -> tf.Tensor:
-    """The mean of the codes of data, which may be larger than the memory.
+    """Computes the mean of the codes of data, which may be larger than the memory.
 
     Args:
       flow: the flow.
@@ -46,10 +46,18 @@ def attribute_vector(
     absent_context: Any = None,
     batch_size: int = 256,
 ) -> tf.Tensor:
-    """Mean code of data with an attribute less that of data without it.
+    """Computes the mean code of data with an attribute less that of data without.
 
     Kingma & Dhariwal 2018, section 6. Added to the code of any data, it gives them
     the attribute: see `edit`.
+
+    >>> import numpy as np
+    >>> import tfp_flows
+    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+    >>> x = np.random.default_rng(0).normal(size=(100, 2))
+    >>> vector = tfp_flows.latent.attribute_vector(flow, x[x[:, 0] > 0], x[x[:, 0] < 0])
+    >>> tfp_flows.latent.edit(flow, x[:5], vector, strength=[-1, 1]).shape
+    TensorShape([2, 5, 2])
 
     Args:
       flow: the flow.
@@ -78,7 +86,7 @@ def attribute_vectors(
     context: Any = None,
     batch_size: int = 256,
 ) -> tf.Tensor:
-    """`attribute_vector` of each of several attributes, in one pass over the data.
+    """Computes `attribute_vector` of several attributes, in one pass over the data.
 
     Args:
       flow: the flow.
@@ -123,7 +131,7 @@ def attribute_vectors(
 def edit(
     flow: Flow, x: Any, vector: Any, strength: Any = 1.0, **keywords: Any
 ) -> tf.Tensor:
-    """Data whose codes are moved along a vector, such as that of an attribute.
+    """Moves the codes of data along a vector, such as that of an attribute.
 
     Args:
       flow: the flow.

@@ -17,7 +17,7 @@ __all__ = ["interpolate", "slerp"]
 def interpolate(
     flow: Flow, a: Any, b: Any, steps: int, *, kind: str = "linear", **keywords: Any
 ) -> tf.Tensor:
-    r"""Data on the way from `a` to `b`, decoded from codes between theirs.
+    r"""Finds data on the way from `a` to `b`, decoded from codes between theirs.
 
     Codes $z_a$ and $z_b$ are mixed at `steps` equidistant $t$ from 0 to 1:
 
@@ -30,6 +30,11 @@ def interpolate(
       Right for Gaussian noise, all directions of which are alike. Wrong for others:
       logistic noise lies in no thin shell of one radius in all directions, and a
       rotation changes its density; use `"linear"`.
+
+    >>> import tfp_flows
+    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+    >>> tfp_flows.latent.interpolate(flow, [0.0, 0.0], [1.0, 2.0], steps=5).shape
+    TensorShape([5, 2])
 
     Args:
       flow: the flow.
@@ -66,7 +71,7 @@ def interpolate(
 
 
 def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
-    r"""Spherical linear interpolation of vectors.
+    r"""Interpolates between vectors along great circles (spherical linear).
 
     The direction turns at a constant speed along the great circle from that of $a$ to
     that of $b$ (Shoemake 1985), and the norm changes linearly:
@@ -78,6 +83,10 @@ def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
     in the plane of $a$ and $b$. For vectors of one norm it is the formula of White
     2016. Between opposite vectors, where every half circle would do, one is taken that
     depends on $a$ alone. A zero vector has the direction of the other one.
+
+    >>> from tfp_flows import latent
+    >>> latent.slerp([2.0, 0.0], [0.0, 2.0], 1 / 3).numpy().astype(float).round(3).tolist()
+    [1.732, 1.0]
 
     Args:
       a: tensor `[*batch, *event]`.

@@ -19,11 +19,16 @@ __all__ = ["level_slices", "resample_levels"]
 
 
 def level_slices(flow: Flow) -> list[slice]:
-    """Where in a code the noise of each level of a multi-scale flow lies.
+    """Returns where in a code the noise of each level of a multi-scale flow lies.
 
     The levels come in the order in which data meet them: the first holds the finest
     details, the last what is left at the coarsest scale. The noise of level `i` is
     `z[..., level_slices(flow)[i]]`.
+
+    >>> import tfp_flows
+    >>> flow = tfp_flows.flows.glow((4, 4, 1), levels=2, steps=1, width=4, seed=0)
+    >>> tfp_flows.latent.level_slices(flow)
+    [slice(0, 8, None), slice(8, 16, None)]
 
     Args:
       flow: a flow whose bijector ends, on the side of the noise, in a
@@ -56,7 +61,7 @@ def resample_levels(
     seed: int | None = None,
     **keywords: Any,
 ) -> tf.Tensor:
-    """Data with the noise of some levels kept and that of the others drawn anew.
+    """Keeps the noise of some levels of data and draws that of the others anew.
 
     What changes is what those levels hold. Keeping the last levels alone keeps most of
     an image in few numbers (Dinh et al. 2017, appendix; "conceptual compression" in

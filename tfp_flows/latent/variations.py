@@ -25,7 +25,12 @@ def traverse(
     z: Any = None,
     **keywords: Any,
 ) -> tf.Tensor:
-    """Data whose codes have one coordinate set to each of several values.
+    """Sets one coordinate of the codes of data to each of several values.
+
+    >>> import tfp_flows
+    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+    >>> tfp_flows.latent.traverse(flow, 0, [-1, 0, 1], x=[[0.5, 0.5]]).shape
+    TensorShape([3, 1, 2])
 
     Args:
       flow: the flow.
@@ -73,7 +78,7 @@ def translate(
     source_context: Any = None,
     target_context: Any = None,
 ) -> tf.Tensor:
-    """Data of another kind with the same codes.
+    """Decodes the codes of data as data of another kind.
 
     One flow encodes and another one decodes; or the same flow does both, under another
     context. What the kinds have in common is then what their codes have in common.
@@ -127,10 +132,15 @@ def temperatures(
     seed: int | None = None,
     **keywords: Any,
 ) -> tf.Tensor:
-    r"""Samples from the same noise at several temperatures.
+    r"""Draws samples from the same noise at several temperatures.
 
     Noise is scaled by the temperature about the mean of the base distribution: less
     gives fewer and more typical data (Kingma & Dhariwal 2018, section 6).
+
+    >>> import tfp_flows
+    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+    >>> tfp_flows.latent.temperatures(flow, 10, [0.7, 1.0], seed=0).shape
+    TensorShape([2, 10, 2])
 
     Args:
       flow: the flow.

@@ -40,6 +40,11 @@ class Picture(Figure):
     It needs neither pyplot nor a backend. Every function of `tfp_flows.plots` that
     draws returns one.
 
+    >>> from tfp_flows import plots
+    >>> picture = plots.curves([1, 2, 3], {"error": [0.3, 0.1, 0.05]}, xlabel="depth")
+    >>> picture.axes[0].get_xlabel()
+    'depth'
+
     Attributes:
       alt: what there is to see, for those who do not see it; `None` until `describe`
         sets it.

@@ -47,7 +47,7 @@ def density(
     title: str | None = None,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Heat map of a density in the plane, beside the truth or data if they are given.
+    """Draws a density in the plane as a heat map, beside the truth or data if given.
 
     All densities share one colour scale, from 0 to the highest of them. A spike with
     less than a hundredth of the mass may exceed it, instead of darkening all the rest.
@@ -69,7 +69,7 @@ def density(
       The figure, with one to three panels: model, truth, data.
 
     Raises:
-      TypeError: if `log_prob` or `truth` is not callable.
+      TypeError: if `log_prob` or `truth` is not callable, or `resolution` no integer.
       ValueError: on a wrong shape, bounds that are not increasing, points that are NaN
         or infinite, or a density that is; a `top` that is not positive.
     """
@@ -128,7 +128,7 @@ def histogram(
     xlabel: str = "$x$",
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Histogram of numbers, beside the density that a formula gives them.
+    """Draws a histogram of numbers, beside the density that a formula gives them.
 
     Args:
       samples: numbers of any shape, or a dict of several such sets with their labels.
@@ -143,7 +143,7 @@ def histogram(
       The figure.
 
     Raises:
-      TypeError: if `log_prob` is not callable.
+      TypeError: if `log_prob` is not callable, or `bins` no integer.
       ValueError: if there are no samples, or one is NaN or infinite; on bounds that are
         not increasing, or fewer than one bin.
     """
@@ -187,7 +187,7 @@ def warped_grid(
     before: bool = True,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """A square grid before and after a map of the plane.
+    """Draws a square grid before and after a map of the plane.
 
     Args:
       forward: maps points `[N, 2]` (float32) to points `[N, 2]`: a bijector's
@@ -205,7 +205,7 @@ def warped_grid(
       The figure: lines along the first coordinate are blue, along the second red.
 
     Raises:
-      TypeError: if `forward` is not callable.
+      TypeError: if `forward` is not callable, or `lines` no integer.
       ValueError: on a wrong shape, bounds that are not increasing, fewer than 2 lines,
         or a result that is NaN or infinite.
     """

@@ -29,7 +29,7 @@ def animate(
     width: int | None = None,
     path: str | os.PathLike | None = None,
 ) -> Animation:
-    """A film of figures.
+    """Makes a film of figures.
 
     Frames of several sizes are padded with white; better give all figures the same
     limits (`warped_grid(limits=...)`, `density(top=...)`).
@@ -45,7 +45,8 @@ def animate(
       An `Animation`, which plays at the end of a notebook cell.
 
     Raises:
-      TypeError: if a frame is neither a figure nor such a picture.
+      TypeError: if a frame is neither a figure nor such a picture, or `fps`, `hold` or
+        `width` no number of its kind.
       ValueError: if there are no frames, or on another `fps`, `hold`, `width` or
         ending of `path`.
     """
@@ -77,6 +78,11 @@ class Animation:
     """A film of frames, as an animated GIF; it plays in a notebook, a stored one too.
 
     Made by `animate`.
+
+    >>> import numpy as np
+    >>> from tfp_flows import plots
+    >>> plots.animate(np.zeros((3, 40, 60, 3), np.uint8), fps=5)
+    Animation(3 frames of 60x40, 5 fps)
 
     Attributes:
       frames: pictures `[H, W, 3]`, bytes, of one size.
@@ -114,7 +120,7 @@ class Animation:
         Path(path).write_bytes(self.gif)
 
     def to_html(self) -> str:
-        """An `<img>` element that holds the film itself."""
+        """Returns an `<img>` element that holds the film itself."""
         data = base64.b64encode(self.gif).decode("ascii")
         alt = html.escape(self.alt)
         return f'<img src="data:image/gif;base64,{data}" alt="{alt}">'
@@ -141,6 +147,7 @@ class Frames(keras.callbacks.Callback):
       every: number of epochs from one frame to the next.
 
     Raises:
+      TypeError: if `every` is no integer.
       ValueError: if `every` is less than 1.
     """
 
@@ -157,7 +164,7 @@ class Frames(keras.callbacks.Callback):
             self.frames.append(_frame(self.draw()))
 
     def animate(self, **options: Any) -> Animation:
-        """A film of the frames so far; options are those of `animate`."""
+        """Makes a film of the frames so far; options are those of `animate`."""
         return animate(self.frames, **options)
 
 

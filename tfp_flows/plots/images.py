@@ -29,7 +29,7 @@ def images(
     scale: int | None = None,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Images in a grid, row by row.
+    """Draws images in a grid, row by row.
 
     The figure and the PNG file have exactly the pixels of the grid: every pixel of an
     image is a square of `scale` by `scale`, with 2 white ones between images.
@@ -46,6 +46,7 @@ def images(
       The figure, with the grid as its one image.
 
     Raises:
+      TypeError: if `columns` or `scale` is no integer.
       ValueError: on a wrong shape, values that are NaN or infinite, `columns` or
         `scale` below 1, or bounds that are not increasing.
     """
@@ -71,7 +72,7 @@ def strip(
     bounds: Bounds | None = None,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Rows of images with a label each: interpolations, traversals, temperatures.
+    """Draws rows of images with a label each: interpolations, traversals, temperatures.
 
     Args:
       rows: images `[R, N, H, W, C]`, with C 1 (grey) or 3 (colour).

@@ -51,7 +51,7 @@ def change_of_variables(
     top: float | None = None,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    r"""What a map of numbers does to a density: little boxes that keep their area.
+    r"""Shows how a map of numbers moves a density, in boxes that keep their area.
 
     Below, the density of $z$ is cut into boxes of one area; the curve carries each over
     to the left, where it stands on $x$. Where the curve is steep a box gets wide, and
@@ -72,7 +72,7 @@ def change_of_variables(
       The figure, with three panels: the map, the density of $z$, that of $x$.
 
     Raises:
-      TypeError: if `forward` or `log_prob` is not callable.
+      TypeError: if `forward` or `log_prob` is not callable, or `boxes` no integer.
       ValueError: on a wrong shape, bounds or limits that are not increasing, fewer than
         one box, a `top` that is not positive; if `forward` is not strictly monotonic,
         there is no mass between the bounds, or a value is NaN or infinite.
@@ -143,7 +143,7 @@ def masks(
     event_shape: Sequence[int] | None = None,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Masks of couplings as squares: blue is kept, orange transformed.
+    """Draws masks of couplings as squares: blue is kept, orange transformed.
 
     Args:
       masks: boolean arrays, `[D]`, `[H, W]` or `[H, W, C]`, or one of them. Channels
@@ -189,7 +189,7 @@ def rearrangement(
     *,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Where a permutation or a squeeze takes each entry of an event.
+    """Shows where a permutation or a squeeze takes each entry of an event.
 
     Entries are numbered in the order of the event. Those that end in one channel of an
     image have one colour; in a vector, colours go with the numbers.
@@ -204,7 +204,7 @@ def rearrangement(
       The figure, with panels before and after.
 
     Raises:
-      TypeError: if `forward` is not callable.
+      TypeError: if `forward` is not callable, or `event_shape` holds no integers.
       ValueError: if `forward` does anything but rearrange; on a wrong shape.
     """
     if not callable(forward):
@@ -246,7 +246,7 @@ def matrices(
     top: float | None = None,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Matrices as heat maps that share one scale: red is positive, blue negative.
+    """Draws matrices as heat maps that share one scale: red is positive, blue negative.
 
     Small ones have their numbers written in.
 

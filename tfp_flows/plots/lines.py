@@ -32,7 +32,7 @@ def history(
     metrics: Sequence[str] = ("nll",),
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Curves of training and validation over the epochs.
+    """Draws the curves of training and validation over the epochs.
 
     Values that are NaN or infinite leave gaps. The axis may cut off the highest tenth
     of a curve, if all the rest would be flattened otherwise.
@@ -91,7 +91,7 @@ def curves(
     log: str = "",
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Lines with a label each: times against sizes, errors against depths.
+    """Draws lines with a label each: times against sizes, errors against depths.
 
     Args:
       x: N numbers.
@@ -130,7 +130,7 @@ def spectrum(
     log: bool = False,
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Numbers in falling order: how many of them matter.
+    """Draws numbers in falling order, to show how many of them matter.
 
     Args:
       values: numbers of any shape (scales of a layer, standard deviations of codes), or
