@@ -245,8 +245,8 @@ def _clean(outputs):
     return [output for output in joined if output.get("text") != ""]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; gives the exit status."""
+def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    """The command line for the notebooks of a folder; gives the exit status."""
     parser = argparse.ArgumentParser(
         description="Execute the notebooks of the course and store their outputs."
     )
@@ -257,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     failed = 0
     try:
-        paths = find(options.names)
+        paths = find(options.names, folder)
     except NotebookError as error:
         parser.error(str(error))
     for path in paths:

@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tfp_flows.bijectors import ResidualFlow
@@ -13,6 +14,16 @@ from tfp_flows.bijectors import ResidualFlow
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+def test_every_example_is_run_here():
+    run = {
+        name.removeprefix("test_")
+        for name in globals()
+        if name.startswith("test_") and name != "test_every_example_is_run_here"
+    }
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == run
+
+
+@pytest.mark.slow
 def test_invertible_resnet(capsys):
     example = runpy.run_path(str(EXAMPLES / "invertible_resnet.py"))
     model, accuracy, bits = example["main"](epochs=7, blocks=1, width=16)

@@ -49,6 +49,7 @@ def _texts(notebook, kind):
     return [cell.source for cell in notebook.cells if cell.cell_type == kind]
 
 
+@pytest.mark.slow
 @each
 def test_it_runs(path):
     execute.run(path, quick=True, timeout=600)
@@ -169,15 +170,14 @@ def test_names(tmp_path):
         execute.find(["2_tiny"], tmp_path)
 
 
-def test_command_line(tmp_path, monkeypatch, capsys):
+def test_command_line(tmp_path, capsys):
     path = _write(tmp_path, "QUICK")
-    monkeypatch.setattr(execute.find, "__defaults__", ((), tmp_path))
-    assert execute.main(["1_tiny", "--quick"]) == 0
+    assert execute.main(["1_tiny", "--quick"], tmp_path) == 0
     assert "1_tiny.ipynb" in capsys.readouterr().out
     # No thumbnail: nothing is stored.
     before = path.read_bytes()
-    assert execute.main([]) == 1
+    assert execute.main([], tmp_path) == 1
     assert "thumbnail" in capsys.readouterr().err
     assert path.read_bytes() == before
     with pytest.raises(SystemExit):
-        execute.main(["3_tiny"])
+        execute.main(["3_tiny"], tmp_path)

@@ -10,28 +10,73 @@ from pathlib import Path
 import pytest
 
 import tfp_flows
-import tfp_flows.plots
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+def run(code: str) -> None:
+    """Runs code in a new process."""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_importing_is_cheap():
     # Keras itself imports matplotlib and scikit-learn where they are installed.
-    code = (
-        "import sys, keras, tensorflow_probability; before = set(sys.modules);"
-        "import tfp_flows, tfp_flows.datasets, tfp_flows.plots;"
-        "new = {m.split('.')[0] for m in set(sys.modules) - before};"
-        "heavy = new & {'tensorflow_datasets', 'matplotlib', 'sklearn', 'scipy'};"
-        "assert not heavy, heavy"
+    run(
+        """
+import sys, keras, tensorflow_probability
+before = set(sys.modules)
+import tfp_flows
+new = set(sys.modules) - before
+heavy = {"tensorflow_datasets", "matplotlib", "sklearn", "scipy", "PIL"}
+assert not heavy & {name.partition(".")[0] for name in new}
+assert not {"tfp_flows.datasets", "tfp_flows.plots"} & new
+assert {"datasets", "plots", "bijectors", "__version__"} <= set(dir(tfp_flows))
+assert "tfp_flows.plots" not in sys.modules
+assert tfp_flows.datasets.load("moons").event_shape == (2,)
+assert tfp_flows.plots.curves([1], {"a": [2]}).axes
+assert "tensorflow_datasets" not in sys.modules
+try:
+    tfp_flows.plot
+except AttributeError as error:
+    assert "'tfp_flows' has no attribute 'plot'" in str(error)
+else:
+    raise AssertionError("plot")
+"""
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_bijectors_need_no_extra():
+    run(
+        """
+import sys
+for name in ("matplotlib", "PIL", "sklearn", "tensorflow_datasets"):
+    sys.modules[name] = None
+import tfp_flows
+from tfp_flows import datasets
+assert tfp_flows.flows.nice((2,)).sample(3).shape == (3, 2)
+assert datasets.load("moons").sizes["train"] > 0
+try:
+    tfp_flows.plots
+except ImportError as error:
+    assert 'pip install "tfp_flows[plots]"' in str(error)
+else:
+    raise AssertionError("plots")
+assert "plots" in dir(tfp_flows)
+"""
+    )
 
 
 def test_public_names_exist():
     for module in (
         tfp_flows,
         tfp_flows.bijectors,
+        tfp_flows.datasets,
         tfp_flows.distributions,
         tfp_flows.flows,
         tfp_flows.latent,
@@ -39,19 +84,52 @@ def test_public_names_exist():
         tfp_flows.networks,
         tfp_flows.plots,
         tfp_flows.training,
+        tfp_flows.transformers,
     ):
-        assert sorted(module.__all__, key=str) and len(set(module.__all__)) == len(
-            module.__all__
-        )
+        assert len(set(module.__all__)) == len(module.__all__)
         for name in module.__all__:
             assert getattr(module, name).__doc__, f"{module.__name__}.{name}"
 
 
-@pytest.mark.parametrize(
-    "block",
-    re.findall(r"```python\n(.*?)```", README, flags=re.S),
-    ids=["drop-in", "fit", "memory", "conditional"],
-)
+def test_requirements():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert extras["all"] == ["tfp_flows[data,plots]"]
+    ranges = dict(
+        re.fullmatch(r"([\w-]+)(.*)", requirement).groups()
+        for requirement in project["dependencies"]
+    )
+    # Their private parts are used: only versions that were tested will do.
+    for name in ("tensorflow", "tensorflow-probability", "tf-keras", "keras"):
+        assert re.fullmatch(r">=[\d.]+,<[\d.]+", ranges[name]), name
+    assert not {"matplotlib", "tensorflow-datasets", "scikit-learn"} & set(ranges)
+
+
+def test_contributing_names_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`([\w./-]+(?:/|\.\w+))`", text)
+    assert "tfp_flows/datasets/toys.py" in paths and "tests/flows/" in paths
+    missing = [p for p in paths if "/" in p and not (ROOT / p).exists()]
+    assert not missing
+    assert len(text.splitlines()) <= 110
+
+
+def test_citation():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {tfp_flows.__version__}\n" in text
+
+
+def blocks():
+    """Python in the README, with the heading above it."""
+    heading = ""
+    for found in re.finditer(r"^## ([^\n]*)$|```python\n(.*?)```", README, re.M | re.S):
+        if found[1]:
+            heading = found[1]
+        else:
+            yield pytest.param(found[2], id=heading)
+
+
+@pytest.mark.parametrize("block", list(blocks()))
 def test_readme_examples_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))

@@ -1,8 +1,11 @@
 """Normalizing flows for TensorFlow Probability, trained with Keras.
 
 `bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
-trains them. `tfp_flows.datasets` and `tfp_flows.plots` are imported by name.
+trains them. `datasets` and `plots` are imported when they are first used.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tfp_flows import (
     bijectors,
@@ -19,16 +22,31 @@ from tfp_flows.checking import check_bijector
 from tfp_flows.distributions import Flow
 from tfp_flows.training import FlowModel
 
+if TYPE_CHECKING:
+    from tfp_flows import datasets, plots
+
 __all__ = [
     "Flow",
     "FlowModel",
     "bijectors",
     "check_bijector",
+    "datasets",
     "distributions",
     "flows",
     "latent",
     "masks",
     "networks",
+    "plots",
     "training",
     "transformers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("datasets", "plots"):
+        return importlib.import_module(f"tfp_flows.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

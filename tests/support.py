@@ -1,0 +1,44 @@
+"""What tests of all parts of the package share."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["close", "normal", "perturb"]
+
+Module = TypeVar("Module")
+
+
+def close(a: Any, b: Any, tolerance: float = 1e-9) -> None:
+    """Asserts that all numbers agree, up to a relative or absolute tolerance."""
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def normal(*shape: int, dtype: str = "float64", seed: int = 0) -> tf.Tensor:
+    """Standard normal numbers, the same at every call and in every dtype."""
+    return tf.constant(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+def perturb(
+    module: Module, scale: float = 0.2, seed: int = 7, match: str = ""
+) -> Module:
+    """Moves what was built away from the special point at which it starts.
+
+    Args:
+      module: a flow, bijector, distribution or layer; or a list of variables.
+      scale: standard deviation of the noise that is added.
+      seed: of the noise.
+      match: variables whose name (path, in Keras) does not contain it stay.
+
+    Returns:
+      `module` itself.
+    """
+    draw = np.random.default_rng(seed)
+    for v in getattr(module, "trainable_variables", module):
+        if match in getattr(v, "path", v.name):
+            noise = scale * draw.standard_normal(v.shape)
+            v.assign_add(noise.astype(tf.as_dtype(v.dtype).as_numpy_dtype))
+    return module

@@ -1,0 +1,51 @@
+"""Data, codes and contexts as a flow takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.core.shapes import broadcast_context
+from tfp_flows.distributions import Flow
+
+__all__ = ["as_code", "as_data", "base_keywords", "context_keyword"]
+
+
+def as_data(flow: Flow, x: Any, name: str) -> tf.Tensor:
+    """`x` in the flow's dtype, known to end in an event."""
+    return _as_event(flow, x, flow.event_shape, name)
+
+
+def as_code(flow: Flow, z: Any, name: str) -> tf.Tensor:
+    """`z` in the flow's dtype, known to end in a code."""
+    return _as_event(flow, z, flow.distribution.event_shape, name)
+
+
+def _as_event(flow: Flow, x: Any, event: tf.TensorShape, name: str) -> tf.Tensor:
+    x = tf.cast(x, flow.dtype)
+    rank = x.shape.rank
+    if rank < event.rank or not x.shape[rank - event.rank :].is_compatible_with(event):
+        raise ValueError(f"{name} must end in {event}, got shape {x.shape}.")
+    return x
+
+
+def context_keyword(flow: Flow, context: Any, name: str) -> dict[str, Any]:
+    """The keyword of a context, if the flow takes one."""
+    if context is None and flow.context_shape is not None:
+        raise ValueError(f"{name} is required: {flow.name} takes a context.")
+    if context is not None and flow.context_shape is None:
+        raise ValueError(f"{name} was given, but {flow.name} takes no context.")
+    return {} if context is None else {"context": context}
+
+
+def base_keywords(flow: Flow, z: tf.Tensor, keywords: dict[str, Any]) -> dict[str, Any]:
+    """The context that the base distribution takes, in the batch shape of codes."""
+    _, of_base = flow._split(keywords)
+    if "context" not in of_base:
+        return {}
+    base = flow.distribution
+    _, context = broadcast_context(
+        z, base.event_shape.rank, of_base["context"], base.context_shape, flow.name
+    )
+    return {"context": context}
