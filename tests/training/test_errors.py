@@ -178,17 +178,6 @@ def test_empty_data(x, match):
         compiled(vector()).fit(x())
 
 
-def test_a_label_out_of_range_makes_a_compiled_loss_nan():
-    """In a later batch of a dataset nobody looks before: it must not pass unseen."""
-    x, given = points(16), labels(16)
-    given[12] = 3
-    data = tf.data.Dataset.from_tensor_slices((x, given)).batch(8)
-    model = compiled(labelled(), keras.optimizers.SGD(0.0))
-    with pytest.raises(ValueError, match="got 3"):
-        model.fit(x, given)
-    assert np.isnan(model.fit(data, shuffle=False, verbose=0).history["loss"][0])
-
-
 @pytest.mark.parametrize(
     ("flow", "error", "match"),
     [

@@ -20,6 +20,7 @@ from tfp_flows.core.shapes import (
     sum_trailing,
 )
 from tfp_flows.core.tfp_internals import handover, is_asked_by_cache
+from tfp_flows.core.tracking import check_tracked
 
 tfb = tfp.bijectors
 
@@ -476,6 +477,7 @@ class JointBijector(tfb.Bijector):
     # AutoGraph has nothing to convert here, and slows tracing down.
     @tf.autograph.experimental.do_not_convert
     def _joint_evaluate(self, given, forward, given_keywords, last=False):
+        check_tracked(self)
         self._joint_see_layers(in_use=True)
         answer = handover.answer()
         if answer is not None:
