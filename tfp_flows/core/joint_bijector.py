@@ -219,6 +219,14 @@ class JointBijector(tfb.Bijector):
         """What the meaning of the variables depends on, beside numeric arguments."""
         return ""
 
+    # The name in files of weights; the class's if `None`. A class that is renamed, or
+    # whose variables mean the same as another's, keeps the old or takes that name.
+    _saved_as: str | None = None
+
+    # Arguments that change how a density is computed or estimated, but not what the
+    # variables mean: terms of a series, iterations, samples.
+    _estimation_arguments: frozenset[str] = frozenset()
+
     # What a user calls.
 
     @property

@@ -63,12 +63,15 @@ class Architecture:
             for m in (flow, *flow.submodules)
             if isinstance(m, (tfb.Bijector, tfd.Distribution))
         ]
-        free = _FREE.union(*map(_estimation_arguments, modules))
+        estimates = frozenset().union(*map(_estimation_arguments, modules))
+        free = _FREE | estimates
         self.lines = [_describe(m, free) for m in modules]
         self.lines += [f"variable {v.shape} {v.dtype.name}" for v in flow.variables]
         config = getattr(flow, "config", None) or {}
         self.config = {
-            k: _nameless(_plain(v)) for k, v in config.items() if k not in free
+            k: _nameless(_without(_plain(v), estimates))
+            for k, v in config.items()
+            if k not in free
         }
 
     def to_json(self) -> str:
@@ -159,6 +162,13 @@ def _numbers(module: tf.Module, free: frozenset[str]) -> str:
 def _plain(value: Any) -> Any:
     """As it comes back from JSON."""
     return json.loads(json.dumps(value))
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    """A mapping without some keys; anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: v for k, v in value.items() if k not in names}
 
 
 def _nameless(value: Any) -> Any:
