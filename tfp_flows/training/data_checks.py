@@ -559,7 +559,7 @@ def describe_oddities(
     is_vector = x.ndim == 2
     columns = flat.astype(np.float64) if is_vector else None
     constant = np.zeros(flat.shape[1], bool)
-    if is_vector:
+    if is_vector and not quantum:
         constant = np.ptp(columns, axis=0) == 0
 
     def names(where):

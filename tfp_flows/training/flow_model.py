@@ -232,7 +232,12 @@ class FlowModel(keras.Model):
         if any(isinstance(m, NegativeLogLikelihood) for m in given):
             # Those of a saved model.
             return given
-        return [NegativeLogLikelihood(), BitsPerDim(size), *given]
+        dtype = tf.as_dtype(self.flow.dtype).name
+        return [
+            NegativeLogLikelihood(dtype=dtype),
+            BitsPerDim(size, dtype=dtype),
+            *given,
+        ]
 
     def compile_from_config(self, config):
         """Compiles a loaded model as the saved one was."""
