@@ -46,7 +46,7 @@ def test_it_says_where_it_began(run_eagerly):
 class Hiding(FlowModel):
     """One whose loss is finite whatever the densities are."""
 
-    def compute_loss(self, x=None, y=None, y_pred=None, **kwargs):
+    def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
         return tf.reduce_mean(tf.where(tf.math.is_finite(y_pred), -y_pred, 0.0))
 
 

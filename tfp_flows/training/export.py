@@ -9,6 +9,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.repeat import unrolled
+
 tfd = tfp.distributions
 
 __all__ = ["export"]
@@ -88,4 +90,13 @@ def context_dtype(flow: tfd.Distribution) -> tf.DType:
 
 
 def _traced(function, *specs):
-    return tf.function(function, input_signature=specs, autograph=False)
+    """A function with each layer traced on its own, as other formats need it.
+
+    TensorFlow Lite gives all layers that share a trace the variables of one of them.
+    """
+
+    def traced(*arguments):
+        with unrolled():
+            return function(*arguments)
+
+    return tf.function(traced, input_signature=specs, autograph=False)
