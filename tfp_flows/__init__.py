@@ -5,6 +5,7 @@ trains them. `tfp_flows.datasets` and `tfp_flows.plots` are imported by name.
 """
 
 from tfp_flows import (
+    _backend,  # noqa: F401
     bijectors,
     distributions,
     flows,

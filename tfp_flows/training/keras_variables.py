@@ -187,8 +187,12 @@ def rows(distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()):
 
 
 def _row_class(module):
-    """A `Row` under the module's class name, which is what `summary` prints."""
-    return type(type(module).__name__.lstrip("_"), (Row,), {})
+    """A `Row` under the module's class name.
+
+    It is what `summary` prints, and what Keras calls a part of a file of weights.
+    """
+    name = getattr(type(module), "_saved_as", None) or type(module).__name__
+    return type(name.lstrip("_"), (Row,), {})
 
 
 def _shapes(module):

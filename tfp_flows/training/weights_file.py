@@ -6,7 +6,6 @@ a flow, or arrays, that take all memory. What it declares is held against its si
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -157,16 +156,18 @@ def check_config(config: Mapping[str, Any], size: int | None = None) -> None:
       ValueError: naming the argument.
     """
     event = config.get("event_shape")
-    with contextlib.suppress(TypeError, ValueError):
-        numbers = [int(n) for n in event]
-        entries = math.prod(numbers)
-        limit = _LARGEST.get(len(numbers), _LARGEST[3])
-        if entries > limit:
-            _refuse("event_shape", event, limit, "entries")
+    numbers = [n for n in event if isinstance(n, int)] if _is_list(event) else []
+    limit = _LARGEST.get(len(numbers), _LARGEST[3])
+    if math.prod(numbers) > limit:
+        _refuse("event_shape", event, limit, "entries")
     limit = _LARGEST_NUMBER if size is None else 4096 + size // 64
     for name, number in _integers(config):
         if number > limit:
             _refuse(name, number, limit, "")
+
+
+def _is_list(part: Any) -> bool:
+    return isinstance(part, (list, tuple))
 
 
 def _refuse(name, value, limit, what):
@@ -183,7 +184,7 @@ def _integers(part: Any, name: str = "config") -> Iterator[tuple[str, int]]:
         for key, value in part.items():
             if key not in ("seed", "event_shape"):
                 yield from _integers(value, str(key))
-    elif isinstance(part, (list, tuple)):
+    elif _is_list(part):
         for value in part:
             yield from _integers(value, name)
     elif isinstance(part, int) and not isinstance(part, bool):
