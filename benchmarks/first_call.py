@@ -29,7 +29,7 @@ from libraries.tfp_flows import flow_of, initialize, training_keywords
 from libraries.workloads import WORKLOADS
 
 from tfp_flows.core.repeat import unrolled
-from tfp_flows.training import Adam
+from tfp_flows.training import FusedAdam
 
 RESULTS = Path(__file__).parent / "results"
 THREADS = os.cpu_count()
@@ -87,7 +87,7 @@ def row(name: str, layers: int, recompute: bool) -> list:
     flow = flow_of(workload, recompute_gradients=recompute)
     building = time.perf_counter() - start
     initialize(flow, x)
-    parts, operations = measure(flow, x, Adam)
+    parts, operations = measure(flow, x, FusedAdam)
     with unrolled():
         alone, of_alone = measure(flow, x, keras.optimizers.Adam)
     start = time.perf_counter()

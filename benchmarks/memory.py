@@ -31,7 +31,7 @@ def measure(steps: int, ways: list[bool], rounds: int) -> dict:
     import tensorflow as tf
 
     from tfp_flows import flows
-    from tfp_flows.training import Adam, initialize, reconstruction_error
+    from tfp_flows.training import FusedAdam, initialize, reconstruction_error
 
     draw = np.random.default_rng(0)
     x = tf.constant(draw.uniform(0, 256, (BATCH, SIZE, SIZE, 3)), tf.float32)
@@ -50,7 +50,7 @@ def measure(steps: int, ways: list[bool], rounds: int) -> dict:
         for v in flow.trainable_variables:
             v.assign_add(0.002 * noise.standard_normal(v.shape).astype(np.float32))
         initialize(flow, x)
-        optimizer = Adam(1e-5)
+        optimizer = FusedAdam(1e-5)
         optimizer.build(flow.trainable_variables)
 
         @tf.function

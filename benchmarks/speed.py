@@ -9,8 +9,8 @@ With some of the libraries only, nothing is written but where `--output` says.
 A row is a library in a process of its own; what is not installed gets a row that says
 so. Each gets its fair best: `tf.function` (and XLA as a second row),
 PyTorch's eager mode, `jax.jit`; data in memory; the batch, the networks and Adam the
-same for all (each library's own: `tfp_flows.training.Adam`, also for the bare networks;
-Keras's for TFP).
+same for all (each library's own: `tfp_flows.training.FusedAdam`, also for the bare
+networks; Keras's for TFP).
 
 * **Training step**: log-density, gradient, Adam. The row `fit` is the step that
   `FlowModel.fit` takes, metrics included.

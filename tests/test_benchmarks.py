@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfp_flows import flows
 from tfp_flows.core.repeat import unrolled
-from tfp_flows.training import Adam
+from tfp_flows.training import FusedAdam
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -168,7 +168,7 @@ def test_arguments(module, capsys):
 def test_first_call(module):
     first_call = module("first_call")
     flow = flows.real_nvp((4,), layers=8, width=8, seed=0)
-    parts, operations = first_call.measure(flow, tf.ones([2, 4]), Adam)
+    parts, operations = first_call.measure(flow, tf.ones([2, 4]), FusedAdam)
     assert len(parts) == 4
     assert all(part > 0 for part in parts)
     with unrolled():

@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tfp_flows import (
+    _backend,  # noqa: F401
     bijectors,
     distributions,
     flows,

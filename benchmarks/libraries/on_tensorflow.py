@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from libraries import Contender
 from libraries.workloads import LEARNING_RATE, SPREAD
-from tfp_flows.training import Adam
+from tfp_flows.training import FusedAdam
 
 __all__ = ["contender", "set_threads", "train_step"]
 
@@ -31,7 +31,7 @@ def contender(
     jit: bool = False,
     inverse: Callable | None = None,
     forward: Callable | None = None,
-    adam: type[keras.optimizers.Optimizer] = Adam,
+    adam: type[keras.optimizers.Optimizer] = FusedAdam,
     **fields,
 ) -> Contender:
     """A contender from functions of tensors, each in a `tf.function` of its own.

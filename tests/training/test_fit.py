@@ -110,7 +110,8 @@ def test_kinds_of_data_to_evaluate_and_predict(kind):
 def test_integers_are_numbers_too():
     x = np.round(points()).astype("uint8")
     flow = perturb(vector())
-    history = still(flow, run_eagerly=True).fit(x, verbose=0).history
+    with pytest.warns(UserWarning, match="whole numbers"):
+        history = still(flow, run_eagerly=True).fit(x, verbose=0).history
     close(history["loss"], [-np.mean(flow.log_prob(x.astype("float32")))])
 
 
@@ -413,6 +414,7 @@ def test_one_trace_for_all_epochs():
     ]
     model = compiled(Flow(standard(), bijectors.Chain(chain)))
     x = points(21)
+    initialize(model.flow, x)
     model.predict(x, batch_size=8, verbose=0)
     model.fit(x, batch_size=8, epochs=3, callbacks=[traces], verbose=0)
     first = traces.after[0]
@@ -453,14 +455,14 @@ def test_callbacks(tmp_path):
     """Learning rates, checkpoints of both kinds, and stopping, in one training."""
     flow = vector()
     rates = [0.02, 0.02, 0.0, 0.0, 0.0, 0.0]
-    options = {"monitor": "val_nll", "save_best_only": True, "mode": "min"}
+    options = {"monitor": "val_nll", "save_best_only": True}
     callbacks = [
         keras.callbacks.LearningRateScheduler(lambda epoch: rates[epoch]),
         keras.callbacks.ModelCheckpoint(
             tmp_path / "best.weights.h5", save_weights_only=True, **options
         ),
         keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", **options),
-        keras.callbacks.EarlyStopping("nll", patience=1, min_delta=1e-6, mode="min"),
+        keras.callbacks.EarlyStopping("nll", patience=1, min_delta=1e-6),
     ]
     x, held_out = points(), points(16, seed=3)
     model = compiled(flow)
@@ -490,7 +492,7 @@ def test_callbacks(tmp_path):
 def test_early_stopping_restores_the_best_weights():
     flow = vector()
     stop = keras.callbacks.EarlyStopping(
-        "val_nll", patience=1, mode="min", restore_best_weights=True
+        "val_nll", patience=1, restore_best_weights=True
     )
     # A step this long overshoots after the first epochs.
     model = compiled(flow, keras.optimizers.Adam(0.3), run_eagerly=True)

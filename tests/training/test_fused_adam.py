@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tfp_flows
 from tests.training.conftest import compiled, points, vector
-from tfp_flows.training import Adam
+from tfp_flows.training import FusedAdam
 
 OPTIONS = {
     "default": {},
@@ -53,14 +53,14 @@ def assert_same(found, expected, tolerance):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_updates_are_those_of_keras(name):
     options = OPTIONS[name]
-    found = updates(Adam, tf.function, **options)
+    found = updates(FusedAdam, tf.function, **options)
     # Keras rounds the betas to single precision.
     assert_same(found, updates(keras.optimizers.Adam, **options), 1e-4)
 
 
 def test_updates_are_those_of_the_paper():
     variable = tf.Variable(1.5, dtype=tf.float64)
-    optimizer = Adam(0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-3)
+    optimizer = FusedAdam(0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-3)
     theta, m, v = 1.5, 0.0, 0.0
     for t, g in enumerate([0.3, -2.0, 0.7], 1):
         optimizer.apply([tf.constant(g, tf.float64)], [variable])
@@ -73,20 +73,20 @@ def test_updates_are_those_of_the_paper():
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
 def test_ways_to_run(dtype, tolerance):
-    expected = updates(Adam, dtype=dtype)
+    expected = updates(FusedAdam, dtype=dtype)
     for wrap in (tf.function, tf.function(jit_compile=True)):
-        assert_same(updates(Adam, wrap, dtype), expected, tolerance)
+        assert_same(updates(FusedAdam, wrap, dtype), expected, tolerance)
 
 
 def test_sparse_gradients():
     options = {"wrap": tf.function, "sparse": True}
     expected = updates(keras.optimizers.Adam, **options)
-    assert_same(updates(Adam, **options), expected, 1e-4)
+    assert_same(updates(FusedAdam, **options), expected, 1e-4)
 
 
 def test_variables_of_two_precisions():
     single, double = tf.Variable([1.0]), tf.Variable([1.0], dtype=tf.float64)
-    optimizer = Adam(0.1)
+    optimizer = FusedAdam(0.1)
     optimizer.apply([tf.ones([1]), tf.ones([1], tf.float64)], [single, double])
     np.testing.assert_allclose(single, [0.9], rtol=1e-6)
     np.testing.assert_allclose(double, [0.9], rtol=1e-6)
@@ -95,7 +95,7 @@ def test_variables_of_two_precisions():
 def test_one_operation_for_each_variable():
     def operations(n):
         variables = [tf.Variable([1.0]) for _ in range(n)]
-        optimizer = Adam()
+        optimizer = FusedAdam()
         optimizer.build(variables)
         step = tf.function(lambda g: optimizer.apply([g] * n, variables))
         graph = step.get_concrete_function(tf.ones([1])).graph
@@ -107,13 +107,13 @@ def test_one_operation_for_each_variable():
 
 def test_is_the_adam_of_a_model():
     model = compiled(vector())
-    assert type(model.optimizer) is Adam
-    assert type(compiled(vector(), keras.optimizers.Adam()).optimizer) is not Adam
+    assert type(model.optimizer) is FusedAdam
+    assert type(compiled(vector(), keras.optimizers.Adam()).optimizer) is not FusedAdam
 
 
 def test_learns_as_with_keras():
     found = []
-    for optimizer in (Adam(0.02), keras.optimizers.Adam(0.02)):
+    for optimizer in (FusedAdam(0.02), keras.optimizers.Adam(0.02)):
         model = compiled(vector(), optimizer)
         history = model.fit(points(), epochs=3, batch_size=8, shuffle=False, verbose=0)
         found.append(history.history["loss"])
@@ -122,12 +122,12 @@ def test_learns_as_with_keras():
 
 
 def test_is_saved_with_a_model(tmp_path):
-    model = compiled(vector(), Adam(0.02, beta_1=0.8))
+    model = compiled(vector(), FusedAdam(0.02, beta_1=0.8))
     model.fit(points(), epochs=2, batch_size=8, shuffle=False, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, tfp_flows.FlowModel)
-    assert type(loaded.optimizer) is Adam
+    assert type(loaded.optimizer) is FusedAdam
     assert loaded.optimizer.beta_1 == 0.8
     histories = [
         m.fit(points(), epochs=2, batch_size=8, shuffle=False, verbose=0).history
@@ -142,7 +142,7 @@ def test_state_of_keras_goes_on(tmp_path):
     model.fit(points(), epochs=1, batch_size=8, verbose=0)
     path = str(tmp_path / "checkpoint")
     tf.train.Checkpoint(optimizer=model.optimizer).write(path)
-    other = compiled(vector(), Adam(0.02))
+    other = compiled(vector(), FusedAdam(0.02))
     other.optimizer.build(other.trainable_variables)
     tf.train.Checkpoint(optimizer=other.optimizer).read(path).assert_consumed()
     for a, b in zip(other.optimizer.variables, model.optimizer.variables, strict=True):

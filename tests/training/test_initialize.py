@@ -19,7 +19,11 @@ from tests.training.conftest import (
     vector,
 )
 from tfp_flows import Flow, FlowModel, bijectors, distributions, flows, masks, networks
-from tfp_flows.training import initialize, needs_initialization
+from tfp_flows.training import (
+    initialize,
+    needs_initialization,
+    negative_log_likelihood,
+)
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -138,7 +142,7 @@ def test_errors():
 
 
 def test_only_data_initialise():
-    """Neither samples, nor densities, nor a model that is built or evaluated."""
+    """Neither samples, nor densities; what would measure nonsense is refused."""
     flow = image()
     x, labels = images()
     before = values(flow)
@@ -147,43 +151,58 @@ def test_only_data_initialise():
     flow.log_prob(x, context=labels)
     flow.decode(flow.encode(x, context=labels), context=labels)
     model = compiled(flow, run_eagerly=True)
-    model.evaluate(x, labels, verbose=0)
-    model.predict((x, labels), verbose=0)
+    for method in (
+        lambda: model.evaluate(x, labels, verbose=0),
+        lambda: model.predict((x, labels), verbose=0),
+        lambda: model.test_on_batch(x, labels),
+        lambda: model.predict_on_batch((x, labels)),
+        lambda: model((x, labels)),
+        lambda: tf.function(model)((x, labels), training=True),
+    ):
+        with pytest.raises(ValueError, match="start from data and have seen none"):
+            method()
     assert_same(before, values(flow))
     assert needs_initialization(flow)
 
 
-# In fit.
+# In Keras's methods.
 
 
 def still(flow):
     return compiled(flow, keras.optimizers.SGD(0.0), run_eagerly=True)
 
 
-@pytest.mark.parametrize("kind", ["arrays", "dataset", "generator"])
-def test_fit_initialises_from_the_first_batch_once(kind, tmp_path):
-    x, labels = images()
-    expected = image()
-    initialize(expected, x[:8], labels[:8])
+KINDS = {
+    "arrays": lambda x, labels: (x, labels),
+    "dataset": lambda x, labels: (
+        tf.data.Dataset.from_tensor_slices((x, labels)).batch(8),
+    ),
+    "generator": lambda x, labels: (
+        ((x[i : i + 8], labels[i : i + 8]) for i in (0, 8, 16)),
+    ),
+}
 
-    def given(x, labels):
-        if kind == "arrays":
-            return x, labels
-        if kind == "dataset":
-            return (tf.data.Dataset.from_tensor_slices((x, labels)).batch(8),)
-        return (((x[i : i + 8], labels[i : i + 8]) for i in (0, 8, 16)),)
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fit_initialises_from_many_batches_once(kind, tmp_path):
+    x, labels = images()
+    # The first batch as stored tells nothing of the others.
+    x[:8] *= 0.1
+    expected = image()
+    initialize(expected, x, labels)
 
     flow = image()
     model = still(flow)
     options = {"batch_size": 8} if kind == "arrays" else {}
-    history = model.fit(*given(x, labels), shuffle=False, verbose=0, **options)
+    options |= {"shuffle": False, "verbose": 0}
+    history = model.fit(*KINDS[kind](x, labels), **options)
     assert_same(values(expected), values(flow))
-    # The first batch is trained on too.
+    # What initialised is trained on, too.
     log_prob = flow.log_prob(x, context=labels)
     np.testing.assert_allclose(history.history["loss"], [-np.mean(log_prob)], 1e-5)
 
     other = 0.5 * images(seed=9)[0]
-    model.fit(*given(other, labels), shuffle=False, verbose=0, **options)
+    model.fit(*KINDS[kind](other, labels), **options)
     assert_same(values(expected), values(flow))
 
     model.save_weights(tmp_path / "model.weights.h5")
@@ -193,5 +212,71 @@ def test_fit_initialises_from_the_first_batch_once(kind, tmp_path):
     for again in (restored, keras.models.load_model(tmp_path / "model.keras")):
         assert not needs_initialization(again.flow)
         again.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
-        again.fit(*given(other, labels), shuffle=False, verbose=0, **options)
+        again.fit(*KINDS[kind](other, labels), **options)
         assert_same(values(expected), values(again.flow))
+
+
+def with_actnorm():
+    return flow_of(
+        bijectors.Chain([bijectors.ActNorm([2]), coupling(masks.half(2), 1)])
+    )
+
+
+def test_large_arrays_start_from_a_random_part():
+    """The same for every seed, and not the first rows."""
+    x = points(12_000)
+    x[:10_000, 0] = np.linspace(-1e-3, 1e-3, 10_000)
+    found = []
+    for seed in (0, 1):
+        keras.utils.set_random_seed(seed)
+        model = compiled(with_actnorm(), keras.optimizers.SGD(0.0))
+        model.fit(x, batch_size=6_000, verbose=0)
+        actnorm = model.flow.bijector.bijectors[0]
+        found.append((actnorm.shift.numpy(), np.exp(actnorm.log_scale)))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0][0], x.mean(0), atol=0.05)
+    np.testing.assert_allclose(found[0][1], x.std(0), rtol=0.05)
+
+
+def test_held_out_examples_do_not_initialise():
+    x = points(40)
+    x[30:] += 100.0
+    model = still(with_actnorm())
+    model.fit(x, validation_split=0.25, verbose=0)
+    shift = model.flow.bijector.bijectors[0].shift
+    np.testing.assert_allclose(shift, x[:30].mean(0), 1e-5)
+
+
+def test_train_on_batch_initialises():
+    x = points()
+    model = compiled(with_actnorm(), keras.optimizers.SGD(0.0))
+    loss = model.train_on_batch(x)[0]
+    assert not needs_initialization(model.flow)
+    np.testing.assert_allclose(loss, -np.mean(model.flow.log_prob(x)), 1e-5)
+    np.testing.assert_allclose(model.test_on_batch(x)[0], loss, 1e-5)
+
+
+class Outer(keras.Model):
+    """A flow of what a layer makes of the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = keras.layers.Rescaling(100.0)
+        self.density = FlowModel(with_actnorm())
+
+    def call(self, x):
+        return self.density(self.scale(x))
+
+
+def test_a_model_within_a_model_is_initialised_by_an_eager_call():
+    x = points()
+    model = Outer()
+    model.compile(keras.optimizers.SGD(0.0), loss=negative_log_likelihood)
+    with pytest.raises(ValueError, match="once with data and training=True"):
+        model.fit(x, np.zeros(24), verbose=0)
+    model(x, training=True)
+    actnorm = model.density.flow.bijector.bijectors[0]
+    np.testing.assert_allclose(actnorm.shift, 100.0 * x.mean(0), 1e-4)
+    loss = model.fit(x, np.zeros(24), verbose=0).history["loss"]
+    expected = -np.mean(model.density.flow.log_prob(100.0 * x))
+    np.testing.assert_allclose(loss, [expected], 1e-5)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
 import h5py
 import keras
 import numpy as np
@@ -27,7 +30,7 @@ from tfp_flows import (
     networks,
     transformers,
 )
-from tfp_flows.training import ArchitectureMismatch
+from tfp_flows.training import ArchitectureMismatch, load_model
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -274,3 +277,157 @@ def test_a_damaged_part_leaves_the_flow_as_it_was(tmp_path):
     with h5py.File(tmp_path / "model.weights.h5", "a") as file:
         del file["layers/affine_coupling_1/networks/mlp/_output/vars/0"]
     assert_refused(load, vector(), ValueError, "could not be loaded")
+
+
+# What variables mean.
+
+
+def residual(**options):
+    small = {"blocks": 1, "width": 8, "depth": 1, "seed": 0}
+    return flows.residual_flow((2,), **{**small, **options})
+
+
+def plus_plus(**options):
+    small = {"couplings": 1, "width": 4, "components": 2, "bounds": (0, 4), "seed": 0}
+    return flows.flow_plus_plus((2,), dequantization="uniform", **{**small, **options})
+
+
+class Renamed(bijectors.Scaling):
+    _saved_as = "Scaling"
+
+
+# What the weights are of, and what they are loaded into.
+SAME = {
+    "estimate": (
+        lambda: residual(log_det="roulette", terms=3, probes=2),
+        lambda: residual(log_det="exact", evaluation_terms=40),
+    ),
+    "samples": (plus_plus, lambda: plus_plus(samples=16)),
+    "precision": (vector, lambda: vector(conditioner_dtype="bfloat16")),
+    "recomputed": (vector, lambda: vector(recompute_gradients=True)),
+    "tolerance": (
+        lambda: alone(bijectors.ResidualFlow(networks.LipschitzMLP(4, (8,)), (4,))),
+        lambda: alone(
+            bijectors.ResidualFlow(
+                networks.LipschitzMLP(4, (8,)), (4,), max_iterations=9, tolerance=1e-3
+            )
+        ),
+    ),
+    "draws": (
+        lambda: vector(base={"name": "resampled", "width": 4, "draws": 64}),
+        lambda: vector(base={"name": "resampled", "width": 4, "draws": 128}),
+    ),
+    "renamed_class": (
+        lambda: alone(bijectors.Scaling([4])),
+        lambda: alone(Renamed([4])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_variables_that_mean_the_same(name, tmp_path):
+    source, target = (FlowModel(build()) for build in SAME[name])
+    perturb(source.flow, 0.01, seed=3)
+    for route in ("weights", "checkpoint"):
+        perturb(target.flow, 0.01)
+        save(source, route, tmp_path)(target)
+        assert_same(values(source.flow), values(target.flow))
+
+
+def test_a_class_of_another_name_is_another_one(tmp_path):
+    class Other(bijectors.Scaling):
+        pass
+
+    load = save(FlowModel(alone(bijectors.Scaling([4]))), "weights", tmp_path)
+    match = "it has Scaling.* where this flow has Other"
+    assert_refused(load, alone(Other([4])), ArchitectureMismatch, match)
+
+
+def test_a_file_of_a_later_format_is_refused(tmp_path):
+    load = save(FlowModel(vector()), "weights", tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5", "a") as file:
+        text = (
+            file["vars/architecture"][()]
+            .tobytes()
+            .replace(b'"format": 1', b'"format": 2')
+        )
+        del file["vars/architecture"]
+        file["vars/architecture"] = np.frombuffer(text, np.uint8)
+    assert_refused(
+        load, vector(), ArchitectureMismatch, "has format 2, this .* reads 1"
+    )
+
+
+def test_a_model_goes_to_a_file_that_can_be_loaded(tmp_path):
+    for name in ("a.h5", "a.hdf5", "a", "a.weights.h5"):
+        with pytest.raises(ValueError, match=r"must end in \.keras.*save_weights"):
+            FlowModel(vector()).save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+# Files that declare more than they hold.
+
+
+def test_arrays_that_are_not_there(tmp_path):
+    load = save(FlowModel(vector()), "weights", tmp_path)
+    path = tmp_path / "model.weights.h5"
+    with h5py.File(path, "a") as file:
+        file.create_dataset("layers/large", (10**5, 10**5), "f4", chunks=(1000, 1000))
+    assert path.stat().st_size < 10**6
+    assert_refused(load, vector(), ValueError, r"declares 40 GB, of which .*e-06 GB")
+
+
+def test_compressed_arrays(tmp_path):
+    load = save(FlowModel(vector()), "weights", tmp_path)
+    with h5py.File(tmp_path / "model.weights.h5", "a") as file:
+        zeros = np.zeros(10**8, np.uint8)
+        file.create_dataset("vars/zeros", data=zeros, compression="gzip")
+    assert_refused(load, vector(), ValueError, r"declares 0\.1 GB")
+
+
+def test_compressed_archives(tmp_path):
+    path = tmp_path / "model.keras"
+    FlowModel(vector()).save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/zeros", bytes(10**8))
+    with pytest.raises(ValueError, match=r"declares 0\.1 GB"):
+        load_model(path)
+
+
+def forge(path, **config):
+    """Changes what a file says of its flow."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    described = json.loads(files["config.json"])
+    described["config"]["flow"] |= config
+    files["config.json"] = json.dumps(described).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"event_shape": [10**9]}, "event_shape is .1000000000."),
+        ({"event_shape": [10**4, 10**4, 3]}, "event_shape is"),
+        ({"couplings": 10**5}, "couplings is 100000"),
+        ({"width": 10**6}, "width is 1000000"),
+    ],
+)
+def test_flows_too_large_for_their_file(config, match, tmp_path):
+    path = tmp_path / "model.keras"
+    FlowModel(vector()).save(path)
+    assert isinstance(load_model(path), FlowModel)
+    forge(path, **config)
+    for load in (load_model, keras.models.load_model, FlowModel(vector()).load_weights):
+        with pytest.raises(ValueError, match=match):
+            load(path)
+
+
+def test_the_number_of_layers_is_held_against_the_file(tmp_path):
+    path = tmp_path / "model.keras"
+    FlowModel(vector()).save(path)
+    forge(path, couplings=20_000)
+    with pytest.raises(ValueError, match="couplings is 20000"):
+        load_model(path)

@@ -132,6 +132,16 @@ class ResidualFlow(JointBijector):
 
     _has_training_mode = True
     has_direct_inverse = False
+    _estimation_arguments = frozenset(
+        {
+            "evaluation_terms",
+            "log_det",
+            "max_iterations",
+            "probes",
+            "terms",
+            "tolerance",
+        }
+    )
 
     def __init__(
         self,

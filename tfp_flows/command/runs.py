@@ -28,7 +28,7 @@ from tfp_flows.distributions import (
     VariationalDequantization,
     log_prob_and_standard_error,
 )
-from tfp_flows.training import Adam, FlowModel
+from tfp_flows.training import FlowModel, FusedAdam
 
 __all__ = [
     "Settings",
@@ -449,7 +449,7 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
     build = getattr(flows, settings.flow)
     model = FlowModel(build(source.event_shape, seed=settings.seed, **options))
     model.compile(
-        Adam(settings.learning_rate, global_clipnorm=settings.clip_norm),
+        FusedAdam(settings.learning_rate, global_clipnorm=settings.clip_norm),
         jit_compile=settings.jit,
     )
     return model

@@ -20,6 +20,7 @@ from tfp_flows.core.shapes import (
     sum_trailing,
 )
 from tfp_flows.core.tfp_internals import handover, is_asked_by_cache
+from tfp_flows.core.tracking import check_tracked
 
 tfb = tfp.bijectors
 
@@ -217,6 +218,14 @@ class JointBijector(tfb.Bijector):
     def _structure(self) -> str:
         """What the meaning of the variables depends on, beside numeric arguments."""
         return ""
+
+    # The name in files of weights; the class's if `None`. A class that is renamed, or
+    # whose variables mean the same as another's, keeps the old or takes that name.
+    _saved_as: str | None = None
+
+    # Arguments that change how a density is computed or estimated, but not what the
+    # variables mean: terms of a series, iterations, samples.
+    _estimation_arguments: frozenset[str] = frozenset()
 
     # What a user calls.
 
@@ -476,6 +485,7 @@ class JointBijector(tfb.Bijector):
     # AutoGraph has nothing to convert here, and slows tracing down.
     @tf.autograph.experimental.do_not_convert
     def _joint_evaluate(self, given, forward, given_keywords, last=False):
+        check_tracked(self)
         self._joint_see_layers(in_use=True)
         answer = handover.answer()
         if answer is not None:

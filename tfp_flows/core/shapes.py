@@ -88,7 +88,7 @@ def broadcast_context(value, ndims, context, context_shape, name):
             f"{name}: the batch shape {context_batch} of context does not broadcast "
             f"with the batch shape {batch} of the value."
         ) from None
-    common = tf.broadcast_dynamic_shape(
+    common = _common_shape(
         tf.shape(value)[: batch.rank], tf.shape(context)[: context_batch.rank]
     )
     return (
@@ -132,6 +132,16 @@ def check_log_det(log_det, batch, name):
         f"{name}: the log-determinant must be one number for each event, of shape "
         f"{batch}; got shape {log_det.shape}. Sum it over the event."
     )
+
+
+def _common_shape(a, b):
+    """`tf.broadcast_dynamic_shape` of operations that ONNX knows, too."""
+    rank = max(a.shape[0], b.shape[0])
+    a, b = (
+        tf.concat([tf.ones([rank - s.shape[0]], tf.int32), s], 0) if rank else s
+        for s in (a, b)
+    )
+    return tf.where(tf.equal(a, 1), b, a)
 
 
 def _broadcast(x, common, static, ndims):

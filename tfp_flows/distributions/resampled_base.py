@@ -60,6 +60,8 @@ class ResampledBase(tfd.Distribution):
       TypeError: if `acceptance` is not callable.
     """
 
+    _estimation_arguments = frozenset({"draws"})
+
     def __init__(
         self,
         acceptance: Callable,

@@ -60,6 +60,8 @@ class VariationalDequantization(tfd.Distribution):
         context shape or dtype of `noise_flow` does not fit.
     """
 
+    _estimation_arguments = frozenset({"samples"})
+
     def __init__(
         self,
         flow: Flow,

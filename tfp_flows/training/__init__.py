@@ -1,17 +1,24 @@
 """Training flows with Keras."""
 
+from tfp_flows.training.architecture import ArchitectureMismatch
+from tfp_flows.training.divergence import TrainingDiverged
 from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
-from tfp_flows.training.fused_adam import Adam
+from tfp_flows.training.fused_adam import FusedAdam
 from tfp_flows.training.initialize import initialize, needs_initialization
+from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
 from tfp_flows.training.reconstruction import ReconstructionError, reconstruction_error
-from tfp_flows.training.weights_file import ArchitectureMismatch
+from tfp_flows.training.weights_file import load_model
 
 __all__ = [
-    "Adam",
     "ArchitectureMismatch",
+    "BitsPerDim",
     "FlowModel",
+    "FusedAdam",
+    "NegativeLogLikelihood",
     "ReconstructionError",
+    "TrainingDiverged",
     "initialize",
+    "load_model",
     "needs_initialization",
     "negative_log_likelihood",
     "reconstruction_error",

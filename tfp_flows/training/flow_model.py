@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-import json
-import math
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.training import multi_device, weights_file
-from tfp_flows.training.fused_adam import Adam
-from tfp_flows.training.initialize import initialize, needs_initialization
-from tfp_flows.training.keras_variables import rows
+from tfp_flows.core.arguments import check_number
+from tfp_flows.core.keras_internals import in_symbolic_scope, storage
+from tfp_flows.training import data_checks, export, multi_device, weights_file
+from tfp_flows.training.architecture import Architecture, ArchitectureState
+from tfp_flows.training.data_checks import Data
+from tfp_flows.training.divergence import WatchDivergence
+from tfp_flows.training.fused_adam import FusedAdam
+from tfp_flows.training.initialize import initialize, needs_initialization, start_of
+from tfp_flows.training.keras_variables import find_variables, rows
+from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
 
 tfd = tfp.distributions
 
@@ -42,11 +42,26 @@ class FlowModel(keras.Model):
     `bits_per_dim` ($\mathrm{nll} / (D \log 2)$) are of the data as they are given:
     in the units in which pixels are stored if the flow scales them itself.
 
-    Data are arrays or datasets of `x`, or of `(x, context)`, each optionally with
-    sample weights: `fit(x)`, `fit(x, context)`, `fit(x, sample_weight=w)`,
-    `fit(dataset)` with elements `x`, `(x, context)` or `(x, context, weight)`. Keras
-    hands arrays on in `keras.config.floatx()`, float32 by default; for a float64 flow,
-    a dataset keeps the precision.
+    **Data** are arrays (NumPy, TensorFlow, JAX, data frames, lists) or streams
+    (datasets, generators, `keras.utils.PyDataset`) of `x`, of `(x, context)` or of
+    `(x, context, sample_weight)`: `fit(x)`, `fit(x, context)`,
+    `fit(x, sample_weight=w)`, `fit(dataset)`. The same holds for `evaluate`,
+    `predict`, `validation_data` and the methods `..._on_batch`. All are checked: for
+    shapes, NaN, infinity, and values outside of the flow's domain; streams by their
+    first batch.
+
+    **Whole numbers.** A density of a continuous flow rises without bound on data that
+    are counts or pixels stored as integers. `dequantize=True` adds noise from U[0, 1)
+    to the data in each step of `fit`, `evaluate` and `predict`. The mean negative
+    log-likelihood is then an upper bound on that of the integers as stored (Theis et
+    al. 2016, section 3.1). `model(x)` and `model.flow` take data as they are.
+
+    **Within other models.** It is a Keras layer: `self.density = FlowModel(flow)` in
+    another Keras model is trained and saved with it, while a flow or bijector that is
+    a plain attribute is invisible to Keras (which raises an error here when it is
+    called, but not in a `train_step` of your own). Parts that wait for data (ActNorm)
+    are initialised by `fit`, by `train_on_batch`, by an eager call with
+    `training=True`, or by `tfp_flows.training.initialize`.
 
     Example:
       >>> import numpy as np, tfp_flows
@@ -63,6 +78,9 @@ class FlowModel(keras.Model):
       flow: a `Flow`, or any TFP distribution with a static event shape: TFP's own
         bijectors included, with networks that no `tf.Module` attribute shows.
       name: name of the model.
+      dequantize: whether to add uniform noise to data, in the steps of Keras's
+        methods. `True` stands for integers; a number is the distance between
+        neighbouring levels, `1 / 255` for bytes scaled to [0, 1].
 
     Raises:
       TypeError: if `flow` is not a TFP distribution.
@@ -70,7 +88,12 @@ class FlowModel(keras.Model):
         built outside the scope of the `tf.distribute` strategy that the model is in.
     """
 
-    def __init__(self, flow: tfd.Distribution, name: str = "flow_model"):
+    def __init__(
+        self,
+        flow: tfd.Distribution,
+        name: str = "flow_model",
+        dequantize: bool | float = False,
+    ):
         if not isinstance(flow, tfd.Distribution):
             raise TypeError(
                 f"flow must be a TFP distribution, got {type(flow).__name__}."
@@ -80,7 +103,7 @@ class FlowModel(keras.Model):
                 f"flow must have a static event shape, got {flow.event_shape}."
             )
         super().__init__(name=name, dtype=tf.as_dtype(flow.dtype).name)
-        found = _find_variables(flow)
+        found = find_variables(flow)
         if not found:
             raise ValueError(
                 "flow has no trainable variable: there is nothing for a FlowModel to "
@@ -89,17 +112,12 @@ class FlowModel(keras.Model):
         multi_device.check_scope(found)
         self.flow = flow
         self.rows = rows(flow, found)
-        self.nll = keras.metrics.Mean(name="nll")
-        self.bits_per_dim = keras.metrics.Mean(name="bits_per_dim")
-        self._nats_per_bit_dim = flow.event_shape.num_elements() * math.log(2.0)
-        self._lines = weights_file.describe(flow)
+        self.dequantize = check_number("dequantize", float(dequantize), at_least=0.0)
+        self._ready = False
+        self._described = Architecture(flow)
         # Tracked by tf.train.Checkpoint.
-        self.architecture = weights_file.ArchitectureState(flow)
+        self.architecture = ArchitectureState(self._described)
         self.built = True
-
-    @property
-    def _takes_context(self) -> bool:
-        return getattr(self.flow, "context_shape", None) is not None
 
     def build(self, input_shape=None):
         """Nothing to build: a flow has its variables from construction."""
@@ -110,10 +128,16 @@ class FlowModel(keras.Model):
         Args:
           inputs: `x [batch, *event_shape]`, or `(x, context)`.
           training: whether parts with a training mode (BatchNorm) are in it.
+
+        Raises:
+          ValueError: if the flow has parts that wait for data, unless this is an eager
+            call with `training=True`, which initialises them.
         """
         x, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
         if x.dtype != self.flow.dtype:
             x = tf.cast(x, self.flow.dtype)
+        if not self._ready:
+            self._start(x, context, training)
         keywords = {}
         if context is not None:
             keywords["context"] = context
@@ -121,19 +145,52 @@ class FlowModel(keras.Model):
             keywords["training"] = True
         return self.flow.log_prob(x, **keywords)
 
+    def _start(self, x=None, context=None, training=False):
+        """Sees to it that parts which wait for data have had them."""
+        with tf.init_scope():
+            self._ready = not needs_initialization(self.flow)
+        if self._ready or in_symbolic_scope():
+            return
+        if x is None or not training or not tf.executing_eagerly():
+            raise ValueError(
+                f"{self.name}: the flow has parts that start from data and have seen "
+                "none (ActNorm, say). Call fit or train_on_batch first, or "
+                "tfp_flows.training.initialize(model.flow, x), or the outermost model "
+                "once with data and training=True, outside of tf.function; or load "
+                "weights."
+            )
+        initialize(self.flow, x, context)
+        self._ready = True
+
+    # Compiling.
+
     def compile(
         self,
         optimizer: Any = "adam",
         loss: Any = negative_log_likelihood,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
         jit_compile: bool | str = False,
-        **kwargs: Any,
+        auto_scale_loss: bool = True,
     ) -> None:
         """As `keras.Model.compile`, with the negative log-likelihood as the loss.
 
-        `"adam"` is `tfp_flows.training.Adam`: Keras's updates, in less time.
-
-        `jit_compile=True` compiles with XLA: a first step of seconds to minutes, then
-        faster steps for flows of many small operations.
+        Args:
+          optimizer: an optimizer or its name; `"adam"` is
+            `tfp_flows.training.FusedAdam`, which makes Keras's updates in less time.
+          loss: a function of `(y_true, log_prob)`; `y_true` holds zeros.
+          loss_weights: see Keras.
+          metrics: metrics of `(y_true, log_prob)` beside `nll` and `bits_per_dim`.
+          weighted_metrics: the same, with sample weights.
+          run_eagerly: see Keras.
+          steps_per_execution: see Keras.
+          jit_compile: whether XLA compiles the step: a first step of seconds to
+            minutes, then faster ones for flows of many small operations.
+          auto_scale_loss: whether to scale the loss, and skip steps that overflow, if
+            a network computes in float16.
 
         Raises:
           ValueError: on `jit_compile=True` in a strategy of several devices. What Keras
@@ -146,12 +203,41 @@ class FlowModel(keras.Model):
                 f'{replicas}. It must be False or "auto" here.'
             )
         if isinstance(optimizer, str) and optimizer.lower() == "adam":
-            optimizer = Adam()
+            optimizer = FusedAdam()
+        optimizer = keras.optimizers.get(optimizer)
+        half = any(v.compute_dtype == "float16" for v in self._flatten_layers())
+        is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if auto_scale_loss and half and not is_scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(
+                optimizer, name="loss_scale_optimizer"
+            )
         super().compile(
-            optimizer=optimizer, loss=loss, jit_compile=jit_compile, **kwargs
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=self._with_own_metrics(weighted_metrics),
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
         )
         with self.distribute_strategy.scope():
             multi_device.clip_after_sum(self.optimizer)
+
+    def _with_own_metrics(self, given):
+        size = self.flow.event_shape.num_elements()
+        given = [given] if given and not isinstance(given, (list, tuple)) else given
+        given = list(given or ())
+        if any(isinstance(m, NegativeLogLikelihood) for m in given):
+            # Those of a saved model.
+            return given
+        dtype = tf.as_dtype(self.flow.dtype).name
+        return [
+            NegativeLogLikelihood(dtype=dtype),
+            BitsPerDim(size, dtype=dtype),
+            *given,
+        ]
 
     def compile_from_config(self, config):
         """Compiles a loaded model as the saved one was."""
@@ -159,58 +245,249 @@ class FlowModel(keras.Model):
         # The saved state of the optimizer needs variables to go to.
         self.optimizer.build(self.trainable_variables)
 
+    # Training and evaluating.
+
     def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`; `y` is the context of a flow that takes one.
 
-        Data are checked first: arrays as a whole, datasets by their first batch. If
-        the flow has parts that depend on data, the first batch initialises them.
+        Data are checked first, arrays as a whole, streams by their first batch. Parts
+        of the flow that depend on data are initialised by all of an array, or by up to
+        10,000 examples of it at random (fewer where examples are large); by as many
+        first examples of a stream.
 
         Raises:
+          TypeError: on data that are no real numbers.
           ValueError: on NaN or infinity (naming the features), wrong shapes, a context
             that is missing or not expected.
+          TrainingDiverged: if the loss or the weights become NaN or infinite, with the
+            weights restored to the last finite ones.
         """
-        bound = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs)
-        _, _, _, *names = bound.arguments
-        options = {name: bound.arguments[name] for name in names}
-        x, y = _as_array(x), _as_array(y)
-        x = self._look_at(x, y, options.get("batch_size") or 32)
-        y = _beside_weights(x, y, options.get("sample_weight"))
-        if isinstance(x, tf.data.Dataset):
-            # Its order is its own; Keras warns if asked to change it, as by default.
-            options.setdefault("shuffle", False)
-        validation = options.get("validation_data")
-        if isinstance(validation, (tuple, list)):
-            x_val, y_val, weight = keras.utils.unpack_x_y_sample_weight(validation)
-            self._check_arrays(x_val, y_val)
-            y_val = _beside_weights(x_val, y_val, weight)
-            options["validation_data"] = (x_val, y_val, weight)
+        options = _bind(keras.Model.fit, self, x, y, *args, **kwargs)
+        x, y = options.pop("x"), options.pop("y", None)
+        batch_size = options.get("batch_size")
+        weights = (options.pop("sample_weight", None), options.get("class_weight"))
+        if options.get("validation_data") is not None:
+            options["validation_data"] = self._as_validation(
+                options["validation_data"],
+                options.get("validation_batch_size") or batch_size,
+            )
+            options.pop("validation_split", None)
+        if data_checks.is_stream(x):
+            x = self._take_stream(x, y, *weights, training=True)
+            if isinstance(x, tf.data.Dataset):
+                # Its order is its own; Keras warns if asked to change it, as by
+                # default.
+                options.setdefault("shuffle", False)
+            shuffles = False
+        else:
+            data, labels = self._take(x, y, *weights)
+            options.pop("class_weight", None)
+            data_checks.describe_oddities(data.x, self.flow, labels, self.dequantize)
+            split = options.pop("validation_split", 0.0)
+            if split:
+                data, held_out = _split(data, split)
+                options["validation_data"] = self._as_keras(held_out, batch_size)
+            self._initialize(data)
+            shuffles = options.setdefault("shuffle", True)
+            x, y, options["sample_weight"] = self._as_keras(
+                data, batch_size or 32, shuffles
+            )
+            if isinstance(x, tf.data.Dataset):
+                options["shuffle"] = False
+                options.pop("batch_size", None)
+        callbacks = [WatchDivergence()]
         if multi_device.has_workers(self.distribute_strategy):
-            callbacks = options.get("callbacks") or []
-            if not isinstance(callbacks, keras.callbacks.CallbackList):
-                callbacks = options["callbacks"] = [*callbacks]
-            arrays = isinstance(x, (np.ndarray, tf.Tensor, tuple, list))
-            shuffles = arrays and options.get("shuffle", True)
-            callbacks.append(multi_device.WorkersAgree(shuffles))
+            callbacks.append(multi_device.WorkersAgree(bool(shuffles)))
+        options["callbacks"] = self._with_callbacks(callbacks, options.get("callbacks"))
         return super().fit(x, y, **options)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.evaluate`; `y` is the context of a flow that takes one."""
-        x, y = _as_array(x), _as_array(y)
-        self._check_arrays(x, y)
-        y = _beside_weights(x, y, kwargs.get("sample_weight"))
-        return super().evaluate(x, y, *args, **kwargs)
+        """As `keras.Model.evaluate`; `y` is the context of a flow that takes one.
+
+        Raises:
+          TypeError: on data that are no real numbers.
+          ValueError: as `fit`, and if the flow has parts that wait for data.
+        """
+        if kwargs.get("_use_cached_eval_dataset"):
+            # In fit, which has looked at the data.
+            return super().evaluate(x, y, *args, **kwargs)
+        options = _bind(keras.Model.evaluate, self, x, y, *args, **kwargs)
+        x, y = options.pop("x"), options.pop("y", None)
+        weight = options.pop("sample_weight", None)
+        if data_checks.is_stream(x):
+            x = self._take_stream(x, y, weight)
+            self._start()
+            return super().evaluate(x, **options)
+        data, _ = self._take(x, y, weight)
+        self._start()
+        x, y, weight = self._as_keras(data, options.get("batch_size"))
+        return super().evaluate(x, y, sample_weight=weight, **options)
+
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`: the log-density of each example, in nats.
+
+        Args:
+          x: `x`, or `(x, context)` for a flow that takes a context; or a stream.
+          *args: as for `keras.Model.predict`.
+          **kwargs: as for `keras.Model.predict`.
+
+        Raises:
+          TypeError: on data that are no real numbers.
+          ValueError: as `fit`, and if the flow has parts that wait for data.
+        """
+        options = _bind(keras.Model.predict, self, x, *args, **kwargs)
+        x = options.pop("x")
+        if data_checks.is_stream(x):
+            x = self._take_stream(x)
+            self._start()
+            return super().predict(x, **options)
+        data, _ = self._take(x)
+        self._start()
+        x, y, _ = self._as_keras(data, options.get("batch_size"))
+        return super().predict(x if y is None else (x, y), **options)
+
+    def train_on_batch(
+        self, x, y=None, sample_weight=None, class_weight=None, return_dict=False
+    ):
+        """As `keras.Model.train_on_batch`; the first batch initialises the flow.
+
+        Raises:
+          TypeError: on data that are no real numbers.
+          ValueError: as `fit`.
+        """
+        data, _ = self._take(x, y, sample_weight, class_weight)
+        self._initialize(data)
+        return super().train_on_batch(*data, return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """As `keras.Model.test_on_batch`.
+
+        Raises:
+          TypeError: on data that are no real numbers.
+          ValueError: as `evaluate`.
+        """
+        data, _ = self._take(x, y, sample_weight)
+        self._start()
+        return super().test_on_batch(*data, return_dict=return_dict)
+
+    def predict_on_batch(self, x):
+        """As `keras.Model.predict_on_batch`; `x` is as for `predict`.
+
+        Raises:
+          TypeError: on data that are no real numbers.
+          ValueError: as `predict`.
+        """
+        x, context, _ = self._take(x)[0]
+        self._start()
+        return super().predict_on_batch(x if context is None else (x, context))
 
     def train_step(self, data):
-        logs = super().train_step(_as_inputs(data))
+        logs = super().train_step(self._as_step(data))
         return multi_device.per_replica(logs, self.distribute_strategy)
 
     def test_step(self, data):
-        logs = super().test_step(_as_inputs(data))
+        logs = super().test_step(self._as_step(data))
         return multi_device.per_replica(logs, self.distribute_strategy)
 
     def predict_step(self, data):
-        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(data))
-        return self(inputs, training=False)
+        return self(self._as_step(data)[0], training=False)
+
+    def _as_step(self, data):
+        """What Keras's steps take: `(inputs, None, weight)`."""
+        inputs, weight = data_checks.as_inputs(data)
+        if not self.dequantize:
+            return inputs, None, weight
+        x, context = inputs if isinstance(inputs, tuple) else (inputs, None)
+        x = self._with_noise(x)
+        return x if context is None else (x, context), None, weight
+
+    def _with_noise(self, x):
+        x = tf.cast(x, self.flow.dtype)
+        noise = tf.random.uniform(tf.shape(x), dtype=x.dtype)
+        return x + self.dequantize * noise
+
+    # Looking at data.
+
+    def _take(self, x, y=None, weight=None, class_weight=None):
+        """Arrays that were checked, and the names of the columns of `x`."""
+        data, labels = data_checks.take(x, y, weight, flow=self.flow)
+        if class_weight is not None:
+            weight = data_checks.class_weights(class_weight, data.context, data.weight)
+            data = data._replace(weight=weight)
+        data_checks.check(data, self.flow, labels, self.dequantize)
+        return data, labels
+
+    def _take_stream(self, x, y=None, weight=None, class_weight=None, training=False):
+        """A stream, with its first batches checked and, in training, started from.XX"""
+        if y is not None or weight is not None:
+            raise ValueError(
+                "x yields batches, so contexts and weights belong into them, as (x, "
+                "context, sample_weight); they were given beside it."
+            )
+        starts = training and needs_initialization(self.flow)
+        x, data = data_checks.take_stream(
+            x,
+            self.flow,
+            data_checks.START_ROWS if starts else 1,
+            self.distribute_strategy,
+        )
+        if class_weight is not None:
+            data_checks.class_weights(class_weight, data.context, data.weight)
+        data_checks.check(data, self.flow, quantum=self.dequantize)
+        if training:
+            data_checks.describe_oddities(data.x, self.flow, quantum=self.dequantize)
+            self._initialize(data, own=_is_sharded(x))
+        return x
+
+    def _as_validation(self, data, batch_size):
+        """`validation_data` as Keras takes it."""
+        if isinstance(data, (tuple, list)) and data and data_checks.is_stream(data[0]):
+            if any(part is not None for part in data[1:]):
+                raise ValueError(
+                    "validation_data yields batches, so contexts and weights belong "
+                    "into them."
+                )
+            data = data[0]
+        if data_checks.is_stream(data):
+            return self._take_stream(data)
+        return self._as_keras(self._take(data)[0], batch_size)
+
+    def _as_keras(self, data: Data, batch_size=None, shuffle=False):
+        """Arrays as Keras takes them: `(x, y, sample_weight)`.
+
+        Keras would round float64 to `keras.config.floatx()`. Data of a float64 flow
+        become a dataset instead, which keeps them.
+        """
+        x, context, weight = data
+        if weight is not None and context is None:
+            context = data_checks.placeholder(len(x))
+        if self.flow.dtype == tf.float64 and keras.config.floatx() != "float64":
+            parts = tuple(part for part in (x, context, weight) if part is not None)
+            return _as_dataset(parts, batch_size or 32, shuffle), None, None
+        return x, context, weight
+
+    def _initialize(self, data: Data, own: bool = False):
+        """Initialises the parts that wait for data."""
+        if needs_initialization(self.flow):
+            x, context, _ = multi_device.common_start(
+                start_of(data)._replace(weight=None), self.distribute_strategy, own
+            )
+            initialize(
+                self.flow, self._with_noise(x) if self.dequantize else x, context
+            )
+        self._ready = True
+
+    def _with_callbacks(self, own, given):
+        """Own callbacks in front: what they find out, others do not save."""
+        if not isinstance(given, keras.callbacks.CallbackList):
+            given = list(given) if isinstance(given, (list, tuple)) else [given]
+            return [*own, *(c for c in given if c is not None)]
+        for callback in own:
+            callback.set_model(self)
+        given.callbacks[:0] = own
+        return given
+
+    # What Keras calls.
 
     def make_train_function(self, force=False):
         # TensorFlow traces a function twice if the first trace creates variables.
@@ -232,7 +509,7 @@ class FlowModel(keras.Model):
                 next(batches),
             )
         with self.distribute_strategy.scope():
-            self._symbolic_build(data_batch=_as_inputs(data_batch))
+            self._symbolic_build(data_batch=self._as_step(data_batch))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
         loss = super().compute_loss(
@@ -245,100 +522,9 @@ class FlowModel(keras.Model):
         return multi_device.weigh_gradient(loss, y_pred)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        self.nll.update_state(-y_pred, sample_weight)
-        self.bits_per_dim.update_state(-y_pred / self._nats_per_bit_dim, sample_weight)
         return super().compute_metrics(
             x, tf.zeros_like(y_pred), y_pred, sample_weight=sample_weight
         )
-
-    # Looking at data.
-
-    def _look_at(self, x, y, batch_size):
-        """Checks data and initialises the flow; returns `x`, whole."""
-        if isinstance(x, Iterator):
-            first = next(x, None)
-            if first is None:
-                raise ValueError("x must yield at least one batch; it is exhausted.")
-            x, batch = _with_first(first, x), first
-        elif isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-            batch = next(iter(x), None)
-            if batch is None:
-                raise ValueError("x must hold at least one batch; it is empty.")
-        elif isinstance(x, keras.utils.PyDataset):
-            batch = x[0]
-        elif x is None:
-            raise ValueError("x must be given: an array, a dataset or a generator.")
-        else:
-            if not isinstance(x, (tuple, list)):
-                x = np.asarray(x)
-            if len(x[0] if isinstance(x, (tuple, list)) else x) == 0:
-                raise ValueError("x must hold at least one example; it is empty.")
-            data, context = x if isinstance(x, (tuple, list)) else (x, y)
-            self._check(data, context)
-            batch = tuple(
-                None if part is None else part[:batch_size] for part in (data, context)
-            )
-        batch = multi_device.first_batch(
-            batch, self.distribute_strategy, own=_is_sharded(x)
-        )
-        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(_as_inputs(batch))
-        first, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
-        self._check(first, context)
-        if needs_initialization(self.flow):
-            initialize(self.flow, first, context)
-        return x
-
-    def _check_arrays(self, x, context):
-        """`_check`, if data are arrays and no dataset."""
-        if context is None and isinstance(x, (tuple, list)) and len(x) == 2:
-            x, context = x
-        if isinstance(x, (np.ndarray, tf.Tensor)):
-            self._check(x, None if _is_placeholder(context) else context)
-
-    def _check(self, x, context):
-        """Shapes, finite values, and whether there is a context just where due."""
-        shape = tuple(x.shape)
-        event = tuple(self.flow.event_shape)
-        if len(shape) != len(event) + 1 or shape[1:] != event:
-            raise ValueError(
-                f"x must have shape [batch, {', '.join(map(str, event))}], got {shape}."
-            )
-        if self._takes_context and context is None:
-            raise ValueError(
-                "context is missing: this flow is conditional, so data must be (x, "
-                f"context) with contexts of shape {self.flow.context_shape}."
-            )
-        if context is not None:
-            if not self._takes_context:
-                raise ValueError(
-                    "context was given, but this flow takes none: build it with "
-                    "context_shape or num_classes."
-                )
-            expected = tuple(self.flow.context_shape)
-            if tuple(context.shape)[1:] != expected:
-                raise ValueError(
-                    f"context must have shape {('batch', *expected)}, got "
-                    f"{tuple(context.shape)}."
-                )
-            if len(context) != len(x):
-                raise ValueError(
-                    f"x and context must be equally many, got {len(x)} and "
-                    f"{len(context)}."
-                )
-            _check_finite("context", np.asarray(context))
-            check = getattr(getattr(self.flow, "_context_encoder", None), "check", None)
-            if check is not None:
-                check(tf.convert_to_tensor(context))
-        x = np.asarray(x)
-        _check_finite("x", x)
-        domain = getattr(self.flow, "domain", None)
-        if domain is not None and x.size:
-            low, high = domain
-            if x.min() < low or x.max() > high:
-                raise ValueError(
-                    f"x must lie in [{low:.6g}, {high:.6g}], the domain of the flow's "
-                    f"first bijector; got values from {x.min():.6g} to {x.max():.6g}."
-                )
 
     # Saving.
 
@@ -353,21 +539,31 @@ class FlowModel(keras.Model):
                 "save_weights or tf.train.Checkpoint, and build the flow in code."
             )
         flows.check_config(config)
-        return {"flow": config, "name": self.name}
+        return {"flow": config, "name": self.name, "dequantize": self.dequantize}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects=None):
         from tfp_flows import flows
 
-        return cls(flows.from_config(config["flow"]), name=config["name"])
+        arguments = dict(config)
+        described = arguments.pop("flow")
+        weights_file.check_config(described)
+        return cls(flows.from_config(described), **arguments)
 
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
         """As `keras.Model.save`, for a model of a ready flow.
 
         Raises:
-          ValueError: before a file is written, if the flow is not a ready one.
+          ValueError: before a file is written, if the flow is not a ready one or the
+            name of the file does not end in `.keras`.
         """
         self.get_config()
+        if zipped is not False and Path(str(filepath)).suffix != ".keras":
+            raise ValueError(
+                f"{Path(str(filepath)).name} must end in .keras: nothing could load "
+                "it. Weights alone go to save_weights (.weights.h5), a SavedModel to "
+                "export."
+            )
         with multi_device.whole_file(filepath, self.distribute_strategy) as path:
             return super().save(path, overwrite=overwrite, zipped=zipped, **kwargs)
 
@@ -377,16 +573,12 @@ class FlowModel(keras.Model):
             return super().save_weights(path, overwrite=overwrite, **kwargs)
 
     def save_own_variables(self, store):
-        text = "\n".join(self._lines).encode()
-        store["architecture"] = np.frombuffer(text, np.uint8)
+        for name, value in weights_file.own_variables(self._described).items():
+            store[name] = value
 
     def load_own_variables(self, store):
-        if "architecture" not in store:
-            raise weights_file.ArchitectureMismatch(
-                "the file holds no weights of a FlowModel."
-            )
-        lines = np.asarray(store["architecture"]).tobytes().decode().split("\n")
-        weights_file.check(lines, self._lines, "the file")
+        weights_file.check_own(self._described, store)
+        self._ready = False
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """As `keras.Model.load_weights`, but all weights or none.
@@ -395,7 +587,8 @@ class FlowModel(keras.Model):
           ArchitectureMismatch: (a `ValueError`) before anything is loaded, if the file
             holds weights of another architecture, or none of a FlowModel.
           ValueError: if `skip_mismatch` is true, or the file has another ending than
-            `.weights.h5`, `.weights.json` (Keras's shards) or `.keras`.
+            `.weights.h5`, `.weights.json` (Keras's shards) or `.keras`, or would
+            unfold to far more than its size.
           OSError: if the file cannot be read.
         """
         if skip_mismatch:
@@ -406,7 +599,7 @@ class FlowModel(keras.Model):
         path = Path(filepath)
         if not path.exists():
             raise FileNotFoundError(f"no such file: {path}")
-        self.load_own_variables(_own_variables(path))
+        self.load_own_variables(weights_file.check_file(path))
         before = [(v, v.numpy()) for v in self.variables]
         try:
             return super().load_weights(filepath, **kwargs)
@@ -426,7 +619,7 @@ class FlowModel(keras.Model):
         * `encode(x)` -> `z`, `decode(z)` -> `x`
 
         each with `context` as a last argument for a conditional flow (`sample` then
-        gives `[n, batch, *event_shape]`).
+        gives `[n, batch, *event_shape]`). `tf.lite.TFLiteConverter` takes it.
 
         Args:
           filepath: directory to write.
@@ -435,119 +628,49 @@ class FlowModel(keras.Model):
         """
         if kwargs:
             raise TypeError(f"export: unknown argument(s) {sorted(kwargs)}.")
-        variables = [v.value for row in self.rows for v in row.variables]
-        module = _Export(self.flow, variables)
-        tf.saved_model.save(module, str(filepath), signatures=module.functions())
+        variables = [storage(v) for row in self.rows for v in row.variables]
+        export.export(self.flow, variables, filepath)
         if verbose:
             print(f"SavedModel written to {filepath}")
 
 
-class _Export(tf.Module):
-    """The functions of a SavedModel, and the variables that they read."""
+def _bind(method, *args, **kwargs) -> dict[str, Any]:
+    """The arguments of a method of Keras by name."""
+    bound = inspect.signature(method).bind(*args, **kwargs)
+    _, *names = bound.arguments
+    arguments = {name: bound.arguments[name] for name in names}
+    return {**arguments.pop("kwargs", {}), **arguments}
 
-    def __init__(self, flow, variables):
-        super().__init__(name="flow")
-        self.exported_variables = variables
-        dtype = tf.as_dtype(flow.dtype)
-        x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")
-        context_shape = getattr(flow, "context_shape", None)
-        context = []
-        if context_shape is not None:
-            context = [
-                tf.TensorSpec([None, *context_shape], _context_dtype(flow), "context")
-            ]
 
-        def keywords(context):
-            return {} if context is None else {"context": context}
-
-        def log_prob(x, context=None):
-            return {"log_prob": flow.log_prob(x, **keywords(context))}
-
-        self.log_prob = _traced(log_prob, x, *context)
-        if not hasattr(flow, "encode"):
-            return
-        z = tf.TensorSpec([None, *flow.distribution.event_shape], dtype, "z")
-
-        def sample(n, seed, temperature, context=None):
-            seed = tf.stack([tf.zeros([], tf.int32), seed])
-            return {
-                "x": flow.sample(
-                    n, seed=seed, temperature=temperature, **keywords(context)
-                )
-            }
-
-        def encode(x, context=None):
-            return {"z": flow.encode(x, **keywords(context))}
-
-        def decode(z, context=None):
-            return {"x": flow.decode(z, **keywords(context))}
-
-        self.sample = _traced(
-            sample,
-            tf.TensorSpec([], tf.int32, "n"),
-            tf.TensorSpec([], tf.int32, "seed"),
-            tf.TensorSpec([], dtype, "temperature"),
-            *context,
+def _split(data: Data, fraction: float) -> tuple[Data, Data]:
+    """The last part of the data apart, as Keras does."""
+    n = int(len(data.x) * (1.0 - fraction))
+    if not 0 < n < len(data.x):
+        raise ValueError(
+            f"validation_split={fraction} leaves no example on one side of "
+            f"{len(data.x)}."
         )
-        self.encode = _traced(encode, x, *context)
-        self.decode = _traced(decode, z, *context)
-
-    def functions(self):
-        names = ("log_prob", "sample", "encode", "decode")
-        return {n: getattr(self, n) for n in names if hasattr(self, n)}
-
-
-def _traced(function, *specs):
-    return tf.function(function, input_signature=specs, autograph=False)
-
-
-def _own_variables(path: Path) -> dict[str, np.ndarray]:
-    """What `FlowModel.save_own_variables` wrote into a file of weights."""
-    try:
-        if path.name.endswith(".weights.h5"):
-            return _read_group(path)
-        if path.name.endswith(".weights.json"):
-            shards = json.loads(path.read_text())["weight_map"].get("/vars", [])
-            shards = [shards] if isinstance(shards, str) else shards
-            found = [_read_group(path.parent / shard) for shard in shards]
-            return {k: v for group in found for k, v in group.items()}
-        if path.suffix == ".keras":
-            with (
-                zipfile.ZipFile(path) as archive,
-                archive.open("model.weights.h5") as file,
-            ):
-                return _read_group(file)
-    except (OSError, KeyError, json.JSONDecodeError, zipfile.BadZipFile) as error:
-        raise OSError(f"{path} is not a readable file of weights: {error}") from error
-    raise ValueError(
-        f"{path.name} must end in .weights.h5, .weights.json or .keras to be read."
+    return tuple(
+        Data(*(None if v is None else v[part] for v in data))
+        for part in (slice(n), slice(n, None))
     )
 
 
-def _read_group(file) -> dict[str, np.ndarray]:
-    with h5py.File(file, "r") as file:
-        return {name: np.asarray(value) for name, value in file.get("vars", {}).items()}
-
-
-def _with_first(first, rest):
-    """What Keras takes: a generator (no other iterator), and of tuples."""
-    for batch in itertools.chain([first], rest):
-        yield batch if isinstance(batch, tuple) else (batch,)
-
-
-def _as_array(data):
-    """Plain nested lists as an array; anything else as it is."""
-    if isinstance(data, list) and not any(hasattr(part, "shape") for part in data):
-        return np.asarray(data)
-    return data
-
-
-def _beside_weights(x, y, sample_weight):
-    """`y`, or an array without columns where `None` makes Keras drop the weights."""
-    arrays = isinstance(x, (np.ndarray, tf.Tensor, tuple, list))
-    if y is not None or sample_weight is None or not arrays:
-        return y
-    return np.empty((len(sample_weight), 0), np.float32)
+def _as_dataset(parts, batch_size: int, shuffle: bool) -> tf.data.Dataset:
+    """Batches of arrays, in their own precision."""
+    n = len(parts[0])
+    order = tf.data.Dataset.range(n)
+    if shuffle:
+        order = order.shuffle(n)
+    tensors = tuple(tf.constant(part) for part in parts)
+    batches = order.batch(batch_size).map(
+        lambda i: tuple(tf.gather(tensor, i) for tensor in tensors)
+    )
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
 def _is_sharded(x) -> bool:
@@ -556,61 +679,3 @@ def _is_sharded(x) -> bool:
         return False
     policy = x.options().experimental_distribute.auto_shard_policy
     return policy == tf.data.experimental.AutoShardPolicy.OFF
-
-
-def _is_placeholder(y) -> bool:
-    return y is not None and len(y.shape) > 1 and y.shape[-1] == 0
-
-
-def _as_inputs(data):
-    """`x`, `(x, context)` or `(x, context, weight)` as `(inputs, None, weight)`."""
-    x, context, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if _is_placeholder(context):
-        context = None
-    if context is None and isinstance(x, (tuple, list)):
-        x, context = x
-    inputs = x if context is None else (x, context)
-    return inputs, None, weight
-
-
-def _context_dtype(flow) -> tf.DType:
-    """What contexts are: integers if they are labels, else what the data are."""
-    return tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
-
-
-def _find_variables(flow) -> list[tf.Variable]:
-    """Trainable variables, those that show only when `log_prob` reads them included."""
-    keywords = {}
-    context_shape = getattr(flow, "context_shape", None)
-    if context_shape is not None:
-        keywords["context"] = tf.zeros((1, *context_shape), _context_dtype(flow))
-    # Data in the middle of (0, 1) are in the domain of a logit as well.
-    x = tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype))
-    with tf.GradientTape() as tape:
-        flow.log_prob(x, **keywords)
-    # Under tf.distribute, a tape watches the copies of a variable on each device.
-    copies = tf.distribute.get_strategy().experimental_local_results
-    known = {c.ref() for v in flow.trainable_variables for c in (v, *copies(v))}
-    return list(flow.trainable_variables) + [
-        v for v in tape.watched_variables() if v.ref() not in known
-    ]
-
-
-def _check_finite(name: str, values: np.ndarray) -> None:
-    if not np.issubdtype(values.dtype, np.floating):
-        return
-    bad = ~np.isfinite(values)
-    if not bad.any():
-        return
-    counts = bad.reshape(len(values), -1).sum(0)
-    where = np.flatnonzero(counts)
-    features = ", ".join(
-        f"{tuple(map(int, np.unravel_index(i, values.shape[1:])))}: {counts[i]}"
-        for i in where[:5]
-    )
-    raise ValueError(
-        f"{name} holds {int(bad.sum())} value(s) that are NaN or infinite, in "
-        f"{len(where)} of {counts.size} feature(s) (feature: how many): {features}"
-        + (", ..." if len(where) > 5 else "")
-        + "."
-    )

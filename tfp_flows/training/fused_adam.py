@@ -6,11 +6,11 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-__all__ = ["Adam"]
+__all__ = ["FusedAdam"]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Adam(keras.optimizers.Adam):
+class FusedAdam(keras.optimizers.Adam):
     r"""`keras.optimizers.Adam`, with an update that TensorFlow has a kernel for.
 
     For the gradient $g$ of step $t$ (Kingma & Ba 2015, algorithm 1, in the order of

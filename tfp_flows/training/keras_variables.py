@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import keras
@@ -13,7 +14,7 @@ from tfp_flows.core.conditioner import Conditioner
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-__all__ = ["Row", "rows"]
+__all__ = ["Row", "find_variables", "rows"]
 
 
 class Row(keras.layers.Layer):
@@ -43,6 +44,10 @@ class Row(keras.layers.Layer):
                 )
                 for i, v in enumerate(variables)
             ]
+        for wrapper, variable in zip(self.wrapped, variables, strict=True):
+            # The masks of TFP's autoregressive networks are constraints.
+            if getattr(variable, "constraint", None) is not None:
+                wrapper.constraint = _OnTensors(variable.constraint)
         self._shapes = shapes
         if shapes is not None:
             # What `summary` reads the output shape from.
@@ -51,6 +56,86 @@ class Row(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return self._shapes[1]
+
+
+class _OnTensors:
+    """A constraint of TensorFlow's variables, which takes tensors, for Keras's."""
+
+    def __init__(self, constraint):
+        self.constraint = constraint
+
+    def __call__(self, variable):
+        return self.constraint(tf.convert_to_tensor(variable))
+
+
+def find_variables(flow: tfd.Distribution) -> list[tf.Variable]:
+    """Trainable variables, those that show only when `log_prob` reads them included.
+
+    The density is traced, not evaluated: parts that adapt to the first data they see,
+    or that check values, see none. Only a network that creates its variables when it
+    is first called has to be called for them; what that changes is undone.
+    """
+    try:
+        found = _read_variables(flow, _refuse_to_create)
+    except _Lazy:
+        _create_variables(flow)
+        found = _read_variables(flow)
+    # Under tf.distribute, a trace reads the copies of a variable on each device.
+    copies = tf.distribute.get_strategy().experimental_local_results
+    known = {c.ref() for v in flow.trainable_variables for c in (v, *copies(v))}
+    return list(flow.trainable_variables) + [v for v in found if v.ref() not in known]
+
+
+class _Lazy(Exception):
+    """A variable would have been created."""
+
+
+def _refuse_to_create(next_creator, **kwargs):
+    raise _Lazy
+
+
+def _read_variables(flow, creator=None) -> list[tf.Variable]:
+    """Trainable variables that the density reads, in the order in which it does."""
+    keywords = {}
+    context_shape = getattr(flow, "context_shape", None)
+    if context_shape is not None:
+        dtype = getattr(flow, "context_dtype", None) or flow.dtype
+        keywords["context"] = tf.TensorSpec([1, *context_shape], dtype)
+
+    def log_prob(x, **keywords):
+        with contextlib.ExitStack() as stack:
+            if creator is not None:
+                stack.enter_context(tf.variable_creator_scope(creator))
+            return flow.log_prob(x, **keywords)
+
+    # Not every bijector of TFP takes an unknown number of examples.
+    x = tf.TensorSpec([1, *flow.event_shape], flow.dtype)
+    trace = tf.function(log_prob, autograph=False).get_concrete_function(x, **keywords)
+    order = {id(handle): i for i, handle in enumerate(trace.captured_inputs)}
+    return sorted(
+        trace.graph.trainable_variables,
+        key=lambda v: order.get(id(v.handle), len(order)),
+    )
+
+
+def _create_variables(flow) -> None:
+    """Evaluates a density once, and gives all variables the values they had before."""
+    before = [(v, v.numpy()) for v in flow.variables]
+
+    def create(next_creator, **kwargs):
+        variable = next_creator(**kwargs)
+        before.append((variable, variable.numpy()))
+        return variable
+
+    x = tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype))
+    # A distribution that checks values has called its networks before it complains.
+    with (
+        tf.variable_creator_scope(create),
+        contextlib.suppress(tf.errors.InvalidArgumentError),
+    ):
+        flow.log_prob(x)
+    for variable, value in before:
+        variable.assign(value)
 
 
 def rows(distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()):
@@ -102,8 +187,12 @@ def rows(distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()):
 
 
 def _row_class(module):
-    """A `Row` under the module's class name, which is what `summary` prints."""
-    return type(type(module).__name__.lstrip("_"), (Row,), {})
+    """A `Row` under the module's class name.
+
+    It is what `summary` prints, and what Keras calls a part of a file of weights.
+    """
+    name = getattr(type(module), "_saved_as", None) or type(module).__name__
+    return type(name.lstrip("_"), (Row,), {})
 
 
 def _shapes(module):

@@ -17,10 +17,11 @@ __all__ = [
     "WorkersAgree",
     "check_scope",
     "clip_after_sum",
-    "first_batch",
+    "common_start",
     "has_workers",
     "per_replica",
     "weigh_gradient",
+    "whole_batch",
     "whole_file",
 ]
 
@@ -99,38 +100,45 @@ def clip_after_sum(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer._all_reduce_sum_gradients = lambda pairs: pairs
 
 
-def first_batch(batch: Any, strategy: tf.distribute.Strategy, own: bool) -> Any:
-    """The global batch that parts which depend on data start from, on every worker.
+def whole_batch(batch: Any, strategy: tf.distribute.Strategy) -> Any:
+    """The batch of all replicas, where a dataset hands it out in parts."""
+    leaves = [v for v in tf.nest.flatten(batch) if v is not None]
+    if any(isinstance(v, tf.distribute.DistributedValues) for v in leaves):
+        return _gather(batch, strategy)
+    return batch
+
+
+def common_start(
+    arrays: Sequence[np.ndarray | None], strategy: tf.distribute.Strategy, own: bool
+) -> list[np.ndarray | None]:
+    """The examples that parts which depend on data start from, on every worker.
 
     Args:
-      batch: tensors, or values of a `tf.distribute.DistributedDataset`, which are this
-        worker's part of the batch.
+      arrays: examples and what belongs to them, as this worker has them.
       strategy: of the model.
       own: whether workers are known to have data of their own.
 
     Returns:
-      The batch, if all workers have the same; else an equal part of each one's.
+      The arrays, if all workers have the same; else an equal part of each one's.
     """
-    leaves = [v for v in tf.nest.flatten(batch) if v is not None]
-    if any(isinstance(v, tf.distribute.DistributedValues) for v in leaves):
-        return _gather(batch, strategy)
-    if not has_workers(strategy) or _agree([_fingerprint(v) for v in leaves], strategy):
-        return batch
+    arrays = list(arrays)
+    prints = [_fingerprint(v) for v in arrays if v is not None]
+    if not has_workers(strategy) or _agree(prints, strategy):
+        return arrays
     if not own:
         warnings.warn(
-            "the first batch of data differs between workers. If each is to take its "
+            "the first batches of data differ between workers. If each is to take its "
             "share of the same data, make the order the same on all: shuffle with a "
             "seed. If each has data of its own, say so with "
             "tf.data.experimental.AutoShardPolicy.OFF.",
             stacklevel=4,
         )
     workers = strategy.num_replicas_in_sync // len(strategy.extended.worker_devices)
-    return _gather(
-        tf.nest.map_structure(
-            lambda v: None if v is None else v[: max(len(v) // workers, 1)], batch
-        ),
-        strategy,
-    )
+    parts = [None if v is None else v[: max(len(v) // workers, 1)] for v in arrays]
+    return [
+        None if v is None else strategy.gather(tf.constant(v), axis=0).numpy()
+        for v in parts
+    ]
 
 
 class WorkersAgree(keras.callbacks.Callback):

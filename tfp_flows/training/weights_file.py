@@ -1,134 +1,191 @@
-"""A description of a flow's structure, kept with its weights to check them by."""
+"""Files of weights and models: what they say of themselves, and limits on it.
+
+A file from a stranger runs no code when it is loaded, but a small one can declare
+a flow, or arrays, that take all memory. What it declares is held against its size.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+import h5py
+import keras
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-__all__ = ["ArchitectureMismatch", "ArchitectureState", "check", "describe"]
+from tfp_flows.training.architecture import Architecture, ArchitectureMismatch
 
-tfb = tfp.bijectors
-tfd = tfp.distributions
+__all__ = ["check_config", "check_file", "check_own", "load_model", "own_variables"]
 
-# Arguments of a ready flow that its weights do not depend on.
-_FREE = (
-    "seed",
-    "recompute_gradients",
-    "checkpoint_every",
-    "conditioner_dtype",
-    "name",
-)
+# Where `FlowModel.save_own_variables` puts the description of the weights.
+_KEY = "architecture"
 
+# A file may unfold to this many bytes, and to this many times its size.
+_SLACK = 2**26
+_RATIO = 20
 
-class ArchitectureMismatch(ValueError):
-    """Weights were given to a flow of another architecture."""
+# Largest events that a configuration may declare: vectors, which networks see whole,
+# and images.
+_LARGEST = {1: 2**20, 3: 2**24}
+
+# Largest other number in a configuration, if there is no file to compare with.
+_LARGEST_NUMBER = 2**16
 
 
-def describe(distribution: tfd.Distribution) -> list[str]:
-    """One line for each bijector, distribution and variable, in order.
+def own_variables(architecture: Architecture) -> dict[str, np.ndarray]:
+    """What a model writes beside its weights."""
+    return {_KEY: np.frombuffer(architecture.to_json().encode(), np.uint8)}
 
-    Two flows with equal descriptions give a set of weights the same meaning. Names
-    are left out: they depend on what was built before.
+
+def check_own(architecture: Architecture, store: Mapping[str, Any]) -> None:
+    """Raises `ArchitectureMismatch` unless `store` is of such weights."""
+    if _KEY not in store:
+        raise ArchitectureMismatch("the file holds no weights of a FlowModel.")
+    architecture.check(np.asarray(store[_KEY]).tobytes(), "the file")
+
+
+def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
+    """As `keras.models.load_model`, for files that may come from strangers.
+
+    Args:
+      path: a `.keras` file.
+      **kwargs: for `keras.models.load_model`.
+
+    Raises:
+      ValueError: before memory is taken, if the file is small for what it declares.
+      OSError: if it cannot be read.
     """
-    lines = []
-    config = getattr(distribution, "config", None)
-    if config is not None:
-        kept = {k: _nameless(v) for k, v in config.items() if k not in _FREE}
-        lines.append(json.dumps(kept, sort_keys=True))
-    for module in (distribution, *distribution.submodules):
-        if not isinstance(module, (tfb.Bijector, tfd.Distribution)):
-            continue
-        line = type(module).__name__
-        if isinstance(module, tfb.Bijector):
-            line += f" {module.forward_min_event_ndims}"
-            line += f" {getattr(module, '_input_event_shape', None)}"
-            line += getattr(module, "_structure", "")
-        lines.append(line + _constants(module))
-    lines += [f"variable {v.shape} {v.dtype.name}" for v in distribution.variables]
-    return lines
+    check_file(path)
+    return keras.models.load_model(path, **kwargs)
 
 
-def _nameless(value):
-    """A description of Keras layers with their names numbered from 0."""
-    if not isinstance(value, dict):
-        return value
-    numbers = {}
+def check_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Raises an error if a file cannot be read or unfolds to far more than its size.
 
-    def collect(part):
-        if isinstance(part, dict):
-            name = part.get("name")
-            if isinstance(name, str):
-                numbers.setdefault(name, f"name_{len(numbers)}")
-            part = list(part.values())
-        if isinstance(part, (list, tuple)):
-            for inner in part:
-                collect(inner)
+    Args:
+      path: a file that ends in `.weights.h5`, `.weights.json` (Keras's shards) or
+        `.keras`.
 
-    def replace(part):
-        if isinstance(part, dict):
-            return {k: replace(v) for k, v in part.items()}
-        if isinstance(part, (list, tuple)):
-            return [replace(v) for v in part]
-        return numbers.get(part, part) if isinstance(part, str) else part
+    Returns:
+      What `own_variables` gave to the model that wrote it.
 
-    collect(value)
-    return replace(value)
-
-
-def _constants(module: tf.Module) -> str:
-    """The numbers that a bijector or distribution was given, in single precision."""
-    text = ""
-    for name, value in sorted(module.parameters.items()):
-        if name in _FREE or isinstance(value, (bool, tf.Variable)):
-            continue
-        if isinstance(value, (int, float, np.generic, np.ndarray)) or tf.is_tensor(
-            value
-        ):
-            known = tf.get_static_value(value) if tf.is_tensor(value) else value
-            if known is None or not np.issubdtype(np.asarray(known).dtype, np.number):
-                continue
-            known = np.asarray(known, np.float32)
-            shown = known if known.ndim == 0 else hashlib.sha256(known).hexdigest()[:16]
-            text += f" {name}={shown}"
-    return text
-
-
-def check(found: list[str], expected: list[str], source: str) -> None:
-    """Raises `ArchitectureMismatch` naming the first difference."""
-    if found == expected:
-        return
-    n = next(
-        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b),
-        min(len(found), len(expected)),
-    )
-    here = expected[n] if n < len(expected) else "nothing more"
-    there = found[n] if n < len(found) else "nothing more"
-    if here.startswith("{") and there.startswith("{"):
-        ours, theirs = json.loads(here), json.loads(there)
-        keys = sorted(ours.keys() | theirs.keys())
-        keys = [k for k in keys if ours.get(k) != theirs.get(k)]
-        here = ", ".join(f"{k}={ours.get(k)!r}" for k in keys)
-        there = ", ".join(f"{k}={theirs.get(k)!r}" for k in keys)
-    raise ArchitectureMismatch(
-        f"{source} holds weights of another architecture: it has {there} where this "
-        f"flow has {here}. Build the flow with the arguments it was saved with."
+    Raises:
+      ValueError: on another ending, and on a file that is small for what it declares.
+      OSError: if it cannot be read.
+    """
+    path = Path(path)
+    try:
+        if path.name.endswith(".weights.h5"):
+            return _read_weights(path)
+        if path.name.endswith(".weights.json"):
+            shards = json.loads(path.read_text())["weight_map"]
+            names = {
+                name
+                for part in shards.values()
+                for name in ([part] if isinstance(part, str) else part)
+            }
+            found = [_read_weights(path.parent / name) for name in sorted(names)]
+            return {k: v for group in found for k, v in group.items()}
+        if path.suffix == ".keras":
+            return _read_archive(path)
+    except (
+        OSError,
+        KeyError,
+        AttributeError,
+        json.JSONDecodeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise OSError(f"{path} is not a readable file of weights: {error}") from error
+    raise ValueError(
+        f"{path.name} must end in .weights.h5, .weights.json or .keras to be read."
     )
 
 
-class ArchitectureState(tf.train.experimental.PythonState):
-    """Puts the description into `tf.train.Checkpoint`s, and checks it on restore."""
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        declared = sum(info.file_size for info in archive.infolist())
+        _check_size(path.name, declared, size)
+        with archive.open("config.json") as file:
+            config = json.loads(file.read())
+        flow = (config.get("config") or {}).get("flow")
+        if config.get("registered_name") == "tfp_flows>FlowModel" and flow:
+            check_config(flow, size)
+        with archive.open("model.weights.h5") as file:
+            return _read_weights(file, path.name)
 
-    def __init__(self, distribution: tfd.Distribution):
-        self._lines = describe(distribution)
 
-    def serialize(self) -> str:
-        return json.dumps(self._lines)
+def _read_weights(file, name: str | None = None) -> dict[str, np.ndarray]:
+    """`own_variables`, from a file of HDF5 whose arrays are all there."""
+    with h5py.File(file, "r") as opened:
+        declared, stored = 0, 0
 
-    def deserialize(self, string_value) -> None:
-        if isinstance(string_value, bytes):
-            string_value = string_value.decode()
-        check(json.loads(string_value), self._lines, "the checkpoint")
+        def add(_, part):
+            nonlocal declared, stored
+            if isinstance(part, h5py.Dataset):
+                declared += part.nbytes
+                stored += part.id.get_storage_size()
+
+        opened.visititems(add)
+        _check_size(name or Path(file).name, declared, stored)
+        return {k: np.asarray(v) for k, v in opened.get("vars", {}).items()}
+
+
+def _check_size(name, declared, stored):
+    if declared > _SLACK + _RATIO * stored:
+        raise ValueError(
+            f"{name} declares {declared / 1e9:.3g} GB, of which {stored / 1e9:.3g} GB "
+            "are stored: it is damaged or made to fill the memory."
+        )
+
+
+def check_config(config: Mapping[str, Any], size: int | None = None) -> None:
+    """Raises an error if the configuration of a flow declares what is too large.
+
+    Args:
+      config: arguments of a ready flow.
+      size: bytes of the file with its weights, which hold what is large; `None` if
+        they are not known.
+
+    Raises:
+      ValueError: naming the argument.
+    """
+    event = config.get("event_shape")
+    numbers = [n for n in event if isinstance(n, int)] if _is_list(event) else []
+    limit = _LARGEST.get(len(numbers), _LARGEST[3])
+    if math.prod(numbers) > limit:
+        _refuse("event_shape", event, limit, "entries")
+    limit = _LARGEST_NUMBER if size is None else 4096 + size // 64
+    for name, number in _integers(config):
+        if number > limit:
+            _refuse(name, number, limit, "")
+
+
+def _is_list(part: Any) -> bool:
+    return isinstance(part, (list, tuple))
+
+
+def _refuse(name, value, limit, what):
+    raise ValueError(
+        f"{name} is {value} in the configuration of the flow, more than the {limit} "
+        f"{what} that such a file may declare. To load weights of so large a flow, "
+        "build it in code and call load_weights.".replace("  ", " ")
+    )
+
+
+def _integers(part: Any, name: str = "config") -> Iterator[tuple[str, int]]:
+    """All integers of a configuration but seeds and event shapes, with their names."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key not in ("seed", "event_shape"):
+                yield from _integers(value, str(key))
+    elif _is_list(part):
+        for value in part:
+            yield from _integers(value, name)
+    elif isinstance(part, int) and not isinstance(part, bool):
+        yield name, part

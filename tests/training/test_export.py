@@ -1,0 +1,101 @@
+"""SavedModels in other formats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.conftest import contexts, image, images, perturb, points, vector
+from tfp_flows import FlowModel, flows
+
+SMALL = {"width": 4, "seed": 0}
+
+# Each has layers that would share a trace.
+FLOWS = {
+    "real_nvp": lambda: vector(couplings=3),
+    "conditional": lambda: vector(couplings=3, context_shape=(3,)),
+    "glow": lambda: image(steps=2),
+    "maf": lambda: flows.maf((2,), transforms=2, depth=1, **SMALL),
+    "spline": lambda: flows.neural_spline_flow((2,), couplings=2, **SMALL),
+    "planar": lambda: flows.planar((2,), layers=3, seed=0),
+    "nice": lambda: flows.nice((2,), couplings=3, hidden_layers=1, **SMALL),
+}
+
+
+def data(flow):
+    if len(flow.event_shape) == 3:
+        x, labels = images(5)
+        return {"x": x, "context": labels}
+    x = {"x": points(5)}
+    return x if flow.context_shape is None else {**x, "context": contexts(5)}
+
+
+def log_prob(flow, x, **keywords):
+    return flow.log_prob(x, **keywords).numpy()
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
+@pytest.mark.parametrize("name", ["real_nvp", "conditional", "glow"])
+def test_tensorflow_lite_says_the_same(name, tmp_path):
+    """It would give layers that share a trace the weights of one of them."""
+    _check_lite(FLOWS[name](), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
+@pytest.mark.parametrize("name", ["maf", "spline", "planar", "nice"])
+def test_tensorflow_lite_says_the_same_of_all(name, tmp_path):
+    _check_lite(FLOWS[name](), tmp_path)
+
+
+def _check_lite(flow, tmp_path):
+    perturb(flow)
+    FlowModel(flow).export(tmp_path)
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(tmp_path), signature_keys=["log_prob"]
+    )
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    given = data(flow)
+    found = interpreter.get_signature_runner("log_prob")(**given)["log_prob"]
+    expected = log_prob(flow, **given)
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(found, expected, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["conditional", "glow"])
+def test_onnx_says_the_same(name, tmp_path):
+    convert = pytest.importorskip("tf2onnx").convert
+    runtime = pytest.importorskip("onnxruntime")
+    flow = perturb(FLOWS[name]())
+    FlowModel(flow).export(tmp_path)
+    loaded = tf.saved_model.load(str(tmp_path))
+    specs = [
+        tf.TensorSpec([None, *flow.event_shape], tf.float32, "x"),
+        tf.TensorSpec([None, *flow.context_shape], flow.context_dtype, "context"),
+    ]
+    function = tf.function(
+        lambda x, context: loaded.log_prob(x, context)["log_prob"],
+        input_signature=specs,
+    )
+    model, _ = convert.from_function(function, specs, opset=17)
+    session = runtime.InferenceSession(model.SerializeToString())
+    given = data(flow)
+    (found,) = session.run(None, given)
+    np.testing.assert_allclose(found, log_prob(flow, **given), 1e-4, 1e-4)
+
+
+def test_operations_that_onnx_knows():
+    """A batch shape that is not known is found without TensorFlow's own operations."""
+    flow = vector(couplings=1, context_shape=(3,))
+    trace = tf.function(
+        lambda x, context: flow.log_prob(x, context=context), autograph=False
+    ).get_concrete_function(
+        tf.TensorSpec([None, 2], tf.float32), tf.TensorSpec([None, 3], tf.float32)
+    )
+    kinds = {op.type for op in trace.graph.get_operations()}
+    for function in trace.graph.as_graph_def().library.function:
+        kinds |= {node.op for node in function.node_def}
+    assert "BroadcastArgs" not in kinds
+    one = trace(tf.constant(points(4)), tf.constant(contexts(1)))
+    np.testing.assert_allclose(one, flow.log_prob(points(4), context=contexts(1)), 1e-5)

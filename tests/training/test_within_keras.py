@@ -1,0 +1,367 @@
+"""Flows inside Keras models, with Keras's callbacks and tuners, and TFP's own flows."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tests.training.conftest import (
+    assert_same,
+    compiled,
+    perturb,
+    points,
+    values,
+    vector,
+)
+from tfp_flows import FlowModel, distributions, flows
+from tfp_flows.training import BitsPerDim, NegativeLogLikelihood
+from tfp_flows.training import negative_log_likelihood as nll
+from tfp_flows.training.keras_variables import find_variables
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+# Flows that Keras does not see.
+
+
+class Holder(keras.Model):
+    """A model with a flow as a plain attribute."""
+
+    def __init__(self, part, use):
+        super().__init__()
+        self.scale = keras.layers.Dense(2)
+        self.part, self.use = part, use
+
+    def call(self, x):
+        return self.use(self.part, self.scale(x))
+
+
+USES = {
+    "log_prob": (vector, lambda flow, x: flow.log_prob(x)),
+    "encode": (vector, lambda flow, x: flow.encode(x)),
+    "sample": (vector, lambda flow, x: x + flow.sample(seed=0)),
+    "bijector": (lambda: vector().bijector, lambda b, x: b.forward(x)),
+    "log_det": (
+        lambda: vector().bijector,
+        lambda b, x: b.inverse_log_det_jacobian(x, event_ndims=1),
+    ),
+    "tfp_distribution": (
+        lambda: tfd.TransformedDistribution(
+            distributions.standard_normal((2,)), tfb.Chain([vector().bijector])
+        ),
+        lambda d, x: d.log_prob(x),
+    ),
+}
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+@pytest.mark.parametrize("name", USES)
+def test_a_flow_that_keras_does_not_see_is_an_error(name, run_eagerly):
+    build, use = USES[name]
+    model = Holder(build(), use)
+    model.compile(loss=nll, run_eagerly=run_eagerly)
+    match = "does not track them.*FlowModel"
+    with pytest.raises(ValueError, match=match):
+        model.fit(points(), np.zeros(24), verbose=0)
+    with pytest.raises(ValueError, match=match):
+        model(points())
+    with pytest.raises(ValueError, match=match):
+        keras.Sequential([keras.layers.Input((2,)), model])
+
+
+class Layer(keras.layers.Layer):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def call(self, x):
+        return self.part.log_prob(x)
+
+
+def test_a_layer_that_keras_does_not_see_is_an_error():
+    with pytest.raises(ValueError, match="does not track them"):
+        keras.Sequential([keras.layers.Input((2,)), Layer(vector())])
+    # Where no Keras layer is running, nobody asks.
+    Layer(vector()).part.log_prob(points())
+
+
+class Wrapped(keras.Model):
+    """One that tracks the variables in its own way."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.part = flow
+        self.wrapped = [
+            keras.Variable(v, trainable=v.trainable, dtype=v.dtype.name)
+            for v in flow.variables
+        ]
+
+    def call(self, x):
+        return self.part.log_prob(x)
+
+
+@keras.saving.register_keras_serializable("test_within_keras")
+class Outer(keras.Model):
+    """A flow behind a layer, as documented."""
+
+    def __init__(self, model=None, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = keras.layers.Dense(2, kernel_initializer="identity")
+        self.density = FlowModel(vector()) if model is None else model
+
+    def call(self, x):
+        return self.density(self.scale(x))
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_tracked_variables_are_trained():
+    x = points()
+    wrapped, outer = Wrapped(vector()), Outer()
+    for model, flow in ((wrapped, wrapped.part), (outer, outer.density.flow)):
+        before = values(flow)
+        model.compile(keras.optimizers.Adam(0.02), loss=nll)
+        history = model.fit(x, np.zeros(24), epochs=3, verbose=0).history["loss"]
+        assert history[-1] < history[0]
+        moved = zip(before, values(flow), strict=True)
+        assert any(not np.array_equal(a, b) for a, b in moved)
+
+
+def test_a_model_within_a_model_is_saved(tmp_path):
+    model = Outer()
+    size = 2
+    model.compile(
+        keras.optimizers.Adam(0.02),
+        loss=nll,
+        metrics=[NegativeLogLikelihood(), BitsPerDim(size)],
+    )
+    x = points()
+    history = model.fit(x, np.zeros(24), epochs=2, verbose=0).history
+    assert set(history) == {"loss", "nll", "bits_per_dim"}
+    np.testing.assert_allclose(history["nll"], history["loss"], 1e-5)
+    bits = np.asarray(history["nll"]) / (size * np.log(2.0))
+    np.testing.assert_allclose(history["bits_per_dim"], bits, 1e-5)
+    model.save(tmp_path / "outer.keras")
+    loaded = keras.models.load_model(tmp_path / "outer.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+    model.save_weights(tmp_path / "outer.weights.h5")
+    other = Outer(FlowModel(vector(seed=5)))
+    other(x)
+    other.load_weights(tmp_path / "outer.weights.h5")
+    np.testing.assert_array_equal(other(x), model(x))
+
+
+def test_a_frozen_flow():
+    flow = perturb(vector())
+    model = Outer(FlowModel(flow))
+    model.density.trainable = False
+    before = values(flow)
+    model.compile(keras.optimizers.Adam(0.02), loss=nll)
+    model.fit(points(), np.zeros(24), verbose=0)
+    assert_same(before, values(flow))
+
+
+def test_mixed_precision_around_a_flow():
+    """The check sees through the precision in which the layers around compute."""
+    model = Outer()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = Outer(model.density)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert mixed.compute_dtype == "bfloat16"
+    assert np.isfinite(mixed(points())).all()
+
+
+# Callbacks and tuners.
+
+
+def test_callbacks_know_that_less_is_better(tmp_path):
+    for name in ("nll", "val_nll", "bits_per_dim", "val_bits_per_dim"):
+        callbacks = [
+            keras.callbacks.EarlyStopping(name),
+            keras.callbacks.ReduceLROnPlateau(name),
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "best.keras", monitor=name, save_best_only=True
+            ),
+        ]
+        model = compiled(vector(), run_eagerly=True)
+        model.fit(
+            points(),
+            validation_data=points(8, seed=3),
+            epochs=2,
+            callbacks=callbacks,
+            verbose=0,
+        )
+        for callback in callbacks:
+            assert callback.monitor_op is keras.ops.less
+
+
+def test_a_loaded_model_has_its_metrics_once(tmp_path):
+    model = compiled(vector())
+    model.fit(points(), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert set(loaded.fit(points(), verbose=0).history) == {
+        "loss",
+        "nll",
+        "bits_per_dim",
+    }
+
+
+def test_metrics_of_the_users_own():
+    def squared(y_true, log_prob):
+        return log_prob**2
+
+    flow = vector()
+    w = np.linspace(0, 2, 24)
+    model = compiled(
+        flow,
+        keras.optimizers.SGD(0.0),
+        metrics=[squared],
+        weighted_metrics=[keras.metrics.MeanMetricWrapper(squared, name="weighted")],
+        run_eagerly=True,
+    )
+    history = model.fit(points(), sample_weight=w, verbose=0).history
+    assert set(history) == {"loss", "nll", "bits_per_dim", "squared", "weighted"}
+    log_prob = flow.log_prob(points()).numpy()
+    np.testing.assert_allclose(history["squared"], [np.mean(log_prob**2)], 1e-5)
+    expected = (w * log_prob**2).sum() / w.sum()
+    np.testing.assert_allclose(history["weighted"], [expected], 1e-5)
+
+
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    model = compiled(vector())
+    board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1, write_graph=True)
+    model.fit(points(), validation_data=points(8), epochs=2, callbacks=board, verbose=0)
+    assert {p.name for p in tmp_path.iterdir()} == {"train", "validation"}
+
+
+def test_a_search_over_arguments(tmp_path):
+    """What Keras Tuner does: builds, fits with a checkpoint, reads the best epoch."""
+    results = {}
+    for width in (4, 8):
+        keras.backend.clear_session()
+        model = compiled(flows.real_nvp((2,), couplings=1, width=width))
+        path = str(tmp_path / f"{width}.weights.h5")
+        checkpoint = keras.callbacks.ModelCheckpoint(
+            path, monitor="val_nll", save_best_only=True, save_weights_only=True
+        )
+        history = model.fit(
+            points(),
+            validation_data=(points(8),),
+            epochs=2,
+            callbacks=[checkpoint],
+            verbose=0,
+        )
+        results[width] = min(history.history["val_nll"])
+        model.load_weights(path)
+        found = model.evaluate(points(8), verbose=0, return_dict=True)["nll"]
+        np.testing.assert_allclose(found, results[width], 1e-5)
+
+
+# TFP's own flows and distributions.
+
+
+def autoregressive():
+    network = tfb.AutoregressiveNetwork(
+        2, event_shape=[2], hidden_units=[16], activation="tanh"
+    )
+    return tfd.TransformedDistribution(
+        distributions.standard_normal((2,)), tfb.MaskedAutoregressiveFlow(network)
+    )
+
+
+def test_the_masked_autoregressive_flow_of_tfp_stays_a_density():
+    """Its masks are constraints of its variables."""
+    keras.utils.set_random_seed(0)
+    x = points(256)
+    x[:, 1] += 0.5 * x[:, 0] ** 2
+    for optimizer in ("adam", keras.optimizers.Adam(0.02)):
+        distribution = autoregressive()
+        model = compiled(distribution, optimizer)
+        model.optimizer.learning_rate.assign(0.02)
+        model.fit(x, batch_size=32, epochs=8, verbose=0)
+        side = np.linspace(-40.0, 60.0, 801, dtype="float32")
+        grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+        density = np.exp(distribution.log_prob(grid).numpy().astype("float64"))
+        np.testing.assert_allclose(density.sum() * (side[1] - side[0]) ** 2, 1, 2e-3)
+        jacobian = tfp.math.value_and_gradient(
+            lambda x: distribution.bijector.inverse(x)[..., 0], tf.constant(x)
+        )[1]
+        np.testing.assert_array_equal(jacobian[:, 1], 0.0)
+
+
+def test_constraints_of_variables_hold():
+    scale = tf.Variable([1.0, 1.0], constraint=lambda v: tf.clip_by_value(v, 0.9, 1.1))
+    distribution = tfd.TransformedDistribution(
+        distributions.standard_normal((2,)), tfb.Scale(scale)
+    )
+    compiled(distribution, keras.optimizers.SGD(1.0)).fit(10 * points(), verbose=0)
+    np.testing.assert_allclose(scale, 1.1)
+
+
+def test_a_model_evaluates_nothing_when_it_is_built():
+    """TFP's Glow starts from the first data it sees."""
+    glow = tfb.Glow(
+        output_shape=(4, 4, 1),
+        coupling_bijector_fn=tfb.GlowDefaultNetwork,
+        exit_bijector_fn=tfb.GlowDefaultExitNetwork,
+        num_glow_blocks=1,
+        num_steps_per_block=1,
+    )
+    distribution = tfd.TransformedDistribution(
+        distributions.standard_normal((16,)), glow
+    )
+    before = values(distribution)
+    model = FlowModel(distribution)
+    assert_same(before, values(distribution))
+    assert len(model.trainable_variables) == len(distribution.trainable_variables)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: flows.maf((2,), bounds=(18, 90), alpha=0.01, width=8, transforms=1),
+        lambda: tfd.Pareto(tf.Variable(3.0), 10.0, validate_args=True),
+        lambda: tfd.TransformedDistribution(
+            tfd.Beta(tf.Variable(2.0), 2.0, validate_args=True),
+            tfb.Shift(5.0),
+            validate_args=True,
+        ),
+        lambda: tfd.Poisson(tf.Variable(3.0), validate_args=True),
+    ],
+    ids=["bounds", "pareto", "beta", "poisson"],
+)
+def test_any_support(build):
+    distribution = build()
+    found = {v.ref() for v in find_variables(distribution)}
+    assert found == {v.ref() for v in distribution.trainable_variables}
+    assert FlowModel(distribution).trainable_variables
+
+
+def test_hidden_variables_keep_their_values():
+    """A network that is called for its variables, and shows none of them."""
+    seen = []
+
+    def network(x, units):
+        if not seen:
+            seen.append(tf.Variable(tf.ones([1, units]), name="hidden"))
+            seen.append(tf.Variable(0.0, trainable=False, name="calls"))
+        if tf.executing_eagerly():
+            seen[1].assign_add(1.0)
+        return tf.matmul(x, seen[0]), None
+
+    distribution = tfd.TransformedDistribution(
+        distributions.standard_normal((2,)),
+        tfb.RealNVP(1, shift_and_log_scale_fn=network),
+    )
+    model = FlowModel(distribution)
+    assert len(seen) == 2 and float(seen[1]) == 0.0
+    assert [id(v.value) for v in model.trainable_variables] == [id(seen[0])]

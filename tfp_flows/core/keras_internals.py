@@ -1,0 +1,61 @@
+"""All that relies on private parts of Keras.
+
+Each is asserted at import: a Keras that has changed fails here, with its version, and
+not later with wrong numbers. Names that `FlowModel` overrides are listed, too.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+from keras.src.callbacks import monitor_callback
+
+__all__ = ["entry_layer", "in_symbolic_scope", "storage"]
+
+
+def entry_layer() -> keras.layers.Layer | None:
+    """The outermost Keras layer or model whose `call` is running in this thread."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.entry_layer
+
+
+def storage(variable: keras.Variable) -> tf.Variable:
+    """The `tf.Variable` beneath, whatever precision the layers around it compute in."""
+    return variable._value
+
+
+def _check() -> None:
+    """Raises an `ImportError` if a part of Keras is not what it was."""
+    seen = []
+
+    class Probe(keras.layers.Layer):
+        def call(self, x):
+            seen.append(entry_layer())
+            return x
+
+    probe = Probe()
+    probe(tf.zeros([1]))
+    plain = keras.Variable(0.0, name="probe")
+    expected = {
+        "the running call": seen == [probe] and entry_layer() is None,
+        "the symbolic stage": not in_symbolic_scope(),
+        "the storage of a variable": storage(plain) is plain.value,
+        "the direction of a metric": "_direction"
+        in monitor_callback.MonitorCallback._set_monitor_op.__code__.co_consts,
+        # Overridden by FlowModel, its rows and FusedAdam.
+        "building under tf.distribute": hasattr(keras.Model, "_maybe_symbolic_build"),
+        "updates of an optimizer": hasattr(
+            keras.optimizers.Adam, "_backend_update_step"
+        ),
+    }
+    changed = [name for name, holds in expected.items() if not holds]
+    if changed:
+        raise ImportError(
+            f"Keras {keras.__version__} differs from the versions that tfp_flows was "
+            f"tested with in: {', '.join(changed)}."
+        )
+
+
+_check()

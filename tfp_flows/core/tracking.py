@@ -1,0 +1,51 @@
+"""A check that Keras sees the variables which its models use."""
+
+from __future__ import annotations
+
+import weakref
+
+import tensorflow as tf
+
+from tfp_flows.core.keras_internals import entry_layer, storage
+
+__all__ = ["check_tracked"]
+
+# For each layer, the modules whose variables it is known to track.
+_known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def check_tracked(module: tf.Module) -> None:
+    """Raises an error if a Keras model calls a module whose variables it misses.
+
+    Keras tracks its own layers and variables alone. A flow or bijector that is a plain
+    attribute of a Keras 3 model would be neither trained nor saved.
+
+    Args:
+      module: a bijector or distribution that is about to be evaluated.
+
+    Raises:
+      ValueError: if a Keras layer or model is running that does not track all of
+        the module's variables.
+    """
+    layer = entry_layer()
+    if layer is None:
+        return
+    modules = _known.get(layer)
+    if modules is None:
+        modules = _known[layer] = weakref.WeakSet()
+    if module in modules:
+        return
+    tracked = {id(storage(v)) for v in layer.variables}
+    missing = [v.name for v in module.variables if id(v) not in tracked]
+    if missing:
+        raise ValueError(
+            f"{type(layer).__name__} {layer.name!r} uses the variables of "
+            f"{module.name!r} and does not track them: Keras would neither train nor "
+            "save them ("
+            + ", ".join(missing[:3])
+            + (", ..." if missing[3:] else "")
+            + "). Make the flow a layer, self.model = tfp_flows.FlowModel(flow), and "
+            "call self.model(x) for its log-density; self.model.flow is the flow. "
+            "FlowModel(flow, ...).trainable = False freezes it."
+        )
+    modules.add(module)

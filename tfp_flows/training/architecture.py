@@ -1,0 +1,208 @@
+"""What the variables of a flow mean, kept with weights to check them by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+__all__ = ["Architecture", "ArchitectureMismatch", "ArchitectureState"]
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+# Of what is written here. A file of a higher one is refused.
+FORMAT = 1
+
+# Arguments that no variable depends on once it is built.
+_FREE = frozenset(
+    {
+        "checkpoint_every",
+        "conditioner_dtype",
+        "flow",
+        "name",
+        "recompute_gradients",
+        "seed",
+        "validate_args",
+    }
+)
+
+
+class ArchitectureMismatch(ValueError):
+    """Weights were given to a flow of another architecture."""
+
+
+class Architecture:
+    """What the variables of a flow mean.
+
+    Weights fit a flow if their variables mean the same. That is told by
+
+    * a line for each bijector and distribution, in order: a name, event shapes, what
+      a bijector's `_structure` says, and the numbers among its arguments. The name is
+      the class's, unless the class has another one in `_saved_as`: that of the class
+      before it was renamed, or of another one whose variables mean the same. Arguments
+      listed in a class's `_estimation_arguments` do not count: they change how
+      a density is computed or estimated (terms of a series, iterations, samples), not
+      what it is.
+    * a line for each variable: its shape and dtype.
+    * the arguments of a ready flow, as far as both flows know them, without those that
+      no variable depends on.
+
+    Args:
+      flow: any TFP distribution.
+    """
+
+    def __init__(self, flow: tfd.Distribution):
+        modules = [
+            m
+            for m in (flow, *flow.submodules)
+            if isinstance(m, (tfb.Bijector, tfd.Distribution))
+        ]
+        estimates = frozenset().union(*map(_estimation_arguments, modules))
+        free = _FREE | estimates
+        self.lines = [_describe(m, free) for m in modules]
+        self.lines += [f"variable {v.shape} {v.dtype.name}" for v in flow.variables]
+        config = getattr(flow, "config", None) or {}
+        self.config = {
+            k: _nameless(_without(_plain(v), estimates))
+            for k, v in config.items()
+            if k not in free
+        }
+
+    def to_json(self) -> str:
+        """The description as text."""
+        parts = {"format": FORMAT, "lines": self.lines, "config": self.config}
+        return json.dumps(parts, sort_keys=True)
+
+    def check(self, text: str | bytes, source: str) -> None:
+        """Raises `ArchitectureMismatch` unless a description agrees with this one.
+
+        Args:
+          text: what `to_json` gave.
+          source: where it comes from, for the error.
+        """
+        try:
+            found = json.loads(text)
+            number, lines, config = found["format"], found["lines"], found["config"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArchitectureMismatch(
+                f"{source} holds a description of its weights that cannot be read."
+            ) from error
+        if number != FORMAT:
+            raise ArchitectureMismatch(
+                f"{source} has format {number}, this version reads {FORMAT}: use the "
+                "version of tfp_flows that wrote it."
+            )
+        names = sorted(
+            k for k in self.config.keys() & config.keys() if self.config[k] != config[k]
+        )
+        if names:
+            there = ", ".join(f"{k}={config[k]!r}" for k in names)
+            here = ", ".join(f"{k}={self.config[k]!r}" for k in names)
+        elif lines != self.lines:
+            there, here = _first_difference(lines, self.lines)
+        else:
+            return
+        raise ArchitectureMismatch(
+            f"{source} holds weights of another architecture: it has {there} where "
+            f"this flow has {here}. Build the flow with the arguments it was saved "
+            "with."
+        )
+
+
+class ArchitectureState(tf.train.experimental.PythonState):
+    """Puts the description into `tf.train.Checkpoint`s, and checks it on restore."""
+
+    def __init__(self, architecture: Architecture):
+        self._architecture = architecture
+
+    def serialize(self) -> str:
+        return self._architecture.to_json()
+
+    def deserialize(self, string_value) -> None:
+        self._architecture.check(string_value, "the checkpoint")
+
+
+def _estimation_arguments(module) -> frozenset[str]:
+    return frozenset(getattr(module, "_estimation_arguments", ()))
+
+
+def _describe(module: tf.Module, free: frozenset[str]) -> str:
+    line = getattr(type(module), "_saved_as", None) or type(module).__name__
+    if isinstance(module, tfb.Bijector):
+        line += f" {module.forward_min_event_ndims}"
+        line += f" {getattr(module, '_input_event_shape', None)}"
+        line += getattr(module, "_structure", "")
+    return line + _numbers(module, free)
+
+
+def _numbers(module: tf.Module, free: frozenset[str]) -> str:
+    """The numbers that a bijector or distribution was given, in single precision."""
+    text = ""
+    for name, value in sorted(module.parameters.items()):
+        if name in free or isinstance(value, (bool, tf.Variable)):
+            continue
+        if isinstance(value, (int, float, np.generic, np.ndarray)) or tf.is_tensor(
+            value
+        ):
+            known = tf.get_static_value(value) if tf.is_tensor(value) else value
+            if known is None or not np.issubdtype(np.asarray(known).dtype, np.number):
+                continue
+            known = np.asarray(known, np.float32)
+            shown = known if known.ndim == 0 else hashlib.sha256(known).hexdigest()[:16]
+            text += f" {name}={shown}"
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    """A mapping without some keys; anything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: v for k, v in value.items() if k not in names}
+
+
+def _nameless(value: Any) -> Any:
+    """A description of Keras layers with their names numbered from 0."""
+    if not isinstance(value, Mapping):
+        return value
+    numbers = {}
+
+    def collect(part):
+        if isinstance(part, dict):
+            name = part.get("name")
+            if isinstance(name, str):
+                numbers.setdefault(name, f"name_{len(numbers)}")
+            part = list(part.values())
+        if isinstance(part, (list, tuple)):
+            for inner in part:
+                collect(inner)
+
+    def replace(part):
+        if isinstance(part, dict):
+            return {k: replace(v) for k, v in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [replace(v) for v in part]
+        return numbers.get(part, part) if isinstance(part, str) else part
+
+    collect(value)
+    return replace(value)
+
+
+def _first_difference(found: list[str], expected: list[str]) -> tuple[str, str]:
+    n = next(
+        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b),
+        min(len(found), len(expected)),
+    )
+    return tuple(
+        lines[n] if n < len(lines) else "nothing more" for lines in (found, expected)
+    )

@@ -1,0 +1,630 @@
+"""The one entrance for what users hand in as data: made into arrays, and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.distributions import VariationalDequantization
+from tfp_flows.training import multi_device
+
+tfd = tfp.distributions
+
+__all__ = [
+    "START_NUMBERS",
+    "START_ROWS",
+    "Data",
+    "as_array",
+    "as_inputs",
+    "check",
+    "class_weights",
+    "describe_oddities",
+    "is_stream",
+    "take",
+    "take_stream",
+    "with_shapes",
+]
+
+# Parts that depend on data start from at most this many examples, and numbers.
+START_ROWS = 10_000
+START_NUMBERS = 2**19
+
+# Numbers that are looked at in one piece: bounds what checks need of memory.
+_PIECE = 2**22
+
+# Examples in which oddities of columns are looked for.
+_LOOK = 10_000
+
+_NUMERIC = "biuf"
+
+
+class Data(NamedTuple):
+    """Examples, their contexts, and their weights; `None` for what is not given."""
+
+    x: Any
+    context: Any = None
+    weight: Any = None
+
+
+# Containers.
+
+
+def is_stream(data: Any) -> bool:
+    """Whether data come batch by batch, instead of as arrays."""
+    if isinstance(
+        data,
+        (
+            tf.data.Dataset,
+            tf.distribute.DistributedDataset,
+            keras.utils.PyDataset,
+            Iterator,
+        ),
+    ):
+        return True
+    is_array = hasattr(data, "__array__") or hasattr(data, "dtype")
+    is_plain = isinstance(data, (list, tuple, dict, str, bytes))
+    return isinstance(data, Iterable) and not is_array and not is_plain
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """Numbers of any container as a NumPy array, of the dtype in which they are stored.
+
+    Args:
+      name: of the argument, for errors.
+      value: an array, a (nested) list, a tensor, a variable, a data frame or a column
+        of one, or what else NumPy understands.
+
+    Raises:
+      TypeError: if it does not hold real numbers.
+      ValueError: if rows differ in length, or entries are masked.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(value)
+        if masked.any():
+            raise ValueError(
+                f"{name} is a masked array with {int(masked.sum())} masked value(s). "
+                "A density needs whole examples: leave rows with masked values out, or "
+                "fill them in (x.filled(...))."
+            )
+        value = value.data
+    if isinstance(value, dict):
+        raise TypeError(
+            f"{name} must be an array, got a dict with the keys {sorted(value)}: take "
+            "the array out of it."
+        )
+    if isinstance(value, (tf.SparseTensor, tf.RaggedTensor)) or hasattr(
+        value, "toarray"
+    ):
+        raise TypeError(
+            f"{name} must be a dense array, got {type(value).__name__}: convert it "
+            "(.toarray(), tf.sparse.to_dense, .to_tensor())."
+        )
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be an array of numbers, got the text {value!r}.")
+    if _is_frame(value):
+        return _frame_as_array(name, value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array of numbers with rows of one length: {error}"
+        ) from error
+    if array.dtype.names:
+        raise TypeError(
+            f"{name} is a structured array with the fields {list(array.dtype.names)}: "
+            "convert it with numpy.lib.recfunctions.structured_to_unstructured."
+        )
+    if array.dtype == tf.bfloat16.as_numpy_dtype:
+        return array.astype(np.float32)
+    if array.dtype.kind == "c":
+        raise TypeError(
+            f"{name} holds complex numbers; a density is over real ones. Give real and "
+            "imaginary parts as two features."
+        )
+    if array.dtype.kind == "O":
+        array = _objects_as_numbers(name, array)
+    if array.dtype.kind not in _NUMERIC:
+        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}.")
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be an array with an axis of examples.")
+    return array
+
+
+def _is_frame(value) -> bool:
+    return hasattr(value, "columns") and hasattr(value, "dtypes")
+
+
+def _frame_as_array(name, frame) -> np.ndarray:
+    """A data frame, column by column: text is an error that names its columns."""
+    columns, wrong = [], {}
+    for label in frame.columns:
+        column = np.asarray(frame[label])
+        if column.dtype.kind == "O":
+            with contextlib.suppress(TypeError, ValueError):
+                column = column.astype(np.float64)
+        if column.dtype.kind not in _NUMERIC:
+            wrong[label] = frame[label].dtype
+        columns.append(column)
+    if wrong:
+        listed = ", ".join(f"{k!r} ({v})" for k, v in wrong.items())
+        raise TypeError(
+            f"{name} has columns that do not hold numbers, or have gaps: {listed}. "
+            "Leave them out or encode them."
+        )
+    if not columns:
+        raise ValueError(f"{name} has no columns.")
+    return np.stack(columns, 1)
+
+
+def _objects_as_numbers(name, array) -> np.ndarray:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must hold numbers, got an array of Python objects: {error}."
+        ) from error
+
+
+def _labels_of(value) -> list[Any] | None:
+    """Names of the columns of a data frame."""
+    return list(value.columns) if _is_frame(value) else None
+
+
+def take(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    flow: tfd.Distribution,
+    name: str = "x",
+) -> tuple[Data, list[Any] | None]:
+    """Arrays of what a user handed in as such.
+
+    Args:
+      x: examples, or a tuple or list `(x,)`, `(x, context)`, `(x, context, weights)`.
+      y: contexts, unless they are in `x`.
+      sample_weight: weights, unless they are in `x`.
+      flow: what they are for.
+      name: of the argument, for errors.
+
+    Returns:
+      The data, and the names of the columns of `x` if it has any.
+    """
+    if x is None:
+        raise ValueError(f"{name} must be given: an array, a dataset or a generator.")
+    x, context, weight = _unpack(x, flow.event_shape.rank, name)
+    if y is not None and context is not None:
+        raise ValueError(f"the context is given twice: in {name} and beside it.")
+    if sample_weight is not None and weight is not None:
+        raise ValueError(f"weights are given twice: in {name} and as sample_weight.")
+    if x is None:
+        raise ValueError(f"{name} must be given: an array, a dataset or a generator.")
+    context = y if context is None else context
+    weight = sample_weight if weight is None else weight
+    data = Data(
+        as_array("x", x),
+        None if context is None else as_array("context", context),
+        None if weight is None else as_array("sample_weight", weight),
+    )
+    if len(data.x) == 0:
+        raise ValueError("x must hold at least one example; it is empty.")
+    return data, _labels_of(x)
+
+
+def _unpack(value, event_rank, name):
+    """`(x, context, weight)` of a tuple or list of them, or of `x` alone."""
+    if not isinstance(value, (tuple, list)):
+        return value, None, None
+    parts = list(value)
+    if not any(hasattr(part, "shape") or _is_frame(part) for part in parts):
+        nested = parts[0] if len(parts) == 1 else None
+        if isinstance(value, tuple) and isinstance(nested, (tuple, list)):
+            return _unpack(nested, event_rank, name)
+        is_parts = isinstance(value, tuple) and any(part is None for part in parts)
+        if not is_parts:
+            return value, None, None
+    ranks = {len(part.shape) if hasattr(part, "shape") else None for part in parts}
+    if ranks == {event_rank}:
+        # One array for each example.
+        return np.stack([np.asarray(part) for part in parts]), None, None
+    if len(parts) > 3:
+        raise ValueError(
+            f"{name} must be x, (x,), (x, context) or (x, context, sample_weight); got "
+            f"{len(parts)} parts."
+        )
+    x, context, weight = (*parts, None, None)[:3]
+    if isinstance(x, (tuple, list)) and any(hasattr(part, "shape") for part in x):
+        x, inner, _ = _unpack(x, event_rank, name)
+        if inner is not None and context is not None:
+            raise ValueError(f"the context is given twice in {name}.")
+        context = inner if context is None else context
+    return x, context, weight
+
+
+def as_inputs(data: Any) -> tuple[Any, Any]:
+    """Inputs of the model and weights, from what Keras hands to a step.
+
+    Args:
+      data: `x`, `(x, context)` or `(x, context, weight)`, where a context without
+        columns stands for none, and `x` may itself be `(x, context)`.
+
+    Returns:
+      `(x or (x, context), weight or None)`.
+    """
+    x, context, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if is_placeholder(context):
+        context = None
+    if isinstance(x, (tuple, list)):
+        if len(x) == 1:
+            (x,) = x
+        elif context is None:
+            x, context = x
+    return (x if context is None else (x, context)), weight
+
+
+def placeholder(rows: int) -> np.ndarray:
+    """A context that is none: Keras drops weights beside `None`."""
+    return np.empty((rows, 0), np.float32)
+
+
+def is_placeholder(context: Any) -> bool:
+    """Whether it is a `placeholder`."""
+    return context is not None and len(context.shape) > 1 and context.shape[-1] == 0
+
+
+# Streams.
+
+
+def take_stream(
+    stream: Any,
+    flow: tfd.Distribution,
+    rows: int = 1,
+    strategy: tf.distribute.Strategy | None = None,
+) -> tuple[Any, Data]:
+    """Looks at the first batches of a dataset, a generator or another stream.
+
+    Args:
+      stream: it.
+      flow: what the data are for.
+      rows: examples to look at, if there are so many; at least a batch.
+      strategy: of the model.
+
+    Returns:
+      The stream, still whole, and its first batches as one. Examples of
+      a `tf.distribute.DistributedDataset` are those of all replicas.
+    """
+    stream = with_shapes(stream, flow)
+    if isinstance(stream, keras.utils.PyDataset):
+        source = (stream[i] for i in range(max(stream.num_batches or 1, 1)))
+    else:
+        source = iter(stream)
+    batches, parts, found = [], [], 0
+    for batch in source:
+        batches.append(batch)
+        if strategy is not None:
+            batch = multi_device.whole_batch(batch, strategy)
+        part = _batch_as_data(batch, flow)
+        parts.append(part)
+        found += len(part.x)
+        if found >= min(rows, START_NUMBERS // max(part.x[0].size, 1)):
+            break
+    if not batches:
+        ended = "exhausted" if isinstance(stream, Iterator) else "empty"
+        raise ValueError(f"x must hold at least one batch; it is {ended}.")
+    if isinstance(stream, Iterator):
+        stream = _again(batches, source)
+    whole = (
+        None if column[0] is None else np.concatenate(column)
+        for column in zip(*parts, strict=True)
+    )
+    return stream, Data(*whole)
+
+
+def _batch_as_data(batch, flow) -> Data:
+    if isinstance(batch, dict):
+        raise TypeError(
+            "batches must be x, (x, context) or (x, context, sample_weight); got dicts "
+            f"with the keys {sorted(batch)}. Map them: "
+            "dataset.map(lambda d: d[...]) or (d[...], d[...])."
+        )
+    if isinstance(batch, (tuple, list)):
+        if len(batch) > 3:
+            raise ValueError(
+                "batches must be x, (x, context) or (x, context, sample_weight); got "
+                f"{len(batch)} parts."
+            )
+        batch = tuple(batch)
+    inputs, weight = as_inputs(batch)
+    x, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
+    x = as_array("x", x)
+    event = tuple(flow.event_shape)
+    if x.shape == event:
+        raise ValueError(
+            f"x must have shape [batch, {', '.join(map(str, event))}], got {x.shape}: "
+            "the examples come one by one, put them into batches (dataset.batch(128))."
+        )
+    return Data(
+        x,
+        None if context is None else as_array("context", context),
+        None if weight is None else as_array("sample_weight", weight),
+    )
+
+
+def _again(first, rest):
+    """What Keras takes: a generator (no other iterator), and of tuples."""
+    for batch in itertools.chain(first, rest):
+        yield batch if isinstance(batch, tuple) else (batch,)
+
+
+def with_shapes(stream: Any, flow: tfd.Distribution) -> Any:
+    """A dataset whose elements do not say their shapes, with those of the flow."""
+    if not isinstance(stream, tf.data.Dataset):
+        return stream
+    spec = stream.element_spec
+    first = spec[0] if isinstance(spec, tuple) and spec else spec
+    if not isinstance(first, tf.TensorSpec) or first.shape.rank is not None:
+        return stream
+    shapes = [
+        tf.TensorShape([None, *flow.event_shape]),
+        tf.TensorShape([None, *(getattr(flow, "context_shape", None) or ())]),
+        tf.TensorShape([None]),
+    ]
+
+    def shaped(*parts):
+        known = tuple(
+            part
+            if part is None or part.shape.rank is not None
+            else tf.ensure_shape(part, shape)
+            for part, shape in zip(parts, shapes, strict=False)
+        )
+        return known if isinstance(spec, tuple) else known[0]
+
+    return stream.map(shaped)
+
+
+# Checks.
+
+
+def check(
+    data: Data,
+    flow: tfd.Distribution,
+    labels: Sequence[Any] | None = None,
+    quantum: float = 0.0,
+) -> None:
+    """Raises an error unless data are what a flow takes.
+
+    Args:
+      data: arrays.
+      flow: any TFP distribution.
+      labels: names of the columns of `x`.
+      quantum: width of the noise that is to be added to `x`.
+
+    Raises:
+      ValueError: on a wrong shape, unequal numbers, a context that is missing or not
+        expected, NaN or infinity (naming the features), or values outside of the
+        domain of the flow or of its dtype.
+    """
+    x, context, weight = data
+    event = tuple(flow.event_shape)
+    if x.ndim != len(event) + 1 or x.shape[1:] != event:
+        raise ValueError(
+            f"x must have shape [batch{''.join(f', {n}' for n in event)}], got "
+            f"{x.shape}."
+        )
+    _check_context(context, len(x), flow)
+    if weight is not None:
+        _check_weight(weight, len(x))
+    _check_finite("x", x, flow.dtype, labels)
+    domain = getattr(flow, "domain", None)
+    if domain is not None and x.size:
+        low, high = domain
+        if x.min() < low or x.max() + quantum > high:
+            noise = f", with noise of up to {quantum:g}" if quantum else ""
+            raise ValueError(
+                f"x must lie in [{low:.6g}, {high:.6g}], the domain of the flow's "
+                f"first bijector; got values from {x.min():.6g} to {x.max():.6g}"
+                f"{noise}."
+            )
+
+
+def _check_context(context, rows, flow):
+    shape = getattr(flow, "context_shape", None)
+    if context is None:
+        if shape is not None:
+            raise ValueError(
+                "context is missing: this flow is conditional, so data must be (x, "
+                f"context) with contexts of shape {shape}."
+            )
+        return
+    if shape is None:
+        raise ValueError(
+            "context was given, but this flow takes none: build it with context_shape "
+            "or num_classes."
+        )
+    if context.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"context must have shape {('batch', *shape)}, got {context.shape}."
+        )
+    if len(context) != rows:
+        raise ValueError(
+            f"x and context must be equally many, got {rows} and {len(context)}."
+        )
+    dtype = getattr(flow, "context_dtype", None) or flow.dtype
+    _check_finite("context", context, dtype)
+    own_check = getattr(getattr(flow, "_context_encoder", None), "check", None)
+    if own_check is not None:
+        own_check(tf.convert_to_tensor(context))
+
+
+def _check_weight(weight, rows):
+    if weight.shape not in ((rows,), (rows, 1)):
+        raise ValueError(
+            f"sample_weight must have shape {(rows,)}, one for each example; got "
+            f"{weight.shape}."
+        )
+    _check_finite("sample_weight", weight, tf.float32)
+
+
+def _check_finite(name, values, dtype, labels=None) -> None:
+    """Raises a `ValueError` on what is NaN or infinite, or becomes so in `dtype`."""
+    if values.dtype.kind != "f" or not values.size:
+        return
+    dtype = tf.as_dtype(dtype)
+    if dtype.is_floating and dtype.size < values.dtype.itemsize:
+        limit = dtype.max
+    else:
+        limit = np.finfo(values.dtype).max
+    # NaN fails the comparison.
+    counts = _count(values, lambda piece: ~(np.abs(piece) <= limit))
+    if not counts.any():
+        return
+    what = f"beyond {limit:.3g}, the largest {dtype.name}"
+    real = _count(values, lambda piece: ~np.isfinite(piece))
+    if real.any():
+        counts, what = real, "NaN or infinite"
+    where = np.flatnonzero(counts)
+    features = ", ".join(
+        f"{_feature(i, values.shape[1:], labels)}: {counts[i]}" for i in where[:5]
+    )
+    raise ValueError(
+        f"{name} holds {int(counts.sum())} value(s) that are {what}, in "
+        f"{len(where)} of {counts.size} feature(s) (feature: how many): {features}"
+        + (", ..." if len(where) > 5 else "")
+        + "."
+    )
+
+
+def _count(values, is_bad) -> np.ndarray:
+    """How many values of each feature are bad."""
+    size = max(math.prod(values.shape[1:]), 1)
+    step = max(_PIECE // size, 1)
+    counts = np.zeros(size, np.int64)
+    for i in range(0, len(values), step):
+        bad = is_bad(values[i : i + step])
+        if bad.any():
+            counts += bad.reshape(len(bad), -1).sum(0)
+    return counts
+
+
+def _feature(index, shape, labels) -> str:
+    if labels is not None and len(shape) == 1:
+        return repr(labels[index])
+    return str(tuple(map(int, np.unravel_index(index, shape))))
+
+
+def class_weights(class_weight: dict[int, float], context: Any, sample_weight: Any):
+    """Weights of examples from those of their labels.
+
+    Raises:
+      ValueError: if contexts are no labels, or there are weights already.
+    """
+    if sample_weight is not None:
+        raise ValueError("give class_weight or sample_weight, not both.")
+    if context is None or context.ndim != 1 or context.dtype.kind not in "iu":
+        raise ValueError(
+            "class_weight weighs examples by their labels: it needs a context of "
+            "integer labels (num_classes). Give sample_weight for other data."
+        )
+    return np.asarray([class_weight.get(int(k), 1.0) for k in context], np.float32)
+
+
+# What may go wrong later, and is said at once.
+
+
+def describe_oddities(
+    x: np.ndarray,
+    flow: tfd.Distribution,
+    labels: Sequence[Any] | None = None,
+    quantum: float = 0.0,
+) -> None:
+    """Warns of data that a flow cannot do justice to as they are.
+
+    Of whole numbers (a density rises without bound on them), of columns without
+    variation, of columns whose values merge in the flow's dtype, and of columns in
+    units that a flow without normalisation is slow to learn.
+    """
+    look = x[:: math.ceil(len(x) / _LOOK)]
+    if len(look) < 2:
+        return
+    flat = look.reshape(len(look), -1)
+    is_vector = x.ndim == 2
+    columns = flat.astype(np.float64) if is_vector else None
+    constant = np.zeros(flat.shape[1], bool)
+    if is_vector and not quantum:
+        constant = np.ptp(columns, axis=0) == 0
+
+    def names(where):
+        listed = [_feature(i, x.shape[1:], labels) for i in np.flatnonzero(where)]
+        return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
+
+    if constant.any():
+        _warn(
+            f"x has {int(constant.sum())} constant column(s): {names(constant)}. "
+            "A density of what does not vary has no bound: leave them out."
+        )
+    if not quantum and not isinstance(flow, VariationalDequantization):
+        _warn_of_whole_numbers(flat, is_vector, constant, names)
+    if not is_vector:
+        return
+    merged = _merged(columns, flow.dtype) & ~constant
+    if merged.any():
+        _warn(
+            f"{tf.as_dtype(flow.dtype).name} merges values of {names(merged)}: they "
+            "lie far from 0 for how little they differ. Subtract their mean before, or "
+            'build the flow with dtype="float64".'
+        )
+    config = getattr(flow, "config", None) or {}
+    plain = config.get("bounds") is None and not config.get("normalize", True)
+    if plain:
+        mean, deviation = np.abs(columns.mean(0)), columns.std(0)
+        wide = ~constant & ((deviation > 100) | (deviation < 0.01) | (mean > 100))
+        if wide.any():
+            _warn(
+                f"x has columns in units far from 1: {names(wide)}. Build the flow "
+                "with normalize=True."
+            )
+
+
+def _warn_of_whole_numbers(flat, is_vector, constant, names):
+    whole = np.ones(flat.shape[1], bool)
+    if flat.dtype.kind == "f":
+        whole = (flat == np.round(flat)).all(0)
+    if whole.all():
+        _warn(
+            "x holds whole numbers. A density of a continuous flow rises without "
+            "bound on them; dequantize=True, as an argument of FlowModel, adds uniform "
+            "noise in each step."
+        )
+    elif is_vector and (whole & ~constant).any():
+        _warn(
+            f"x has columns of whole numbers: {names(whole & ~constant)}. A density "
+            "of a continuous flow rises without bound on them: add uniform noise to "
+            "them, or leave them out."
+        )
+
+
+def _merged(columns, dtype) -> np.ndarray:
+    """Which columns lose more than 5 % of their distinct values in `dtype`."""
+    number = tf.as_dtype(dtype).as_numpy_dtype
+    resolution = np.finfo(number).eps * np.abs(columns).max(0)
+    with np.errstate(over="ignore"):
+        suspects = np.ptp(columns, axis=0) < 2**18 * resolution
+        merged = np.zeros(columns.shape[1], bool)
+        for i in np.flatnonzero(suspects):
+            before = len(np.unique(columns[:, i]))
+            after = len(np.unique(columns[:, i].astype(number)))
+            merged[i] = after < 0.95 * before
+    return merged
+
+
+def _warn(text):
+    warnings.warn(text, UserWarning, stacklevel=5)

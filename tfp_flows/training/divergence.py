@@ -1,0 +1,127 @@
+"""The end of a training whose loss or weights are no longer finite."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfp_flows.core.keras_internals import storage
+
+__all__ = ["TrainingDiverged", "WatchDivergence"]
+
+# Copies of the weights take at most this share of the time.
+_SHARE = 0.01
+
+
+class TrainingDiverged(FloatingPointError):
+    """The loss or the weights became NaN or infinite.
+
+    The weights are back to the last finite ones that were kept.
+    """
+
+
+class WatchDivergence(keras.callbacks.Callback):
+    """Ends `fit` once the loss or a weight is NaN or infinite.
+
+    The loss is read where Keras reads it for the progress bar. Weights are copied, and
+    looked at, at the start, at the end, and in between as often as takes a hundredth
+    of the time; a loss that hides a NaN is found out there.
+
+    Raises:
+      TrainingDiverged: with the weights restored to the last finite ones.
+    """
+
+    # Keras then calls `on_train_batch_end` beside the training, not in between.
+    async_safe = True
+
+    def __init__(self):
+        super().__init__()
+        self._epoch = 0
+        self._bad: tuple[int, int, float] | None = None
+        self._kept: list[np.ndarray] = []
+        self._kept_at = "before the first step"
+        self._next_time = 0.0
+
+    def on_train_begin(self, logs=None):
+        self._bad = None
+        self._keep("before the first step")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._end_if_bad()
+        if time.perf_counter() >= self._next_time:
+            self._keep(f"before epoch {self._epoch + 1}, batch {batch + 1}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if math.isfinite(loss) or self._is_rescaled():
+            return
+        found = (self._epoch, batch, loss)
+        self._bad = found if self._bad is None else min(self._bad, found)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._end_if_bad()
+        suspicious = not math.isfinite((logs or {}).get("val_loss", 0.0))
+        if suspicious or time.perf_counter() >= self._next_time:
+            self._keep(f"after epoch {epoch + 1}")
+
+    def on_train_end(self, logs=None):
+        self._keep("at the end")
+
+    def _is_rescaled(self) -> bool:
+        """Whether the optimizer skips a step that overflows, and has room to do so."""
+        optimizer = self.model.optimizer
+        return (
+            isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+            and float(optimizer.dynamic_scale) >= 1.0
+        )
+
+    def _end_if_bad(self):
+        if self._bad is not None:
+            epoch, batch, loss = self._bad
+            self._end(f"the loss became {loss} in epoch {epoch + 1}, batch {batch + 1}")
+
+    def _keep(self, when: str):
+        """Copies the weights if they are finite, else ends the training."""
+        start = time.perf_counter()
+        values = [np.array(storage(v).numpy()) for v in self.model.weights]
+        for variable, value in zip(self.model.weights, values, strict=True):
+            if not _is_finite(value):
+                name = variable.path
+                if not self._kept:
+                    raise TrainingDiverged(
+                        f"the weights hold NaN or infinity before training: {name}."
+                    )
+                self._end(
+                    f"weights became NaN or infinite ({name}) between the times "
+                    f"{self._kept_at!r} and {when!r}"
+                )
+        self._kept, self._kept_at = values, when
+        end = time.perf_counter()
+        self._next_time = end + (end - start) / _SHARE
+
+    def _end(self, what: str) -> Any:
+        for variable, value in zip(self.model.weights, self._kept, strict=True):
+            variable.assign(value)
+        for variable in self.model.optimizer.variables:
+            # Moments that are lost start anew.
+            if not _is_finite(storage(variable).numpy()):
+                variable.assign(np.zeros(variable.shape))
+        raise TrainingDiverged(
+            f"training diverged: {what}. The weights are again those of "
+            f"{self._kept_at!r}. If that batch holds NaN or a context out of range, "
+            "correct the data. Otherwise these help: normalize=True, an argument of "
+            "ready flows, for data in units far from 1; a smaller bound on scales "
+            "(max_log_scale); a smaller learning rate, or one that rises from 0; "
+            "clipping (compile(tfp_flows.training.FusedAdam(global_clipnorm=1.0)))."
+        )
+
+
+def _is_finite(value: np.ndarray) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())

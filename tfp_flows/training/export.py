@@ -1,0 +1,102 @@
+"""A flow as a SavedModel that needs TensorFlow alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.core.repeat import unrolled
+
+tfd = tfp.distributions
+
+__all__ = ["export"]
+
+
+def export(
+    flow: tfd.Distribution, variables: Sequence[tf.Variable], path: str | Path
+) -> None:
+    """Writes `log_prob`, `sample`, `encode` and `decode`; see `FlowModel.export`.
+
+    Args:
+      flow: any distribution; one that is no `Flow` has `log_prob` alone.
+      variables: all that it reads.
+      path: directory to write.
+    """
+    module = _Functions(flow, variables)
+    tf.saved_model.save(module, str(path), signatures=module.functions())
+
+
+class _Functions(tf.Module):
+    """The functions of a SavedModel, and the variables that they read."""
+
+    def __init__(self, flow, variables):
+        super().__init__(name="flow")
+        self.exported_variables = list(variables)
+        dtype = tf.as_dtype(flow.dtype)
+        x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")
+        context_shape = getattr(flow, "context_shape", None)
+        context = []
+        if context_shape is not None:
+            shape = [None, *context_shape]
+            context = [tf.TensorSpec(shape, context_dtype(flow), "context")]
+
+        def keywords(context):
+            return {} if context is None else {"context": context}
+
+        def log_prob(x, context=None):
+            return {"log_prob": flow.log_prob(x, **keywords(context))}
+
+        self.log_prob = _traced(log_prob, x, *context)
+        if not hasattr(flow, "encode"):
+            return
+        z = tf.TensorSpec([None, *flow.distribution.event_shape], dtype, "z")
+
+        def sample(n, seed, temperature, context=None):
+            seed = tf.stack([tf.zeros([], tf.int32), seed])
+            return {
+                "x": flow.sample(
+                    n, seed=seed, temperature=temperature, **keywords(context)
+                )
+            }
+
+        def encode(x, context=None):
+            return {"z": flow.encode(x, **keywords(context))}
+
+        def decode(z, context=None):
+            return {"x": flow.decode(z, **keywords(context))}
+
+        self.sample = _traced(
+            sample,
+            tf.TensorSpec([], tf.int32, "n"),
+            tf.TensorSpec([], tf.int32, "seed"),
+            tf.TensorSpec([], dtype, "temperature"),
+            *context,
+        )
+        self.encode = _traced(encode, x, *context)
+        self.decode = _traced(decode, z, *context)
+
+    def functions(self) -> dict[str, Any]:
+        names = ("log_prob", "sample", "encode", "decode")
+        return {n: getattr(self, n) for n in names if hasattr(self, n)}
+
+
+def context_dtype(flow: tfd.Distribution) -> tf.DType:
+    """What contexts are: integers if they are labels, else what the data are."""
+    return tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
+
+
+def _traced(function, *specs):
+    """A function with each layer traced on its own, as other formats need it.
+
+    TensorFlow Lite gives all layers that share a trace the variables of one of them.
+    """
+
+    def traced(*arguments):
+        with unrolled():
+            return function(*arguments)
+
+    return tf.function(traced, input_signature=specs, autograph=False)

@@ -1,0 +1,60 @@
+"""Metrics of log-densities, which tell callbacks that less is better."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+
+__all__ = ["BitsPerDim", "NegativeLogLikelihood"]
+
+
+class _OfLogDensities(keras.metrics.Mean):
+    """The weighted mean of a quantity that is better if it is lower."""
+
+    # `EarlyStopping("val_nll")` and its like read the direction here.
+    _direction = "down"
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds examples; `y_pred` are log-densities, `y_true` is not looked at."""
+        return super().update_state(y_pred * -self._unit(), sample_weight)
+
+    def _unit(self) -> float:
+        return 1.0
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class NegativeLogLikelihood(_OfLogDensities):
+    """The mean of `-log_prob`, in nats per example.
+
+    Args:
+      name: name of the metric.
+      dtype: dtype of the mean.
+    """
+
+    def __init__(self, name: str = "nll", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class BitsPerDim(_OfLogDensities):
+    r"""The mean of $-\log_2 p(x) / D$, in bits per dimension.
+
+    Args:
+      size: number $D$ of the entries of an example.
+      name: name of the metric.
+      dtype: dtype of the mean.
+    """
+
+    def __init__(self, size: int, name: str = "bits_per_dim", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.size = size
+
+    def _unit(self):
+        return 1.0 / (self.size * math.log(2.0))
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
