@@ -60,6 +60,14 @@ class Sylvester(Amortized):
 
     A new bijector is the identity: $R$ starts at 0.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> sylvester = bijectors.Sylvester(4, columns=2, seed=0)
+      >>> y, log_det = sylvester.forward_and_log_det(tf.ones([5, 4]))
+      >>> y.shape, log_det.shape
+      (TensorShape([5, 4]), TensorShape([5]))
+
     Args:
       size: $D$, the size of an event `[..., D]`.
       columns: $M$, between 1 and $D$; $D$ for `"triangular"`.
