@@ -278,7 +278,9 @@ CASES = [
     Case("scaling", lambda d: B.Scaling([4], dtype=d), (4,)),
     Case(
         "scaling_from_data",
-        lambda d: B.Scaling([4], from_data=True, factor=5.0, dtype=d),
+        lambda d: B.Scaling(
+            [4], data_dependent=True, learning_rate_multiplier=5.0, dtype=d
+        ),
         (4,),
     ),
     Case("scaling_image", lambda d: B.Scaling([2, 3, 1], dtype=d), (2, 3, 1)),

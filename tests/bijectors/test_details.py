@@ -433,7 +433,10 @@ def test_squeeze_over_drawn_shapes(factor, height, width, channels):
         (lambda: B.Logit(0.5), "logit_margin must be above 0 and below 0.5, got 0.5"),
         (lambda: B.Logit(0.1, 1.0, 0.0), "low"),
         (lambda: B.Scaling(), "event_shape or log_scale"),
-        (lambda: B.Scaling([3], factor=0.0), "factor must be positive"),
+        (
+            lambda: B.Scaling([3], learning_rate_multiplier=0.0),
+            "multiplier must be above 0",
+        ),
         (lambda: B.BatchNorm([3], momentum=1.0), "momentum"),
         (lambda: B.InvertibleConv1x1([3]), "H, W, C"),
         (lambda: B.InvertibleConv1x1([1, 1, 3], "svd"), "parametrization"),
@@ -507,7 +510,7 @@ def test_actnorm_is_initialised_once():
 
 @pytest.mark.parametrize("factor", [1.0, 30.0])
 def test_scaling_from_data_is_initialised_once(factor):
-    scaling = B.Scaling([3], from_data=True, factor=factor)
+    scaling = B.Scaling([3], data_dependent=True, learning_rate_multiplier=factor)
     assert scaling.needs_initialization and not B.Scaling([3]).needs_initialization
     batch = tf.constant([0.1, 1.0, 20.0]) * normal((500, 3), dtype="float32")
     z = scaling.initialize(batch)

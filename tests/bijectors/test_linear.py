@@ -40,19 +40,19 @@ def test_starts_at_the_matrix_given(build, size):
     }
     for name, start in starts.items():
         layer = build(size, initial=start)
-        np.testing.assert_allclose(layer.matrix(), start, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(layer.matrix, start, atol=1e-12, err_msg=name)
 
 
 @every
 def test_starts_at_a_rotation(build):
     def start(seed):
-        return build(4, seed=seed).matrix().numpy()
+        return build(4, seed=seed).matrix.numpy()
 
     np.testing.assert_allclose(start(0) @ start(0).T, np.eye(4), atol=1e-12)
     np.testing.assert_array_equal(start(0), start(0))
     assert np.abs(start(0) - start(1)).max() > 0.1
     # One seed, one rotation, whatever holds it.
-    np.testing.assert_allclose(start(0), B.PLU(4, seed=0).matrix(), atol=1e-6)
+    np.testing.assert_allclose(start(0), B.PLU(4, seed=0).matrix, atol=1e-6)
 
 
 def test_random_rotations_favour_no_sign():
@@ -62,12 +62,29 @@ def test_random_rotations_favour_no_sign():
     assert abs(np.mean(corners)) < 4 * 0.5 / np.sqrt(400)
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        *LAYERS.values(),
+        lambda size, **options: B.InvertibleConv1x1((1, 1, size), **options),
+        lambda size, **options: B.InvertibleConv1x1((1, 1, size), "dense", **options),
+    ],
+)
+def test_forward_does_what_the_matrix_says(build):
+    layer = build(3, initial=2 * np.eye(3))
+    x = tf.constant(gaussian(1, 1, 3), layer.dtype)
+    y, log_det = layer.forward_and_log_det(x)
+    np.testing.assert_allclose(y, 2 * x, rtol=1e-6)
+    np.testing.assert_allclose(log_det, 3 * np.log(2) + 0 * log_det, rtol=1e-6)
+    np.testing.assert_allclose(layer.inverse(y), x, rtol=1e-6)
+
+
 @every
 def test_is_a_product_with_its_matrix(build):
     layer = build(5, seed=0)
     perturb(layer)
-    matrix, y = layer.matrix().numpy(), gaussian(3, 2, 5)
-    x, log_det = layer.inverse_and_log_det(y)
+    matrix, y = layer.matrix.numpy(), gaussian(3, 2, 5)
+    x, log_det = layer.forward_and_log_det(y)
     np.testing.assert_allclose(x, y @ matrix.T, rtol=1e-10, atol=1e-12)
     expected = np.full((3, 2), np.linalg.slogdet(matrix)[1])
     np.testing.assert_allclose(log_det, expected, rtol=1e-10)
@@ -75,14 +92,14 @@ def test_is_a_product_with_its_matrix(build):
 
 def test_few_reflections_leave_a_subspace_as_it_is():
     layer = B.QR(5, reflections=2, seed=0, dtype="float64")
-    singular = np.linalg.svd(layer.matrix() * layer._sign[None] - np.eye(5))[1]
+    singular = np.linalg.svd(layer.matrix * layer._sign[None] - np.eye(5))[1]
     assert (singular > 1e-10).sum() == 2
 
 
 def test_a_rotation_stays_one_while_reflections_move():
     layer = B.QR(6, seed=0, dtype="float64")
     layer._vectors.assign_add(gaussian(6, 6))
-    matrix = layer.matrix().numpy()
+    matrix = layer.matrix.numpy()
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(6), atol=1e-12)
 
 

@@ -23,6 +23,14 @@ class InverseAutoregressive(MaskedAutoregressive):
     (a sample and its density) runs the conditioner once, `inverse` (the density of
     data from elsewhere) makes one entry after the other.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors, networks
+      >>> made = networks.MADE(3, num_parameters=2, hidden=(8, 8))
+      >>> iaf = bijectors.InverseAutoregressive(made)
+      >>> iaf.forward(tf.ones([5, 3])).shape
+      TensorShape([5, 3])
+
     Args:
       conditioner: `(x[, context]) -> parameters`, as in `MaskedAutoregressive`.
       transformer: an elementwise transformer; `Affine()` by default.

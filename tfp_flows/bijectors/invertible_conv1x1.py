@@ -16,14 +16,24 @@ __all__ = ["InvertibleConv1x1"]
 class InvertibleConv1x1(PLUMatrix, JointBijector):
     r"""Mixes the channels at every position of an image by one learned matrix.
 
-    The density direction multiplies, sampling multiplies by the inverse:
+    `forward` multiplies, `inverse` multiplies by the inverse:
 
-    $$ x_{ij} = W y_{ij}, \qquad y_{ij} = W^{-1} x_{ij}, \qquad
-       \log|\det \partial x / \partial y| = H \cdot W \cdot \log|\det W| $$
+    $$ y_{ij} = W x_{ij}, \qquad x_{ij} = W^{-1} y_{ij}, \qquad
+       \log|\det \partial y / \partial x| = \mathrm{height} \cdot \mathrm{width} \cdot
+       \log|\det W| $$
 
     (Kingma & Dhariwal 2018, section 3.2, equations 9 to 11). A permutation of the
     channels is a special case, and a rotation drawn from the Haar measure is the
-    default to start from.
+    default to start from. The paper multiplies data on their way to noise, and so does
+    `tfb.Invert(InvertibleConv1x1(...))`.
+
+    Example:
+      >>> import numpy as np
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> swap = bijectors.InvertibleConv1x1([1, 1, 2], initial=[[0, 1], [1, 0]])
+      >>> swap.forward(tf.constant([[[3.0, 5.0]]])).numpy()
+      array([[[5., 3.]]], dtype=float32)
 
     `parametrization`:
 
@@ -82,8 +92,9 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
             name=name,
         )
 
+    @property
     def matrix(self) -> tf.Tensor:
-        """The matrix $W$ of the density direction, `[C, C]`."""
+        """The matrix $W$ of `forward`, `[C, C]`."""
         if self._parametrization == "dense":
             return tf.convert_to_tensor(self._matrix)
         permutation, lower, upper, _ = self._factors()
@@ -108,12 +119,12 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
         return matrix, _sum_log_diagonal(tf.linalg.qr(matrix)[1])
 
     def _forward_and_log_det(self, x):
-        inverse, log_det = self._inverse_matrix_and_log_det()
-        return multiply(x, inverse), -self._positions * log_det
+        matrix, log_det = self._matrix_and_log_det()
+        return multiply(x, matrix), self._positions * log_det
 
     def _inverse_and_log_det(self, y):
-        matrix, log_det = self._matrix_and_log_det()
-        return multiply(y, matrix), self._positions * log_det
+        inverse, log_det = self._inverse_matrix_and_log_det()
+        return multiply(y, inverse), -self._positions * log_det
 
 
 def _sum_log_diagonal(r):

@@ -42,6 +42,14 @@ class Planar(Amortized):
 
     A new bijector is the identity: $v$ and $b$ start at 0, $w$ at random.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> planar = bijectors.Planar(2, seed=0)
+      >>> y, log_det = planar.forward_and_log_det(tf.ones([5, 2]))
+      >>> y.shape, log_det.shape
+      (TensorShape([5, 2]), TensorShape([5]))
+
     Args:
       size: $D$, the size of an event `[..., D]`.
       activation: `"tanh"` or `"leaky_relu"`.

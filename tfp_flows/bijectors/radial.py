@@ -40,6 +40,13 @@ class Radial(Amortized):
     A new bijector is the identity: $\alpha = \gamma = 1$, and $z_0$ is drawn from a
     standard Gaussian.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> radial = bijectors.Radial(2, seed=0)
+      >>> radial.inverse_log_det_jacobian(tf.ones([5, 2])).shape
+      TensorShape([5])
+
     Args:
       size: $D$, the size of an event `[..., D]`.
       conditioner: a callable `context -> [batch, D + 2]`, that adds to $z_0$ and the

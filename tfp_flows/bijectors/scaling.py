@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.arguments import check_number, check_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import sum_trailing
 
@@ -17,35 +18,43 @@ __all__ = ["Scaling"]
 class Scaling(JointBijector):
     r"""Multiplies each entry of an event by a learned positive number.
 
-    Dinh et al. 2014, section 3.3, scale the data on their way to noise by
-    $e^{s}$. So does this bijector, whose `forward` goes from noise to data:
+    $$ y = e^{s} \odot x, \qquad x = e^{-s} \odot y, \qquad
+       \log|\det \partial y / \partial x| = \sum_i s_i. $$
 
-    $$ x = e^{s} \odot y, \qquad y = e^{-s} \odot x, \qquad
-       \log|\det \partial x / \partial y| = \sum_i s_i. $$
+    Dinh et al. 2014, section 3.3, write the other direction: their $s$, by which data
+    are scaled on their way to noise, is $-s$ here.
 
     **As a prior variance.** Scaling followed by a standard Gaussian is the same
-    density as no scaling and a Gaussian prior of standard deviation $e^{-s_i}$ in
-    each dimension: $\mathcal N(e^{s} y; 0, 1)\, e^{s} = \mathcal N(y; 0, e^{-2s})$.
-    So a large $s_i$ says that the data hardly vary along $y_i$, and the sorted
-    spectrum of $e^{-s}$ reads like the one of a principal component analysis
+    density as no scaling and a Gaussian prior of standard deviation $e^{s_i}$ in
+    each dimension: $\mathcal N(e^{-s} y; 0, 1)\, e^{-s} = \mathcal N(y; 0, e^{2s})$.
+    So a small $s_i$ says that the data hardly vary along $y_i$, and the sorted
+    spectrum of $e^{s}$ reads like the one of a principal component analysis
     (section 3.3 of the paper).
+
+    Example:
+      >>> from tfp_flows import bijectors
+      >>> scaling = bijectors.Scaling(log_scale=[0.0, 1.0])
+      >>> scaling.forward([1.0, 1.0]).numpy().round(4)
+      array([1.    , 2.7183], dtype=float32)
 
     Args:
       event_shape: shape of the event. Needed unless `log_scale` is given.
-      from_data: whether `initialize` sets $s_i$ to minus the log of the standard
+      data_dependent: whether `initialize` sets $s_i$ to the log of the standard
         deviation of what reaches entry $i$, so that training need not start by moving
         $s$ over several nats (by 7 where pixels never change).
-      log_scale: $s$ divided by `factor`, a tensor or a `tf.Variable`
+      log_scale: $s$ divided by `learning_rate_multiplier`, a tensor or a `tf.Variable`
         `[..., *event_shape]`, whose leading dimensions are a batch of bijectors. A new
         variable of zeros by default.
-      factor: Adam moves a variable by about the learning rate in a step, whatever its
-        gradient; with a factor, $s$ keeps up with networks that need a small one.
+      learning_rate_multiplier: multiplies the effective learning rate of $s$, for use
+        beside networks that need a small rate.
       dtype: dtype of values, float32 by default.
       name: name of the bijector.
 
     Raises:
-      ValueError: if neither `event_shape` nor `log_scale` is given, `from_data` with a
-        `log_scale` that is no variable, or `factor` is not positive.
+      ValueError: if neither `event_shape` nor `log_scale` is given, `data_dependent`
+        with a `log_scale` that is no variable, or `learning_rate_multiplier` is not
+        positive.
+      TypeError: if a size is no integer, or the multiplier no number.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -54,12 +63,14 @@ class Scaling(JointBijector):
         self,
         event_shape: Sequence[int] | None = None,
         log_scale: Any = None,
-        from_data: bool = False,
-        factor: float = 1.0,
+        data_dependent: bool = False,
+        learning_rate_multiplier: float = 1.0,
         dtype: Any = None,
         name: str = "scaling",
     ):
         parameters = dict(locals())
+        if event_shape is not None:
+            event_shape = check_shape("event_shape", event_shape)
         if log_scale is None:
             if event_shape is None:
                 raise ValueError("event_shape or log_scale is required.")
@@ -70,14 +81,15 @@ class Scaling(JointBijector):
         if event_shape is None:
             event_shape = log_scale.shape[-1:]
         parameters.update(log_scale=log_scale, event_shape=tuple(event_shape))
-        if from_data and not isinstance(log_scale, tf.Variable):
-            raise ValueError("from_data=True needs log_scale to be a variable.")
-        if not factor > 0:
-            raise ValueError(f"factor must be positive, got {factor}.")
-        self._variable, self._factor = log_scale, float(factor)
+        if data_dependent and not isinstance(log_scale, tf.Variable):
+            raise ValueError("data_dependent=True needs log_scale to be a variable.")
+        self._variable = log_scale
+        self._factor = check_number(
+            "learning_rate_multiplier", learning_rate_multiplier, above=0
+        )
         self._initialized = (
             self._add_variable("initialized", False, trainable=False)
-            if from_data
+            if data_dependent
             else None
         )
         self._ndims = len(event_shape)
@@ -98,6 +110,9 @@ class Scaling(JointBijector):
             )
         }
 
+    def _is_increasing(self, **_):
+        return True
+
     @property
     def log_scale(self):
         r"""$s$, of shape `[*batch, *event_shape]`, in nats."""
@@ -112,11 +127,11 @@ class Scaling(JointBijector):
 
     def _forward_and_log_det(self, x):
         log_scale = tf.convert_to_tensor(self.log_scale)
-        return x * tf.exp(-log_scale), -sum_trailing(log_scale, self._ndims)
+        return x * tf.exp(log_scale), sum_trailing(log_scale, self._ndims)
 
     def _inverse_and_log_det(self, y):
         log_scale = tf.convert_to_tensor(self.log_scale)
-        return y * tf.exp(log_scale), sum_trailing(log_scale, self._ndims)
+        return y * tf.exp(-log_scale), -sum_trailing(log_scale, self._ndims)
 
     def _initialize(self, y):
         if self.needs_initialization:
@@ -125,7 +140,7 @@ class Scaling(JointBijector):
             axes = list(range(y.shape.rank - self._ndims))
             variance = tf.math.reduce_variance(y, axes)
             # A floor far below the noise of dequantised 16-bit data in [0, 1].
-            log_scale = -0.5 * tf.math.log(tf.maximum(variance, 1e-12))
+            log_scale = 0.5 * tf.math.log(tf.maximum(variance, 1e-12))
             self._variable.assign(
                 tf.broadcast_to(log_scale / self._factor, self._variable.shape)
             )

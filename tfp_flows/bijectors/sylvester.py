@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfp_flows.core.activations import activation_of, shrink, stretch
 from tfp_flows.core.amortized import Amortized
 from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.eager_loops import traced_loop
 from tfp_flows.core.seeds import generator
 
 __all__ = ["Sylvester"]
@@ -58,6 +59,14 @@ class Sylvester(Amortized):
     of the implicit function, to second order.
 
     A new bijector is the identity: $R$ starts at 0.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> sylvester = bijectors.Sylvester(4, columns=2, seed=0)
+      >>> y, log_det = sylvester.forward_and_log_det(tf.ones([5, 4]))
+      >>> y.shape, log_det.shape
+      (TensorShape([5, 4]), TensorShape([5]))
 
     Args:
       size: $D$, the size of an event `[..., D]`.
@@ -186,8 +195,12 @@ class Sylvester(Amortized):
 
     def _solve(self, target, r, r_inner, b, gap):
         r"""The $u$ with $u + R h(\tilde R u + b)$ = `target`."""
-        given = [tf.stop_gradient(v) for v in (target, r, r_inner, b, gap)]
-        u = tf.stop_gradient(self._substitute(*given))
+        u = traced_loop(
+            _substitute,
+            *(target, r, r_inner, b, gap),
+            columns=self._columns,
+            activation=self._activation,
+        )
         # Newton steps from the solution carry its derivatives: each adds an order.
         for _ in range(2):
             h, slope = self._activation(_apply(r_inner, u) + b)
@@ -199,31 +212,32 @@ class Sylvester(Amortized):
             u -= step[..., 0]
         return u
 
-    def _substitute(self, target, r, r_inner, b, gap):
-        """Back substitution: each coordinate knows those after it."""
-        columns = self._columns
-        diagonal, inner = tf.linalg.diag_part(r), tf.linalg.diag_part(r_inner)
-        off = r - tf.linalg.diag(diagonal)
-        off_inner = r_inner - tf.linalg.diag(inner)
-        positions = tf.range(columns)
 
-        def body(i, u, h):
-            m = columns - 1 - i
-            rest = _at(target, m) - _row(off, m, h)
-            offset = _at(b, m) + _row(off_inner, m, u)
-            a = self._activation.root(_at(gap, m), _at(inner, m) * rest + offset)
-            found = self._activation(a)[0]
-            here = tf.equal(positions, m)
-            u = tf.where(here, (rest - _at(diagonal, m) * found)[..., None], u)
-            return i + 1, u, tf.where(here, found[..., None], h)
+def _substitute(target, r, r_inner, b, gap, columns, activation):
+    """Back substitution: each coordinate knows those after it."""
+    diagonal, inner = tf.linalg.diag_part(r), tf.linalg.diag_part(r_inner)
+    off = r - tf.linalg.diag(diagonal)
+    off_inner = r_inner - tf.linalg.diag(inner)
+    positions = tf.range(columns)
 
-        zeros = tf.zeros_like(target)
-        return tf.while_loop(
-            lambda i, *_: i < columns,
-            body,
-            (0, zeros, zeros),
-            maximum_iterations=columns,
-        )[1]
+    def body(i, u, h):
+        m = columns - 1 - i
+        rest = _at(target, m) - _row(off, m, h)
+        offset = _at(b, m) + _row(off_inner, m, u)
+        a = activation.root(_at(gap, m), _at(inner, m) * rest + offset)
+        found = activation(a)[0]
+        # Not `==`, which compares objects in a graph of TensorFlow 1.
+        here = tf.equal(positions, m)
+        u = tf.where(here, (rest - _at(diagonal, m) * found)[..., None], u)
+        return i + 1, u, tf.where(here, found[..., None], h)
+
+    zeros = tf.zeros_like(target)
+    return tf.while_loop(
+        lambda i, *_: i < columns,
+        body,
+        (0, zeros, zeros),
+        maximum_iterations=columns,
+    )[1]
 
 
 def _at(x, m):

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_choice, check_number
+from tfp_flows.core.eager_loops import traced_loop
 
 __all__ = ["activation_of", "shrink", "stretch"]
 
@@ -35,35 +36,43 @@ class _Tanh:
 
     def root(self, gap, target):
         """The $a$ with $a + c h(a)$ = `target`, where $c$ = `gap` - 1."""
-        a = tf.sign(target) * self._root(tf.stop_gradient(gap), tf.abs(target))
-        a = tf.stop_gradient(a)
+        a = tf.stop_gradient(tf.sign(target))
+        a *= traced_loop(_tanh_root, gap, tf.abs(target))
         # Newton steps from the root carry its derivatives: each adds an order.
         for _ in range(2):
             h, slope = self(a)
             a -= (a + (gap - 1.0) * h - target) / stretch(self, slope, gap)
         return a
 
-    def _root(self, gap, target):
-        # For positive a, a + c tanh(a) is concave (c > 0) or convex (c < 0), so that
-        # Newton's method never overshoots from the side on which the tangent is the
-        # steeper: no bracket is needed. Both |tanh(a)| <= |a| and |tanh(a)| <= 1 bound
-        # the root on that side.
-        target, c = tf.stop_gradient(target), gap - 1.0
-        bounds = target / gap, target - c
-        a = tf.where(c > 0, tf.maximum(*bounds), tf.minimum(*bounds))
-        limit = np.finfo(a.dtype.name).eps ** 0.75
+    def __eq__(self, other):
+        return type(other) is type(self)
 
-        def body(a, _):
-            h, slope = self(a)
-            step = (a + c * h - target) / stretch(self, slope, gap)
-            return a - step, tf.abs(step) > limit * (1.0 + tf.abs(a))
+    def __hash__(self):
+        return hash(type(self))
 
-        return tf.while_loop(
-            lambda _, moving: tf.reduce_any(moving),
-            body,
-            (a, tf.ones_like(a, tf.bool)),
-            maximum_iterations=64,
-        )[0]
+
+def _tanh_root(gap, target):
+    """The $a$ with $a + c tanh(a)$ = `target` above 0, where $c$ = `gap` - 1."""
+    # For positive a, a + c tanh(a) is concave (c > 0) or convex (c < 0), so that
+    # Newton's method never overshoots from the side on which the tangent is the
+    # steeper: no bracket is needed. Both |tanh(a)| <= |a| and |tanh(a)| <= 1 bound
+    # the root on that side.
+    activation, c = _Tanh(), gap - 1.0
+    bounds = target / gap, target - c
+    a = tf.where(c > 0, tf.maximum(*bounds), tf.minimum(*bounds))
+    limit = np.finfo(a.dtype.name).eps ** 0.75
+
+    def body(a, _):
+        h, slope = activation(a)
+        step = (a + c * h - target) / stretch(activation, slope, gap)
+        return a - step, tf.abs(step) > limit * (1.0 + tf.abs(a))
+
+    return tf.while_loop(
+        lambda _, moving: tf.reduce_any(moving),
+        body,
+        (a, tf.ones_like(a, tf.bool)),
+        maximum_iterations=64,
+    )[0]
 
 
 class _LeakyReLU:
@@ -78,6 +87,12 @@ class _LeakyReLU:
         one = tf.ones_like(a)
         slope = tf.where(a >= 0, one, self.negative_slope * one)
         return slope * a, slope
+
+    def __eq__(self, other):
+        return type(other) is type(self) and other.negative_slope == self.negative_slope
+
+    def __hash__(self):
+        return hash((type(self), self.negative_slope))
 
     def root(self, gap, target):
         """The $a$ with $a + c h(a)$ = `target`, where $1 + S c$ = `gap`."""

@@ -495,8 +495,9 @@ class JointBijector(tfb.Bijector):
         value, keywords = self._joint_check(given, forward, given_keywords)
         method = self._forward_and_log_det if forward else self._inverse_and_log_det
         result, log_det = method(value, **keywords)
+        # A batch of bijectors makes the batch of the result larger than the value's.
         log_det = broadcast_log_det(
-            log_det, value, min_event_ndims(self, forward), self.name
+            log_det, result, min_event_ndims(self, not forward), self.name
         )
         log_det = _nan_where_nan(log_det, value, min_event_ndims(self, forward))
         if "context" in keywords:

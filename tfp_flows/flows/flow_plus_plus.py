@@ -72,7 +72,7 @@ def flow_plus_plus(
         if shape[-1] > 1:
             linear = InvertibleConv1x1 if plan.is_image else PLU
             matrix = {"seed": plan.seed(), "dtype": plan.dtype}
-            yield linear(shape, name=f"linear_{name}", **matrix)
+            yield tfb.Invert(linear(shape, name=f"linear_{name}", **matrix))
         # Densities take the closed form, samples find a root.
         transformer = Inverted(LogisticMixture(components))
         name = f"coupling_{name}"

@@ -72,9 +72,10 @@ def glow(
     def step():
         mask, dtype = masks.channel(shape[2]), plan.dtype
         yield ActNorm(shape, dtype=dtype, name="actnorm")
-        yield InvertibleConv1x1(
+        mix = InvertibleConv1x1(
             shape, conv1x1, seed=plan.seed(), dtype=dtype, name="conv1x1"
         )
+        yield tfb.Invert(mix)
         network = ConvNet(
             2 * count_changed(mask, shape),
             width,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tensorflow_probability as tfp
+
 from tfp_flows.bijectors import (
     PLU,
     QR,
@@ -15,6 +17,8 @@ from tfp_flows.flows.building import ready
 from tfp_flows.flows.layers import count_changed, in_turn, masks_in_turn
 from tfp_flows.networks import MADE, ResidualMLP
 from tfp_flows.transformers import RationalQuadratic
+
+tfb = tfp.bijectors
 
 __all__ = ["neural_spline_flow"]
 
@@ -85,7 +89,8 @@ def neural_spline_flow(
             if not (couples and i):
                 yield Permutation("random", plan.size, seed=plan.seed())
         elif plan.size > 1:
-            yield matrix(plan.size, seed=plan.seed(), dtype=plan.dtype)
+            mix = matrix(plan.size, seed=plan.seed(), dtype=plan.dtype)
+            yield tfb.Invert(mix)
         name = f"spline_{i}"
         if couples:
             outputs = spline.num_parameters * count_changed(both[i], plan.event_shape)

@@ -70,4 +70,9 @@ def nice(
             ],
             layers,
         )
-    yield Scaling([plan.size], from_data=True, factor=30.0, dtype=plan.dtype)
+    yield Scaling(
+        [plan.size],
+        data_dependent=True,
+        learning_rate_multiplier=30.0,
+        dtype=plan.dtype,
+    )

@@ -23,6 +23,13 @@ class ConvNet(Network):
     normalisation inside the network). Input `[batch, H, W, C]`, context a vector or an
     image of the same size, output `[batch, H, W, outputs]`.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.ConvNet(outputs=6, width=8)
+      >>> network(tf.ones([2, 4, 4, 3])).shape
+      TensorShape([2, 4, 4, 6])
+
     Args:
       outputs: channels of the output.
       width: channels of the hidden layers.

@@ -26,6 +26,13 @@ class GatedResidualConvNet(Network):
     memory of $(H W)^2$. Input `[batch, H, W, C]`, context a vector or an image of the
     same size, output `[batch, H, W, outputs]`. Each gate and the output start at zero.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.GatedResidualConvNet(outputs=6, width=8, blocks=2)
+      >>> network(tf.ones([2, 4, 4, 3])).shape
+      TensorShape([2, 4, 4, 6])
+
     Args:
       outputs: channels of the output.
       width: channels of the hidden layers.

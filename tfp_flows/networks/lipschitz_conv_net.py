@@ -20,6 +20,13 @@ class LipschitzConvNet(LipschitzNetwork):
     and 3x3 convolutions of Chen et al. 2019, appendix E. Input `[batch, H, W, C]`,
     context a vector or an image of the same size, output `[batch, H, W, outputs]`.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.LipschitzConvNet(outputs=3, width=8)
+      >>> network(tf.ones([2, 4, 4, 3])).shape
+      TensorShape([2, 4, 4, 3])
+
     Args:
       outputs: channels of the output.
       width: channels of the hidden layers.

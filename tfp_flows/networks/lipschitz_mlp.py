@@ -19,6 +19,13 @@ class LipschitzMLP(LipschitzNetwork):
 
     Input `[batch, D]`, context `[batch, C]` or none, output `[batch, outputs]`.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.LipschitzMLP(outputs=3, hidden=(8,))
+      >>> network(tf.ones([2, 3])).shape
+      TensorShape([2, 3])
+
     Args:
       outputs: size of the output.
       hidden: widths of the hidden layers, at least one.

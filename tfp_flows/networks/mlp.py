@@ -18,6 +18,13 @@ class MLP(Network):
 
     Input `[batch, D]`, context `[batch, C]` or none, output `[batch, outputs]`.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.MLP(outputs=6, hidden=(8,))
+      >>> network(tf.ones([2, 3])).shape
+      TensorShape([2, 6])
+
     Args:
       outputs: size of the output.
       hidden: widths of the hidden layers.

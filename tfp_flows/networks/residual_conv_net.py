@@ -21,6 +21,13 @@ class ResidualConvNet(Network):
     network. Input `[batch, H, W, C]`, context a vector or an image of the same size,
     output `[batch, H, W, outputs]`. Each block and the output start at zero.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.ResidualConvNet(outputs=6, width=8, blocks=2)
+      >>> network(tf.ones([2, 4, 4, 3])).shape
+      TensorShape([2, 4, 4, 6])
+
     Args:
       outputs: channels of the output.
       width: channels of the hidden layers.

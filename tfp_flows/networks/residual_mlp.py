@@ -19,6 +19,13 @@ class ResidualMLP(Network):
     Input `[batch, D]`, context `[batch, C]` or none, output `[batch, outputs]`. Each
     block and the output start at zero.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.ResidualMLP(outputs=6, width=8)
+      >>> network(tf.ones([2, 3])).shape
+      TensorShape([2, 6])
+
     Args:
       outputs: size of the output.
       width: width of the hidden layers.
