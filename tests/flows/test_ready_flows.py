@@ -15,6 +15,7 @@ import tensorflow as tf
 import tfp_flows
 from tests.flows.conftest import SMALL, Small, gradients, members, perturb
 from tfp_flows import flows
+from tfp_flows.transformers import Affine
 
 every = pytest.mark.parametrize("small", SMALL.values(), ids=SMALL)
 
@@ -211,7 +212,7 @@ def _units(small: Small, x) -> np.ndarray:
 
 
 def _initial_log_det(small: Small, flow) -> float:
-    """Glow's couplings multiply by sigmoid(2) at the start; the others do nothing."""
+    """Glow's couplings multiply by about sigmoid(2); the others do nothing."""
     if small.build is not flows.glow or small.arguments.get("scale") == "tanh":
         return 0.0
     height, width, channels = small.shape
@@ -219,7 +220,11 @@ def _initial_log_det(small: Small, flow) -> float:
     for _ in range(small.arguments.get("levels", 1)):
         changed += small.arguments["steps"] * size // 2
         size //= 2
-    return changed * math.log(1 / (1 + math.exp(-2)))
+    _, ildj = Affine("sigmoid", 1.0).inverse_and_log_det(
+        tf.zeros([1]), tf.zeros([2, 1])
+    )
+    assert abs(float(ildj[0]) - math.log(1 / (1 + math.exp(-2)))) < 0.01
+    return changed * float(ildj[0])
 
 
 # The papers' architectures, parameter by parameter.

@@ -30,7 +30,7 @@ def glow(
     width: int = 512,
     conv1x1: str = "plu",
     scale: str = "sigmoid",
-    max_log_scale: float | None = 3.0,
+    max_log_scale: float | None = 1.0,
 ):
     """Levels of squeeze, steps of flow, and a split with a learned prior.
 
@@ -41,7 +41,9 @@ def glow(
     images have two levels (14 and 7 pixels wide), without padding.
 
     The activation normalisation is set from data: by `FlowModel.fit`, or by
-    `tfp_flows.training.initialize`.
+    `tfp_flows.training.initialize`. Outputs of the networks are multiplied by a number
+    below 1 where there are many wide ones, which would diverge in the first steps of an
+    optimizer at a usual rate; the paper raises its rate slowly instead.
 
     Example:
       >>> from tfp_flows import flows
@@ -57,8 +59,8 @@ def glow(
       scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
         `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
       max_log_scale: float, bound on the log-scale in nats, see there. The paper has
-        none (`None`); an unbounded scale lets one sample in a hundred of a small model
-        overflow.
+        none (`None`), and a sample now and then overflows: all couplings together can
+        multiply by `exp(levels * steps * max_log_scale)`.
 
     Raises:
       ValueError: if `levels` does not divide the image's sides, naming the side.

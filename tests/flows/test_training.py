@@ -1,0 +1,139 @@
+"""Ready flows train with `compile()` and `fit`, on data as they come."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from sklearn import datasets
+
+from tfp_flows import FlowModel, flows
+
+# Small networks, where their size is not the point.
+SIZES = {
+    "nice": {"width": 32},
+    "real_nvp": {"width": 16},
+    "maf": {"width": 32, "layers": 3},
+    "iaf": {"width": 32, "layers": 1, "depth": 1},
+    "neural_spline_flow": {"width": 16, "layers": 2},
+    "planar": {"layers": 4},
+    "radial": {"layers": 8},
+    "sylvester": {"layers": 2},
+    "residual_flow": {"layers": 2, "width": 16},
+    "flow_plus_plus": {"width": 16, "layers": 2, "components": 4, "depth": 1},
+}
+IMAGE_SIZES = {
+    "nice": {"width": 64},
+    "real_nvp": {"width": 8, "depth": 1},
+    "glow": {"width": 16, "steps": 4},
+    "residual_flow": {"layers": 1, "width": 8},
+    "flow_plus_plus": {
+        "width": 8,
+        "layers": 1,
+        "components": 4,
+        "depth": 1,
+        "heads": 2,
+    },
+}
+ALL = {name: flow for name, flow in flows.READY.items() if ":" not in name}
+
+
+@functools.cache
+def moons():
+    return datasets.make_moons(640, noise=0.05, random_state=0)[0]
+
+
+@functools.cache
+def cancer():
+    """A table in raw units: deviations from 0.003 to 570."""
+    return datasets.load_breast_cancer().data
+
+
+@functools.cache
+def scales():
+    draw = np.random.default_rng(0)
+    return draw.standard_normal((640, 20)) * np.geomspace(0.5, 325, 20)
+
+
+@functools.cache
+def digits():
+    x = datasets.load_digits().images[:640, ..., None]
+    return x + np.random.default_rng(0).uniform(size=x.shape)
+
+
+@functools.cache
+def smooth():
+    """Images of 32x32x3 of a few waves, as 8-bit pixels with noise."""
+    draw = np.random.default_rng(0)
+    grid = np.linspace(0, 1, 32)
+    x = np.zeros((128, 32, 32, 3))
+    for _ in range(4):
+        a, b, phase, height = draw.uniform(-6, 6, (4, 128, 1, 1, 1))
+        color = draw.uniform(0, 1, (128, 1, 1, 3))
+        wave = np.sin(a * grid[:, None, None] + b * grid[:, None] + phase)
+        x = x + height * color * wave
+    x = 255 * (x - x.min()) / np.ptp(x)
+    return np.floor(x) + draw.uniform(size=x.shape)
+
+
+def train(flow, x, steps):
+    """nll before and after some steps of defaults, and samples in units of ranges."""
+    keras.utils.set_random_seed(0)
+    x = x.astype("float32")
+    model = FlowModel(flow)
+    model.compile()
+    rows = np.random.default_rng(1).integers(0, len(x), (steps, 64))
+    history = model.fit(x[rows.ravel()], batch_size=64, shuffle=False, verbose=0)
+    after = model.evaluate(x[:256], verbose=0, return_dict=True)["nll"]
+    sample = flow.sample(200, seed=0).numpy()
+    center, half = (x.max(0) + x.min(0)) / 2, np.ptp(x, 0) / 2
+    far = (np.abs(sample - center) / half).reshape(200, -1).max(1)
+    return history.history["nll"][0], after, far
+
+
+def check(flow, x, steps=20, furthest=20.0):
+    during, after, far = train(flow, x, steps)
+    assert np.isfinite([during, after]).all()
+    assert after < during + 0.01 * abs(during)
+    assert np.isfinite(far).all()
+    assert np.median(far) < 3
+    assert far.max() < furthest
+
+
+@pytest.mark.parametrize("data", [moons, cancer])
+@pytest.mark.parametrize("name", SIZES)
+def test_vectors(name, data):
+    check(ALL[name](data().shape[1:], seed=0, **SIZES[name]), data())
+
+
+@pytest.mark.parametrize("name", ["nice", "real_nvp", "neural_spline_flow", "maf"])
+def test_twenty_features_in_many_units(name):
+    size = SIZES[name] if name == "maf" else {**SIZES[name], "layers": 32}
+    check(ALL[name]((20,), seed=0, **size), scales())
+
+
+@pytest.mark.parametrize("logit_margin", [None, 0.05])
+@pytest.mark.parametrize("name", IMAGE_SIZES)
+def test_digits(name, logit_margin):
+    options = {"bounds": (0, 17), "logit_margin": logit_margin, **IMAGE_SIZES[name]}
+    check(ALL[name]((8, 8, 1), seed=0, **options), digits())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IMAGE_SIZES)
+def test_colour_images(name):
+    options = {"bounds": (0, 256), **IMAGE_SIZES[name]}
+    check(ALL[name]((32, 32, 3), seed=0, **options), smooth(), steps=6)
+
+
+@pytest.mark.slow
+def test_glow_of_32_steps_and_width_512():
+    x = np.random.default_rng(0).standard_normal((64, 8, 8, 1))
+    flow = flows.glow((8, 8, 1), seed=0)
+    check(flow, x, steps=6)
+
+
+def test_every_ready_flow_is_trained_here():
+    assert set(SIZES) | set(IMAGE_SIZES) == set(ALL)
