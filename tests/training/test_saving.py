@@ -247,10 +247,5 @@ def test_deep_copies(build):
 
 
 def test_what_cannot_be_copied_says_what_to_do():
-    model = FlowModel(autoregressive())
-    try:
-        other = copy.deepcopy(model)
-    except TypeError as error:
-        assert "set_weights" in str(error)
-    else:
-        assert_same(values(model.flow), values(other.flow))
+    with pytest.raises(TypeError, match="cannot be copied.*set_weights"):
+        copy.deepcopy(FlowModel(autoregressive()))
