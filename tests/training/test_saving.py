@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.training.conftest import (
     values,
     vector,
 )
-from tfp_flows import FlowModel, distributions
+from tfp_flows import Flow, FlowModel, bijectors, distributions, masks, networks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -217,3 +218,34 @@ def test_only_ready_flows_are_saved_as_keras(tmp_path):
     with pytest.raises(ValueError, match="only a model of a ready flow"):
         model.save(path)
     assert path.read_text() == "an older file"
+
+
+# Copies.
+
+
+def own():
+    """A flow that no description builds again."""
+    network = networks.MLP(2, (4,), seed=0)
+    coupling = bijectors.AffineCoupling(masks.half(2), network)
+    return Flow(distributions.standard_normal((2,)), coupling)
+
+
+@pytest.mark.parametrize("build", [own, vector])
+def test_deep_copies(build):
+    """A copy is trained on its own, and as the original would be."""
+    model = compiled(build(), keras.optimizers.Adam(0.02), run_eagerly=True)
+    train(model, 1)
+    other = copy.deepcopy(model)
+    before = values(model.flow)
+    assert_same(before, values(other.flow))
+    train(other, 1)
+    assert_same(before, values(model.flow))
+    train(model, 1)
+    assert_same(values(model.flow), values(other.flow))
+    untrained = copy.deepcopy(FlowModel(build()))
+    assert not untrained.compiled
+
+
+def test_what_cannot_be_copied_says_what_to_do():
+    with pytest.raises(TypeError, match="cannot be copied.*set_weights"):
+        copy.deepcopy(FlowModel(autoregressive()))

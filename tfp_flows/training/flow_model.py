@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -549,6 +550,31 @@ class FlowModel(keras.Model):
         described = arguments.pop("flow")
         weights_file.check_config(described)
         return cls(flows.from_config(described), **arguments)
+
+    def __deepcopy__(self, memo):
+        """A model with variables of its own, compiled as this one is.
+
+        Raises:
+          TypeError: if the flow cannot be copied.
+        """
+        try:
+            flow = copy.deepcopy(self.flow, memo)
+        except Exception as error:
+            raise TypeError(
+                f"{type(self.flow).__name__} cannot be copied ({error}): build it "
+                "anew, and copy the weights: new.set_weights(model.get_weights())."
+            ) from error
+        new = type(self)(flow, self.name, self.dequantize)
+        memo[id(self)] = new
+        if self.compiled:
+            new.compile_from_config(self.get_compile_config())
+            if self.optimizer.built:
+                states = zip(
+                    new.optimizer.variables, self.optimizer.variables, strict=True
+                )
+                for target, source in states:
+                    target.assign(source)
+        return new
 
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
         """As `keras.Model.save`, for a model of a ready flow.
