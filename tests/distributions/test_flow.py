@@ -466,9 +466,16 @@ def test_deepcopy_is_independent(build):
     assert np.abs(again.log_prob(x, **keywords) - before).min() > 1e-4
 
 
-def test_repr(flow):
+def test_repr(flow, conditional):
+    """A block that shows the base, and each bijector as data meet them."""
     text = repr(flow)
-    assert text.startswith("<") and "Flow" in text and "event_shape=[4]" in text
+    lines = text.split("\n")
+    assert lines[0] == "Flow(" and lines[-1] == ")"
+    assert "event_shape=[4]" in text and "dtype=float32" in text
+    places = [text.index(f"({i}): ") for i in range(3)]
+    assert places == sorted(places)
+    assert "diagonal_normal" in text[places[-1] :]
+    assert "context_shape=(2,)" in repr(conditional)
     assert "flow" in str(flow)
     assert "nice" in repr(flows.nice((4,), depth=1, width=4))
 

@@ -289,7 +289,7 @@ def test_errors():
         (ValueError, {"noise_flow": flow}, r"context_shape \(2,\).*None"),
         (ValueError, {"noise_flow": float32}, "dtype float64.*float32"),
         (ValueError, {"levels": 1}, "levels.*1"),
-        (ValueError, {"levels": 2.5}, "levels.*2.5"),
+        (TypeError, {"levels": 2.5}, "levels.*2.5"),
         (ValueError, {"samples": 0}, "samples.*0"),
     ):
         with pytest.raises(error, match=words):

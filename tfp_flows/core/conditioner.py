@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import keras
 import tensorflow as tf
 
 from tfp_flows.core.shapes import reshape_event
 
-__all__ = ["Conditioner", "take_losses"]
+__all__ = ["Conditioner", "hold", "release", "take_losses"]
 
 
 class Conditioner(tf.Module):
@@ -24,10 +25,11 @@ class Conditioner(tf.Module):
 
     Args:
       function: the callable.
-      input_shape: event shape of its input.
+      input_shape: event shape of its input; a dict of shapes if it takes a dict of
+        tensors, which share one batch.
       output_shape: event shape that its output must have.
       context_shape: shape of one context, or `None` if it takes none.
-      dtype: dtype of the zeros it is tried on.
+      dtype: dtype of the zeros it is tried on; a dict for a dict.
       describe: what the output stands for, for the error message.
 
     Raises:
@@ -38,49 +40,48 @@ class Conditioner(tf.Module):
     def __init__(
         self,
         function: Callable,
-        input_shape: Sequence[int],
+        input_shape: Sequence[int] | Mapping[str, Sequence[int]],
         output_shape: Sequence[int],
         context_shape: Sequence[int] | None = None,
         dtype: tf.DType = tf.float32,
         describe: str = "",
     ):
-        super().__init__(name=getattr(function, "name", None) or "conditioner")
-        if not callable(function):
+        super().__init__(name=getattr(_unwrap(function), "name", None) or "conditioner")
+        if not callable(_unwrap(function)):
             raise TypeError(
                 "conditioner must be callable as (x[, context]) -> parameters, got "
                 f"{type(function).__name__}."
             )
         self._dtype = dtype
-        self.input_shape = tuple(input_shape)
+        self.input_shape = (
+            self._no_dependency({k: tuple(s) for k, s in input_shape.items()})
+            if isinstance(input_shape, Mapping)
+            else tuple(input_shape)
+        )
         self.output_shape = tuple(output_shape)
         self.context_shape = None if context_shape is None else tuple(context_shape)
         # A Keras 3 layer is not a tf.Module: its tf.Variables are listed beside it.
         self.function = (
-            function if isinstance(function, tf.Module) else _Untracked(function)
+            function if isinstance(function, tf.Module) else _Untracked.of(function)
         )
         with tf.init_scope():
-            x = tf.zeros((1, *self.input_shape), dtype)
+            x = _zeros(self.input_shape, dtype)
             context = (
                 None
                 if self.context_shape is None
                 else tf.zeros((1, *self.context_shape), dtype)
             )
             found = tuple(self(x, context).shape[1:])
+        if isinstance(self.function, _Untracked):
+            self.function.set_weights()
         if found != self.output_shape:
             raise ValueError(
                 f"conditioner must return shape [batch, "
                 f"{', '.join(map(str, self.output_shape))}]{describe}; it returned "
-                f"[batch, {', '.join(map(str, found))}] for an input of shape [batch, "
-                f"{', '.join(map(str, self.input_shape))}]."
+                f"[batch, {', '.join(map(str, found))}] for an input of shape "
+                f"{_described(self.input_shape)}."
             )
-        self._listed_variables = (
-            []
-            if isinstance(function, tf.Module)
-            else [
-                v.value if isinstance(v, keras.Variable) else v
-                for v in getattr(function, "variables", ())
-            ]
-        )
+        self._listed_variables = _variables_beside(self.function)
 
     @property
     def keras_layer(self) -> keras.layers.Layer | None:
@@ -88,8 +89,21 @@ class Conditioner(tf.Module):
         function = _unwrap(self.function)
         return function if isinstance(function, keras.layers.Layer) else None
 
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether the callable says that it still waits for a batch of data."""
+        return bool(getattr(_unwrap(self.function), "needs_initialization", False))
+
+    def initialize(self, x) -> None:
+        """Hands a batch of inputs to the `initialize` of the callable."""
+        _unwrap(self.function).initialize(_flat(x, self.input_shape))
+
     def __call__(self, x, context=None):
         function = _unwrap(self.function)
+        if isinstance(self.input_shape, dict):
+            name, shape = next(iter(self.input_shape.items()))
+            out = function(_flat(x, self.input_shape))
+            return reshape_event(out, len(shape), self.output_shape, like=x[name])
         if x.shape.rank == len(self.input_shape) + 1:
             if x.shape[0] == 0:
                 # TensorFlow's convolutions give another shape for an empty batch.
@@ -102,35 +116,29 @@ class Conditioner(tf.Module):
         out = self(flat, context)
         return reshape_event(out, len(self.input_shape), self.output_shape, like=x)
 
-    def __deepcopy__(self, memo):
-        original = _unwrap(self.function)
-        if isinstance(original, keras.layers.Layer):
-            # Keras copies through its file format, which knows registered classes
-            # only; a configuration and the weights do for all.
-            try:
-                function = type(original).from_config(original.get_config())
-            except Exception as error:
-                raise TypeError(
-                    f"{type(original).__name__} cannot be deep-copied: its from_config("
-                    f"get_config()) does not build it again ({error})."
-                ) from error
-            memo[id(original)] = function
-        else:
-            function = copy.deepcopy(original, memo)
-        new = type(self)(
-            function,
-            self.input_shape,
-            self.output_shape,
-            self.context_shape,
-            self._dtype,
-        )
-        if isinstance(original, keras.layers.Layer):
-            for target, source in zip(
-                function.variables, original.variables, strict=True
-            ):
-                target.assign(source)
-        memo[id(self)] = new
-        return new
+    def __reduce__(self):
+        shapes = self.input_shape, self.output_shape, self.context_shape
+        return type(self), (self.function, *shapes, self._dtype)
+
+
+def _zeros(shape, dtype):
+    """One input that is 0."""
+    if isinstance(shape, dict):
+        return {k: tf.zeros((1, *part), dtype[k]) for k, part in shape.items()}
+    return tf.zeros((1, *shape), dtype)
+
+
+def _flat(x, shape):
+    """An input with one batch dimension."""
+    if isinstance(shape, dict):
+        return {k: _flat(x[k], part) for k, part in shape.items()}
+    return tf.reshape(x, (-1, *shape))
+
+
+def _described(shape) -> str:
+    if isinstance(shape, dict):
+        return f"{shape}, each behind a batch"
+    return f"[batch, {', '.join(map(str, shape))}]"
 
 
 def _with_an_example(*batches):
@@ -168,10 +176,84 @@ def _cast_like(out, x):
 
 
 class _Untracked:
-    """Keeps an object out of TensorFlow's attribute tracking."""
+    """Keeps an object out of TensorFlow's attribute tracking.
 
-    def __init__(self, value):
+    A Keras layer is copied and pickled as its class, configuration and weights: Keras's
+    own way, through its file format, knows registered classes only. Conditioners that
+    share a layer share its wrapper, so that their copies share one, too.
+    """
+
+    _of_layers: ClassVar[weakref.WeakValueDictionary] = weakref.WeakValueDictionary()
+
+    def __init__(self, value, weights=None):
         self.value = value
+        self._weights = weights
+
+    @classmethod
+    def of(cls, function):
+        """The wrapper of a callable: the same one for the same Keras layer."""
+        if isinstance(function, cls):
+            return function
+        if not isinstance(function, keras.layers.Layer):
+            return cls(function)
+        # As long as the wrapper is there, so is the layer, and its id is its own.
+        return cls._of_layers.setdefault(id(function), cls(function))
+
+    def set_weights(self):
+        """Gives a layer that was copied, and has been built since, its weights."""
+        if self._weights is None:
+            return
+        for variable, value in zip(self.value.variables, self._weights, strict=True):
+            variable.assign(value)
+        self._weights = None
+
+    def __reduce__(self):
+        layer = self.value
+        if not isinstance(layer, keras.layers.Layer):
+            return _Untracked, (layer,)
+        try:
+            config = layer.get_config()
+        except NotImplementedError as error:
+            raise TypeError(
+                f"{type(layer).__name__} cannot be copied nor pickled: it has no "
+                f"get_config() ({error})."
+            ) from error
+        weights = [v.numpy() for v in layer.variables]
+        return _rebuild_layer, (type(layer), config, weights)
+
+
+def hold(value):
+    """The layer of a conditioner as what copies and pickles it; all else as it is."""
+    if not isinstance(value, keras.layers.Layer):
+        return value
+    return _Untracked._of_layers.get(id(value), value)
+
+
+def release(value):
+    """What `hold` was given."""
+    return _unwrap(value)
+
+
+def _rebuild_layer(cls, config, weights):
+    try:
+        layer = cls.from_config(config)
+    except Exception as error:
+        raise TypeError(
+            f"{cls.__name__} cannot be built again: from_config(get_config()) fails "
+            f"({error})."
+        ) from error
+    wrapper = _Untracked(layer, weights)
+    return _Untracked._of_layers.setdefault(id(layer), wrapper)
+
+
+def _variables_beside(function) -> list[tf.Variable]:
+    """Variables of what is no `tf.Module`: a Keras 3 layer's, say."""
+    if not isinstance(function, _Untracked):
+        return []
+    return [
+        v.value if isinstance(v, keras.Variable) else v
+        for v in getattr(function.value, "variables", ())
+    ]
 
 
 def _unwrap(value):

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.ranges import has_bounded_range, inverse_within_range
 from tfp_flows.core.tfp_internals import CHAINS, INVERTS
 from tfp_flows.core.walk import runs_of
 
@@ -54,6 +55,7 @@ class FromTFP(JointBijector):
                 "take and give one tensor."
             )
         self.bijector = bijector
+        self._has_bounded_range = has_bounded_range(bijector)
         super().__init__(
             forward_min_event_ndims=ranks[0],
             inverse_min_event_ndims=ranks[1],
@@ -82,6 +84,8 @@ class FromTFP(JointBijector):
 
     def _inverse_and_log_det(self, y):
         y = tf.identity(y)
+        if self._has_bounded_range:
+            return inverse_within_range(self.bijector, y)
         x = self.bijector.inverse(y)
         ndims = self.inverse_min_event_ndims
         return x, self.bijector.inverse_log_det_jacobian(y, ndims)

@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+import tfp_flows.core.pickling  # noqa: F401
+from tfp_flows.core.conditioner import hold, release
 from tfp_flows.core.shapes import (
     broadcast_context,
     broadcast_log_det,
@@ -345,6 +347,19 @@ class JointBijector(tfb.Bijector):
 
     def __repr__(self):
         return describe(self)
+
+    # In copies and pickles, an argument that is a layer stays that of the conditioner.
+
+    def __getstate__(self):
+        arguments = {k: hold(v) for k, v in self.parameters.items()}
+        state = {**self.__dict__, "_parameters": arguments}
+        # Listed anew, from the layers of the copy.
+        state.pop("_joint_layer_variables", None)
+        return state
+
+    def __setstate__(self, state):
+        arguments = {k: release(v) for k, v in state["_parameters"].items()}
+        self.__dict__.update({**state, "_parameters": arguments})
 
     # The bridge to TFP's methods.
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.core.tfp_internals import ITERATION_OF_SAMPLES
 
 __all__ = ["generator", "new_seed", "stateless_seed"]
 
@@ -29,17 +32,46 @@ def stateless_seed(seed: Any) -> tf.Tensor:
     """The seed `[2]` of TensorFlow's stateless operations.
 
     Args:
-      seed: an integer of any size, a stateless seed, or `None` for a new one.
+      seed: an integer of any size, a stateless seed `[2]`, a `SeedStream` of TFP's or
+        another function that gives one, or `None` for a new one.
+
+    Raises:
+      TypeError: if it is nothing of that.
     """
+    if callable(seed):
+        seed = seed()
     if seed is None:
         return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
-    if not isinstance(seed, (int, np.integer)):
-        return tf.convert_to_tensor(seed)
+    if isinstance(seed, np.ndarray) and seed.ndim == 0:
+        seed = seed[()]
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        return _checked(seed)
+    if ITERATION_OF_SAMPLES in tf.get_current_name_scope():
+        # One integer for many samples: it stands for a stateful sampler, which gives
+        # each of them other numbers.
+        return tfp.random.sanitize_seed(int(seed), salt=__name__)
     seed = int(seed)
     if 0 <= seed < 2**62:
         return tf.constant([seed >> 31, seed & 0x7FFFFFFF], tf.int32)
     state = np.random.SeedSequence(_entropy(seed)).generate_state(2)
     return tf.constant(state.astype(np.int64) - 2**31, tf.int32)
+
+
+def _checked(seed: Any) -> tf.Tensor:
+    """A stateless seed as a tensor."""
+    try:
+        tensor = tf.convert_to_tensor(seed)
+    except (TypeError, ValueError):
+        tensor = None
+    if (
+        tensor is None
+        or not tensor.dtype.is_integer
+        or not tensor.shape.is_compatible_with([2])
+    ):
+        raise TypeError(
+            f"seed must be an integer, a stateless seed [2] or None, got {seed!r}."
+        )
+    return tensor
 
 
 def _entropy(seed: int) -> int | list[int]:

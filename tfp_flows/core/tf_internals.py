@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager.record import stop_recording
+from tensorflow.python.eager.record import could_possibly_record, stop_recording
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.ops.resource_variable_ops import variable_accessed
 
 __all__ = [
+    "could_possibly_record",
     "depends_on_state",
     "is_compiled_by_xla",
     "recording",

@@ -1,7 +1,8 @@
 """All that relies on private parts of TensorFlow Probability, checked at import.
 
-* The classes behind `tfb.Chain` and `tfb.Invert` of bijectors that are no composite
-  tensors, and behind `tfd.TransformedDistribution`.
+* The classes behind `tfb.Chain`, `tfb.Invert`, `tfd.Independent` and `tfd.Sample` of
+  parts that are no composite tensors, and behind `tfd.TransformedDistribution`.
+* The name under which auto-batched joint distributions draw many samples at once.
 * TFP's compositions cache results under a hash that they derive from their members; a
   member's variables may have changed since. `is_asked_by_cache` tells when to answer
   with a new hash.
@@ -19,13 +20,17 @@ import sys
 import threading
 
 import tensorflow_probability as tfp
+from tensorflow_probability.python.internal import vectorization_util
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
 __all__ = [
     "CHAINS",
+    "INDEPENDENTS",
     "INVERTS",
+    "ITERATION_OF_SAMPLES",
+    "SAMPLES",
     "TRANSFORMED_DISTRIBUTION",
     "handover",
     "is_asked_by_cache",
@@ -56,6 +61,17 @@ INVERTS = (tfb.Invert, _class_behind(tfb.Invert, "_Invert"))
 CHAINS = (tfb.Chain, _class_behind(tfb.Chain, "_Chain"))
 TRANSFORMED_DISTRIBUTION = _class_behind(
     tfd.TransformedDistribution, "_TransformedDistribution"
+)
+
+INDEPENDENTS = (tfd.Independent, _class_behind(tfd.Independent, "_Independent"))
+SAMPLES = (tfd.Sample, _class_behind(tfd.Sample, "_Sample"))
+
+# Auto-batched joint distributions draw many samples by one trace of a function under
+# this name, with one integer seed for all of them.
+ITERATION_OF_SAMPLES = "iid_sample_fn_stateful_body"
+_required(
+    ITERATION_OF_SAMPLES in inspect.getsource(vectorization_util.iid_sample),
+    f"the name {ITERATION_OF_SAMPLES}",
 )
 
 _CACHES = frozenset(

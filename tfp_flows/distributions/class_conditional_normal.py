@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.arguments import check_integer, check_number, check_shape
+from tfp_flows.core.seeds import generator
 from tfp_flows.distributions.conditional import Conditional
+from tfp_flows.distributions.describe import describe_distribution
 
 tfd = tfp.distributions
 
@@ -28,20 +30,27 @@ class ClassConditionalNormal(Conditional):
     become one-hot vectors by the `num_classes` of a ready flow, or by `tf.one_hot`. Any
     other vector $c$ mixes the rows: a learned embedding, say.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> base = ClassConditionalNormal((2,), num_classes=3, spread=2.0, seed=0)
+      >>> base.log_prob([[0.0, 0.0]], context=tf.one_hot([0, 1, 2], 3)).shape
+      TensorShape([3])
+
     Args:
       event_shape: shape of the event.
       num_classes: number of classes, the size of a context.
       dtype: dtype of values.
       spread: standard deviation of the means at the start; 0 starts all classes alike.
-      seed: integer seed of these means.
+      seed: integer seed of these means; by default a new one, which
+        `keras.utils.set_random_seed` makes reproducible.
       mean: $\mu$, a tensor or variable `[num_classes, *event_shape]`; a new variable
         by default.
       log_scale: $s$, likewise; a new variable of zeros by default.
-      validate_args: kept for TFP.
       name: name of the distribution.
 
     Raises:
       ValueError: if `num_classes` is below 1, or `spread` negative.
+      TypeError: if one of these is no number, or `event_shape` no shape.
     """
 
     def __init__(
@@ -53,24 +62,19 @@ class ClassConditionalNormal(Conditional):
         seed: int | None = None,
         mean: Any = None,
         log_scale: Any = None,
-        validate_args: bool = False,
         name: str = "class_conditional_normal",
     ):
         parameters = dict(locals())
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}.")
-        if spread < 0:
-            raise ValueError(f"spread must not be negative, got {spread}.")
-        shape = (int(num_classes), *map(int, event_shape))
+        num_classes = check_integer("num_classes", num_classes)
+        spread = check_number("spread", spread, at_least=0.0)
+        shape = (num_classes, *check_shape("event_shape", event_shape))
         if mean is None:
-            start = spread * np.random.default_rng(seed).standard_normal(shape)
+            start = spread * generator(seed).standard_normal(shape)
             mean = tf.Variable(tf.constant(start, dtype), name="mean")
         if log_scale is None:
             log_scale = tf.Variable(tf.zeros(shape, dtype), name="log_scale")
         self._means, self._log_scales = mean, log_scale
-        super().__init__(
-            self._normal, event_shape, (num_classes,), dtype, validate_args, name
-        )
+        super().__init__(self._normal, event_shape, (num_classes,), dtype, name)
         parameters.update(mean=mean, log_scale=log_scale)
         self._parameters = self._no_dependency(
             {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
@@ -79,4 +83,7 @@ class ClassConditionalNormal(Conditional):
     def _normal(self, context):
         mean = tf.tensordot(context, self._means, 1)
         scale = tf.exp(tf.tensordot(context, self._log_scales, 1))
-        return tfd.Independent(tfd.Normal(mean, scale), len(self._event))
+        return tfd.Independent(tfd.Normal(mean, scale), self._means.shape.rank - 1)
+
+    def __repr__(self) -> str:
+        return describe_distribution(self)

@@ -8,14 +8,19 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import broadcast_context
+from tfp_flows.distributions.contexts import nan_unless, without_nan
+from tfp_flows.distributions.describe import describe_distribution
+from tfp_flows.distributions.static_shape import StaticShape
 
 tfd = tfp.distributions
 
 __all__ = ["Conditional"]
 
 
-class Conditional(tfd.Distribution):
+class Conditional(StaticShape):
     """A distribution whose parameters are computed from a context.
 
     `log_prob`, `sample`, `mean`, `stddev` and the like take `context`, `[*batch,
@@ -23,7 +28,18 @@ class Conditional(tfd.Distribution):
     context broadcast to; a sample is `[*sample_shape, *batch, *event_shape]`.
 
     As the base of a `Flow`, it gets the context of the flow; the bijector may take the
-    same one, or none.
+    same one, or none. Where a context holds NaN, results are NaN, whatever `function`
+    makes of it.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> import tensorflow_probability as tfp
+      >>> tfd = tfp.distributions
+      >>> base = Conditional(
+      ...     lambda c: tfd.Independent(tfd.Laplace(c, 2.0), 1), (2,), (2,)
+      ... )
+      >>> base.sample(3, seed=0, context=tf.zeros([5, 2])).shape
+      TensorShape([3, 5, 2])
 
     Args:
       function: maps contexts `[*batch, *context_shape]` to a distribution of batch
@@ -33,11 +49,10 @@ class Conditional(tfd.Distribution):
       event_shape: shape of the event.
       context_shape: shape of one context.
       dtype: dtype of values.
-      validate_args: kept for TFP.
       name: name of the distribution.
 
     Raises:
-      TypeError: if `function` does not return a TFP distribution.
+      TypeError: if `function` does not return a TFP distribution, or a shape is none.
       ValueError: if that has another event shape, or another batch than the contexts'.
     """
 
@@ -47,13 +62,12 @@ class Conditional(tfd.Distribution):
         event_shape: Sequence[int],
         context_shape: Sequence[int],
         dtype: Any = tf.float32,
-        validate_args: bool = False,
         name: str = "conditional",
     ):
         parameters = dict(locals())
         self._function = function
-        self._event = tuple(map(int, event_shape))
-        self._context_shape = tuple(map(int, context_shape))
+        event_shape = check_shape("event_shape", event_shape)
+        self._context_shape = check_shape("context_shape", context_shape)
         dtype = tf.as_dtype(dtype)
         with tf.init_scope():
             one = function(tf.zeros((1, *self._context_shape), dtype))
@@ -62,26 +76,19 @@ class Conditional(tfd.Distribution):
                 f"function must return a TFP distribution, got {type(one).__name__}."
             )
         found = tuple(one.batch_shape), tuple(one.event_shape)
-        if found != ((1,), self._event):
+        if found != ((1,), event_shape):
             raise ValueError(
                 "function must return a distribution with the batch shape of the "
-                f"context and event shape {self._event}; of batch shape (1,) it made "
+                f"context and event shape {event_shape}; of batch shape (1,) it made "
                 f"{found[0]}, and event shape {found[1]}."
             )
         super().__init__(
+            event_shape=event_shape,
             dtype=dtype,
             reparameterization_type=one.reparameterization_type,
-            validate_args=validate_args,
-            allow_nan_stats=True,
-            parameters={
-                k: v for k, v in parameters.items() if k not in ("self", "__class__")
-            },
+            parameters=parameters,
             name=name,
         )
-
-    @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
-        return {}
 
     @property
     def context_shape(self) -> tuple[int, ...]:
@@ -89,48 +96,60 @@ class Conditional(tfd.Distribution):
         return self._context_shape
 
     def given(self, context: Any) -> tfd.Distribution:
-        """The distribution under contexts `[*batch, *context_shape]`.
+        """The distribution that the function makes of contexts.
+
+        Args:
+          context: `[*batch, *context_shape]`, without NaN.
+
+        Returns:
+          A distribution of batch shape `batch`.
 
         Raises:
           ValueError: if the context is missing or of a wrong shape.
         """
-        # Broadcasting with one number checks, and converts, the context alone.
-        _, context = self._broadcast(tf.zeros([], self.dtype), 0, context)
-        return self._function(context)
+        return self._of(context)[0]
 
     def _broadcast(self, value, ndims, context):
         return broadcast_context(value, ndims, context, self._context_shape, self.name)
 
+    def _of(self, context):
+        """The distribution under contexts, and where they are some, without NaN."""
+        # Broadcasting with one number checks, and converts, the context alone.
+        _, context = self._broadcast(tf.zeros([], self.dtype), 0, context)
+        context, valid = without_nan(context, self._context_shape)
+        return self._function(context), valid
+
     def _log_prob(self, value, context=None):
-        value, context = self._broadcast(value, len(self._event), context)
-        return self._function(context).log_prob(value)
+        ndims = len(self._static_event_shape)
+        value, context = self._broadcast(value, ndims, context)
+        distribution, valid = self._of(context)
+        return nan_unless(valid, distribution.log_prob(value), 0)
 
     def _call_sample_n(self, sample_shape, seed, context=None, **_):
-        return self.given(context).sample(sample_shape, seed)
+        distribution, valid = self._of(context)
+        sample = distribution.sample(sample_shape, stateless_seed(seed))
+        return nan_unless(valid, sample, len(self._static_event_shape))
+
+    def _moment(self, name, context):
+        distribution, valid = self._of(context)
+        ndims = len(self._static_event_shape)
+        return nan_unless(valid, getattr(distribution, name)(), ndims)
 
     def _mean(self, context=None):
-        return self.given(context).mean()
+        return self._moment("mean", context)
 
     def _mode(self, context=None):
-        return self.given(context).mode()
+        return self._moment("mode", context)
 
     def _stddev(self, context=None):
-        return self.given(context).stddev()
+        return self._moment("stddev", context)
 
     def _variance(self, context=None):
-        return self.given(context).variance()
+        return self._moment("variance", context)
 
     def _entropy(self, context=None):
-        return self.given(context).entropy()
+        distribution, valid = self._of(context)
+        return nan_unless(valid, distribution.entropy(), 0)
 
-    def _event_shape(self):
-        return tf.TensorShape(self._event)
-
-    def _event_shape_tensor(self):
-        return tf.constant(self._event, tf.int32)
-
-    def _batch_shape(self):
-        return tf.TensorShape([])
-
-    def _batch_shape_tensor(self):
-        return tf.zeros([0], tf.int32)
+    def __repr__(self) -> str:
+        return describe_distribution(self, function=self._function)

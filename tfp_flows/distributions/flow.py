@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
-import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.chain import Chain
+from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.ranges import Support
 from tfp_flows.core.seeds import stateless_seed
-from tfp_flows.core.shapes import check_event_shape, sum_trailing
+from tfp_flows.core.shapes import sum_trailing
+from tfp_flows.core.tf_internals import could_possibly_record
+from tfp_flows.core.tfp_internals import TRANSFORMED_DISTRIBUTION
+from tfp_flows.distributions.contexts import (
+    ContextShape,
+    as_context,
+    both,
+    check_context_shape,
+    dtype_of,
+    nan_unless,
+    parts_of,
+    without_nan,
+)
+from tfp_flows.distributions.describe import describe_flow
+from tfp_flows.distributions.given_context import GivenContext
+from tfp_flows.distributions.in_chunks import common_batch, in_chunks
+from tfp_flows.distributions.inputs import (
+    as_data,
+    check_sample_shape,
+    check_temperature,
+)
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "with_config"]
 
 
-# What `tfd.TransformedDistribution(...)` makes of a bijector that is no composite
-# tensor. The public class is one, and a `tf.Module` overlooks the variables of those.
-_TransformedDistribution = tfd.TransformedDistribution.__base__
+# How large the widest layer of a bijector may be in one pass, in bytes.
+_BYTES_OF_A_LAYER = 2**27
 
 
-class Flow(_TransformedDistribution):
+class _Given(NamedTuple):
+    """The keywords of a call, as the bijector and as the base take them."""
+
+    bijector: dict[str, Any]
+    base: dict[str, Any]
+    # Where the context is one, in the batch shape of the context; `None` is everywhere.
+    valid: tf.Tensor | None
+
+
+class Flow(TRANSFORMED_DISTRIBUTION):
     r"""The distribution of $x = f(z)$ with $z$ from a base distribution.
 
     $$ \log p(x) = \log p_Z(f^{-1}(x)) + \log|\det \partial f^{-1}(x)/\partial x| $$
@@ -38,11 +67,52 @@ class Flow(_TransformedDistribution):
     dimension. All its results are in nats of the data as they are given to it, unless
     said otherwise.
 
+    To `isinstance` it is what `tfd.TransformedDistribution(base, bijector)` makes of a
+    bijector that is no composite tensor, as those of this package are not, since a
+    `tf.Module` overlooks the variables of composite tensors: a private class of TFP's,
+    and not the public name. `tfp.experimental.vi.build_asvi_surrogate_posterior`
+    therefore wants a rule for flows in its `surrogate_rules`: `(Flow, rule)`, with
+
+        def rule(dist, build_nested_surrogate, sample_shape=None):
+            base = yield from build_nested_surrogate(dist.distribution)
+            return dist.copy(distribution=base)
+
     A context reaches the bijector if that has a `context_shape`, and the base
     distribution if that has one: a base with an attribute `context_shape` takes
     `context` in its `log_prob`, `sample` and `mean`, as
     `tfp_flows.distributions.Conditional` does. A base whose attribute `keywords` holds
-    `"training"` takes that in `log_prob`.
+    `"training"` takes that in `log_prob`. `given(context)` is the distribution under
+    one context, for all that knows no contexts.
+
+    **What is no context** gets no answer: where a context holds NaN, or an encoder
+    returns NaN for it, densities, samples, noise and data are NaN, whatever networks
+    make of it. **What is no datum** has no density: outside the range of the bijector,
+    and of the base, `log_prob` is minus infinity, and gradients at other points are
+    not touched. That holds for the bijectors and bases of this package and for those of
+    TFP's whose range is an interval.
+
+    **Value and density.** TFP's `log_prob(sample(n))` inverts what `sample` computed
+    just before, and so does a plain `tfd.TransformedDistribution` over a bijector of
+    this package, which keeps no cache. Inverses that iterate (`iaf`, `residual_flow`,
+    `planar`) are dear: `sample_and_log_prob` needs none.
+
+    **Many points.** `log_prob`, `sample`, `sample_and_log_prob`, `encode` and `decode`
+    go in chunks of at most `chunk_size` events where the batch is larger and static,
+    and results are those of one pass. Noise is drawn at once, contexts are encoded at
+    once when sampling. There are no chunks while a gradient tape records, which would
+    keep all of them anyway, nor with the keywords `training` and `seed`, whose meaning
+    may hang on the batch, nor for a base with a batch.
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.Flow(
+      ...     tfp_flows.distributions.standard_normal((2,)),
+      ...     tfp_flows.bijectors.Scaling([2], log_scale=[0.0, 1.0]),
+      ... )
+      >>> flow.sample(3, seed=0).shape
+      TensorShape([3, 2])
+      >>> flow.log_prob([[0.0, 0.0]]).shape
+      TensorShape([1])
 
     Args:
       distribution: distribution of the noise $z$.
@@ -50,19 +120,23 @@ class Flow(_TransformedDistribution):
       context_encoder: what turns the context a user gives into the one that bijector
         and base take; the identity by default. A Keras layer, a `tf.Module` or another
         callable with variables is a part of the flow, trained with it; it sees one
-        batch dimension. A plain function (labels into one-hot vectors) sees any.
+        batch dimension. A plain function (labels into one-hot vectors) sees any, and
+        says by NaN that it was given something that is no context.
       context_shape: shape of one context as a user gives it; that of the bijector or
-        base by default. `()` stands for integer labels when there is a
-        `context_encoder`.
-      config: description from which `tfp_flows.flows` can build this flow again; set
-        by the ready flows.
-      validate_args: see `tfd.Distribution`.
+        base by default. With a `context_encoder`, `()` stands for integer labels, and a
+        dict of shapes for a context of several parts: the user gives a dict of arrays,
+        whose batches broadcast, and the encoder gets one.
+      chunk_size: the largest number of events in one pass, see above. By default as
+        many as keep the widest layer of the bijector within 128 MiB: an image counts
+        its positions times the most channels that a variable says there are, a vector
+        the most features.
       name: name of the flow.
 
     Raises:
       ValueError: if the event of the base distribution does not fit the bijector, or
         the shapes of the contexts that these two, the encoder and the user have do not
         fit.
+      TypeError: if `context_shape` is no shape or `chunk_size` no integer.
     """
 
     def __init__(
@@ -70,9 +144,8 @@ class Flow(_TransformedDistribution):
         distribution: tfd.Distribution,
         bijector: tfb.Bijector,
         context_encoder: Callable | None = None,
-        context_shape: Sequence[int] | None = None,
-        config: Mapping[str, Any] | None = None,
-        validate_args: bool = False,
+        context_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        chunk_size: int | None = None,
         name: str = "flow",
     ):
         parameters = dict(locals())
@@ -87,17 +160,26 @@ class Flow(_TransformedDistribution):
             )
         bijector.forward_event_shape(distribution.event_shape)
         self._inner_context_shape = _common_context_shape(distribution, bijector)
+        context_shape = check_context_shape(context_shape)
         if context_shape is None:
             context_shape = self._inner_context_shape
-        self._context_shape = (
-            None if context_shape is None else tuple(map(int, context_shape))
-        )
+        self._context_shape = self._no_dependency(context_shape)
         self._context_encoder = self._wrap_encoder(
             context_encoder, tf.as_dtype(distribution.dtype)
         )
         parameters["context_encoder"] = self._context_encoder
-        self._config = self._no_dependency(None if config is None else dict(config))
-        super().__init__(distribution, bijector, validate_args=validate_args, name=name)
+        if chunk_size is not None:
+            chunk_size = check_integer("chunk_size", chunk_size)
+        self._chunk_size = chunk_size
+        self._config = None
+        self._support = Support.of(distribution)
+        self._looked_for_initialization = False
+        super().__init__(
+            distribution,
+            bijector,
+            kwargs_split_fn=self._split_for_tfp,
+            name=name,
+        )
         self._parameters = self._no_dependency(
             {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
         )
@@ -133,11 +215,8 @@ class Flow(_TransformedDistribution):
             return encoder
         if not hasattr(encoder, "variables"):
             return encoder
-        labels = outer == ()
         try:
-            return Conditioner(
-                encoder, outer, inner, dtype=tf.int32 if labels else dtype
-            )
+            return Conditioner(encoder, outer, inner, dtype=dtype_of(outer, dtype))
         except ValueError as error:
             raise ValueError(f"context_encoder does not fit: {error}") from error
 
@@ -145,24 +224,43 @@ class Flow(_TransformedDistribution):
     def _parameter_properties(cls, dtype, num_classes=None):
         return super()._parameter_properties(dtype, num_classes)
 
-    def __deepcopy__(self, memo):
-        parameters = {k: _deepcopy(v, memo) for k, v in self.parameters.items()}
-        return memo.setdefault(id(self), type(self)(**parameters))
+    def copy(self, **overrides) -> Flow:
+        """A flow with some constructor arguments replaced, and the same variables.
+
+        Use `copy.deepcopy` for variables of its own.
+        """
+        new = super().copy(**overrides)
+        if not set(overrides) - {"name", "chunk_size"}:
+            new._config = new._no_dependency(self._config)
+        return new
 
     @property
-    def context_shape(self) -> tuple[int, ...] | None:
-        """Shape of one context as a user gives it, or `None` for a flow without."""
+    def context_shape(self) -> ContextShape | None:
+        """Shape of one context as a user gives it, or `None` for a flow without.
+
+        A dict of shapes for a context of several parts.
+        """
         return self._context_shape
 
     @property
-    def context_dtype(self) -> tf.DType | None:
-        """`int32` where contexts are labels, else the flow's; `None` without."""
+    def context_dtype(self) -> tf.DType | dict[str, tf.DType] | None:
+        """`int32` where contexts are labels, else the flow's; `None` without.
+
+        A dict for a context of several parts.
+        """
         if self._context_shape is None:
             return None
         if self._context_encoder is None:
             inner = getattr(self.distribution, "context_dtype", None)
             return tf.as_dtype(inner or self.dtype)
-        return tf.int32 if self._context_shape == () else tf.as_dtype(self.dtype)
+        return dtype_of(self._context_shape, tf.as_dtype(self.dtype))
+
+    @property
+    def chunk_size(self) -> int:
+        """The largest number of events in one pass."""
+        if self._chunk_size is None:
+            self._chunk_size = _default_chunk_size(self)
+        return self._chunk_size
 
     @property
     def keywords(self) -> frozenset[str]:
@@ -181,8 +279,71 @@ class Flow(_TransformedDistribution):
         """What `tfp_flows.flows.from_config` builds this flow from, if it can."""
         return self._config
 
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether parts of this flow still wait for a batch of data.
+
+        See `initialize`.
+        """
+        return getattr(self._context_encoder, "needs_initialization", False) or any(
+            part.needs_initialization
+            for part in self.submodules
+            if isinstance(part, (JointBijector, Flow))
+        )
+
+    def initialize(self, x, context=None) -> tf.Tensor:
+        """Sets what depends on data from a batch, in the order in which data meet it.
+
+        An encoder of the context that has `needs_initialization` comes first: its
+        `initialize` gets the context. Then each ActNorm takes the mean and standard
+        deviation of what reaches it (Kingma & Dhariwal 2018, section 3.1), a `Scaling`
+        that asks for it the deviations. A base that is itself a `Flow` comes last.
+        Parts that were initialised before, or restored from a file, stay as they are.
+
+        Args:
+          x: data `[*batch, *event_shape]`.
+          context: `[*batch, *context_shape]`, for a flow with a context.
+
+        Returns:
+          The noise of the batch, `[*batch, *distribution.event_shape]`.
+
+        Raises:
+          ValueError: on an empty batch, a wrong shape, or a context that is missing or
+            not expected.
+        """
+        x = tf.cast(as_data(x, self.dtype, f"{self.name}: x"), self.dtype)
+        keywords = {} if context is None else {"context": context}
+        if getattr(self._context_encoder, "needs_initialization", False):
+            self._context_encoder.initialize(self._check(keywords)["context"])
+        given = self._given(keywords)
+        z = self.bijector.initialize(x, **given.bijector)
+        if isinstance(self.distribution, Flow):
+            self.distribution.initialize(z, given.base.get("context"))
+        return z
+
+    def given(self, context: Any) -> tfd.Distribution:
+        r"""The distribution $p(x | c)$ under fixed contexts.
+
+        It takes no `context` and so can stand where TFP's distributions do: in joint
+        distributions, under a `tfd.TransformedDistribution`, in `tfp.vi`. Its variables
+        are those of this flow.
+
+        Args:
+          context: `[*batch, *context_shape]`.
+
+        Returns:
+          A distribution of batch shape `batch`.
+
+        Raises:
+          ValueError: if this flow takes no context, or one of another shape.
+        """
+        return GivenContext(self, context)
+
     def log_prob(self, value, name="log_prob", **keywords):
-        """Log-density of data, in nats.
+        """Log-density of data, in nats; minus infinity for what can be no datum.
+
+        A flow that still waits for a batch of data (see `initialize`) says so in a
+        warning, once.
 
         Args:
           value: tensor `[*batch, *event_shape]`.
@@ -195,43 +356,60 @@ class Flow(_TransformedDistribution):
 
         Raises:
           ValueError: on a wrong shape; a context that is missing or not expected.
-          TypeError: on an unknown keyword.
+          TypeError: on an unknown keyword, or on what holds no real numbers.
         """
-        return super().log_prob(value, name=name, **keywords)
+        if not self._looked_for_initialization:
+            self._warn_of_missing_initialization()
+        value = as_data(value, self.dtype, f"{self.name}: value")
+        log_prob = super().log_prob
+        found = self._in_chunks(
+            lambda y, **given: [log_prob(y, name=name, **given)],
+            *(value, self.event_shape.rank, keywords, self._context_shape, [0]),
+        )
+        return log_prob(value, name=name, **keywords) if found is None else found[0]
 
     def sample(self, sample_shape=(), seed=None, name="sample", **keywords):
         """Draws data.
 
         Args:
-          sample_shape: shape of the sample, in front of the batch of the context.
-          seed: an integer or a stateless seed `[2]`. The same seed gives the same
-            sample.
+          sample_shape: shape of the sample, in front of the batch of the context: an
+            integer or a sequence of them.
+          seed: an integer of any size, a stateless seed `[2]`, or one of TFP's
+            `SeedStream`s. The same seed gives the same sample.
           name: name of the operations.
-          **keywords: `context`, `[*batch, *context_shape]`; `temperature`, a positive
-            number by which noise is scaled about the mean of the base distribution.
+          **keywords: `context`, `[*batch, *context_shape]`; `temperature`, a number of
+            0 or above by which noise is scaled about the mean of the base distribution:
+            at 0, the data of that mean.
 
         Returns:
           Tensor `[*sample_shape, *batch, *event_shape]`.
 
         Raises:
-          ValueError: on a context that is missing, not expected or of a wrong shape.
-          TypeError: on an unknown keyword.
+          ValueError: on a context that is missing, not expected or of a wrong shape, a
+            negative size or temperature.
+          TypeError: on an unknown keyword, or on a size, seed or temperature that is no
+            number.
         """
-        return super().sample(sample_shape, _stateless(seed), name=name, **keywords)
+        shape = check_sample_shape(sample_shape)
+        return super().sample(shape, seed, name=name, **keywords)
 
     def sample_and_log_prob(self, sample_shape=(), seed=None, **keywords):
         """Draws data and gives their log-density, in one pass.
 
-        Takes what `sample` takes. At a temperature, the density is still the model's,
-        not that of the tempered sample.
+        At a temperature, the density is still the model's, not that of the tempered
+        sample.
+
+        Args:
+          sample_shape: as for `sample`.
+          seed: as for `sample`.
+          **keywords: as for `sample`.
 
         Returns:
           `(x, log_prob)`, of shapes `[*sample_shape, *batch, *event_shape]` and
           `[*sample_shape, *batch]`; nats.
         """
-        return self.experimental_sample_and_log_prob(
-            sample_shape, _stateless(seed), **keywords
-        )
+        shape = check_sample_shape(sample_shape)
+        return self.experimental_sample_and_log_prob(shape, seed, **keywords)
 
     def encode(self, x, **keywords):
         """The noise of data.
@@ -243,7 +421,7 @@ class Flow(_TransformedDistribution):
         Returns:
           Tensor `[*batch, *distribution.event_shape]`.
         """
-        return self.bijector.inverse_and_log_det(x, **self._keywords(keywords))[0]
+        return self._convert(as_data(x, self.dtype, f"{self.name}: x"), False, keywords)
 
     def decode(self, z, **keywords):
         """The data of noise; the inverse of `encode`.
@@ -255,7 +433,24 @@ class Flow(_TransformedDistribution):
         Returns:
           Tensor `[*batch, *event_shape]`.
         """
-        return self.bijector.forward_and_log_det(z, **self._keywords(keywords))[0]
+        return self._convert(as_data(z, self.dtype, f"{self.name}: z"), True, keywords)
+
+    def _convert(self, value, forward, keywords):
+        ranks = [self.distribution.event_shape.rank, self.event_shape.rank]
+        ndims, result_ndims = ranks if forward else ranks[::-1]
+        found = self._in_chunks(
+            lambda value, **given: [self._convert(value, forward, given)],
+            *(value, ndims, keywords, self._context_shape, [result_ndims]),
+        )
+        if found is not None:
+            return found[0]
+        given = self._given(keywords)
+        bijector = self.bijector
+        method = (
+            bijector.forward_and_log_det if forward else bijector.inverse_and_log_det
+        )
+        result, _ = method(value, **given.bijector)
+        return nan_unless(given.valid, result, result_ndims)
 
     def noise_moments(self, **keywords):
         """Mean and standard deviation of the noise, given a context if it needs one.
@@ -267,9 +462,13 @@ class Flow(_TransformedDistribution):
           `(mean, stddev)`, each `[*batch, *distribution.event_shape]`, where `batch` is
           that of the context if the base takes one and `()` otherwise.
         """
-        given = self._split(keywords)[1]
-        given.pop("training", None)
-        return self.distribution.mean(**given), self.distribution.stddev(**given)
+        given = self._given(keywords)
+        of_base = {k: v for k, v in given.base.items() if k != "training"}
+        moments = self.distribution.mean(**of_base), self.distribution.stddev(**of_base)
+        if "context" not in of_base:
+            return moments
+        ndims = self.distribution.event_shape.rank
+        return tuple(nan_unless(given.valid, moment, ndims) for moment in moments)
 
     def bits_per_dim(self, x, **keywords):
         r"""$-\log_2 p(x) / D$, with $D$ the number of entries of an event.
@@ -278,65 +477,180 @@ class Flow(_TransformedDistribution):
         are stored, the mean of this is an upper bound on the bits per dimension of a
         lossless code (Theis et al. 2016, section 3.1).
 
+        Args:
+          x: tensor `[*batch, *event_shape]`.
+          **keywords: as for `log_prob`.
+
         Returns:
           Tensor of shape `batch`, in bits per dimension.
         """
         size = self.event_shape.num_elements()
         return self.log_prob(x, **keywords) / -(size * math.log(2.0))
 
+    def experimental_local_measure(self, y, backward_compat=False, **keywords):
+        """As `tfd.TransformedDistribution`'s, with the context where it belongs."""
+        log_prob, tangent_space = super().experimental_local_measure(
+            y, backward_compat=backward_compat, **keywords
+        )
+        return nan_unless(self._given(keywords).valid, log_prob, 0), tangent_space
+
+    def __repr__(self) -> str:
+        """The flow as a block: what it is, its base and its bijectors."""
+        return describe_flow(self)
+
+    def _warn_of_missing_initialization(self):
+        self._looked_for_initialization = True
+        with tf.init_scope():
+            waits = tf.executing_eagerly() and self.needs_initialization
+        if waits:
+            warnings.warn(
+                f"{self.name}: parts of this flow (ActNorm, say) take their first "
+                "values from data and have seen none yet, so densities are far from "
+                "what training starts with. tfp_flows.training.initialize(flow, x) "
+                "sets them, as FlowModel.fit does by itself.",
+                stacklevel=3,
+            )
+
     # What TFP's public methods call.
 
     @tf.autograph.experimental.do_not_convert
     def _log_prob(self, y, **keywords):
-        keywords, of_base = self._split(keywords)
-        x, ildj = self.bijector.inverse_and_log_det(y, **keywords)
-        extra = self.event_shape.rank - self.bijector.inverse_min_event_ndims
-        return self.distribution.log_prob(x, **of_base) + sum_trailing(ildj, extra)
+        given = self._given(keywords)
+        z, ildj = self.bijector.inverse_and_log_det(y, **given.bijector)
+        log_prob = self._log_prob_of_noise(z, given) + self._over_event(ildj)
+        # Where the density is 0, no gradient of what is made of it gets through: in a
+        # mixture, it may be NaN.
+        none = tf.constant(-math.inf, log_prob.dtype)
+        log_prob = tf.where(log_prob == none, none, log_prob)
+        return nan_unless(given.valid, log_prob, 0)
 
     def _call_sample_n(self, sample_shape, seed, **keywords):
-        z, keywords, _ = self._sample_noise(sample_shape, seed, **keywords)
-        return self.bijector.forward_and_log_det(z, **keywords)[0]
+        z, given = self._sample_noise(sample_shape, seed, **keywords)
+
+        def pass_(z, **of_bijector):
+            return [self.bijector.forward_and_log_det(z, **of_bijector)[0]]
+
+        (x,) = self._from_noise(pass_, z, given, [self.event_shape.rank])
+        return nan_unless(given.valid, x, self.event_shape.rank)
 
     def _sample_and_log_prob(self, sample_shape, seed, **keywords):
-        z, keywords, of_base = self._sample_noise(sample_shape, seed, **keywords)
-        y, fldj = self.bijector.forward_and_log_det(z, **keywords)
+        z, given = self._sample_noise(sample_shape, seed, **keywords)
+
+        def pass_(z, **of_bijector):
+            y, fldj = self.bijector.forward_and_log_det(z, **of_bijector)
+            return y, self._over_event(fldj)
+
+        y, fldj = self._from_noise(pass_, z, given, [self.event_shape.rank, 0])
+        log_prob = self._log_prob_of_noise(z, given) - fldj
+        y = nan_unless(given.valid, y, self.event_shape.rank)
+        return y, nan_unless(given.valid, log_prob, 0)
+
+    def _from_noise(self, pass_, z, given, result_ranks):
+        ndims = self.distribution.event_shape.rank
+        shape = self._inner_context_shape if "context" in given.bijector else None
+        found = self._in_chunks(pass_, z, ndims, given.bijector, shape, result_ranks)
+        return pass_(z, **given.bijector) if found is None else found
+
+    def _log_prob_of_noise(self, z, given):
+        base = self.distribution
+        if self._support is not None:
+            return self._support.log_prob(base, z, **given.base)
+        return base.log_prob(z, **given.base)
+
+    def _over_event(self, log_det):
         extra = self.event_shape.rank - self.bijector.inverse_min_event_ndims
-        log_prob = self.distribution.log_prob(z, **of_base)
-        return y, log_prob - sum_trailing(fldj, extra)
+        return sum_trailing(log_det, extra)
 
     def _sample_noise(self, sample_shape, seed, temperature=None, **keywords):
-        keywords, of_base = self._split(keywords, ("temperature",))
+        given = self._given(keywords, ("temperature",))
         sample_shape = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
-        base = self.distribution
-        if "context" not in of_base:
+        base, of_base = self.distribution, {}
+        if "context" in given.base:
+            of_base["context"] = given.base["context"]
+        else:
             base = self._maybe_broadcast_distribution_batch_shape()
-            context = keywords.get("context")
+            context = given.bijector.get("context")
             if context is not None:
                 rank = context.shape.rank - len(self._inner_context_shape)
                 batch = tf.shape(context)[: max(rank - self.batch_shape.rank, 0)]
                 sample_shape = tf.concat([sample_shape, batch], 0)
-        given = {k: v for k, v in of_base.items() if k == "context"}
-        z = base.sample(_static(sample_shape), seed=seed, **given)
+        z = base.sample(_static(sample_shape), seed=stateless_seed(seed), **of_base)
         if temperature is not None:
-            temperature = tf.cast(temperature, z.dtype)
-            mean = self.distribution.mean(**given)
+            temperature = tf.cast(check_temperature(temperature), z.dtype)
+            mean = self.distribution.mean(**of_base)
             z = mean + temperature * (z - mean)
-        return z, keywords, of_base
+            if tf.get_static_value(temperature) is None:
+                valid = both(given.valid, tf.reduce_all(temperature >= 0.0))
+                given = given._replace(valid=valid)
+        return z, given
+
+    def _in_chunks(self, function, value, ndims, keywords, context_shape, result_ranks):
+        """`function(value, **keywords)` in chunks; `None` where one pass will do."""
+        if value.shape.num_elements() is None or (
+            keywords and set(keywords) != {"context"}
+        ):
+            return None
+        parts, ranks = [value], [ndims]
+        context = keywords.get("context")
+        if context is not None:
+            if context_shape is None:
+                return None
+            try:
+                context = as_context(context, context_shape, self.name)
+            except (TypeError, ValueError):
+                # The direct way has the right words for it.
+                return None
+            of_context = parts_of(context, context_shape)
+            parts += [part for part, _ in of_context]
+            ranks += [len(shape) for _, shape in of_context]
+        batch = common_batch(parts, ranks)
+        if (batch.num_elements() or 0) <= self.chunk_size:
+            return None
+        if self.distribution.batch_shape.rank != 0 or could_possibly_record():
+            return None
+
+        def call(value, *parts):
+            if context is None:
+                return function(value)
+            if isinstance(context_shape, dict):
+                named = dict(zip(context_shape, parts, strict=True))
+                return function(value, context=named)
+            return function(value, context=parts[0])
+
+        return in_chunks(call, self.chunk_size, parts, ranks, result_ranks, self.dtype)
+
+    # Keywords.
 
     def _split(self, keywords, others=()):
         """Keywords as the bijector and as the base take them."""
-        keywords = self._encoded(keywords, others)
-        return tuple(
-            {k: v for k, v in keywords.items() if k in names}
-            for names in (self.bijector.keywords, _base_keywords(self.distribution))
-        )
+        return self._given(keywords, others)[:2]
+
+    def _split_for_tfp(self, keywords):
+        """The same in TFP's order: those of the base first."""
+        return self._split(keywords)[::-1]
 
     def _keywords(self, keywords):
         """Keywords as the bijector takes them."""
-        return self._split(keywords)[0]
+        return self._given(keywords).bijector
 
-    def _encoded(self, keywords, others=()):
-        """Keywords with the context encoded; a clear error for any unknown one."""
+    def _given(self, keywords, others=()) -> _Given:
+        keywords, valid = self._check(keywords, others), None
+        if self._context_shape is not None:
+            context, valid = without_nan(keywords["context"], self._context_shape)
+            if self._context_encoder is not None:
+                context = self._context_encoder(context)
+                inner = self._inner_context_shape
+                context, is_one = without_nan(context, inner)
+                valid = both(valid, is_one)
+            keywords = {**keywords, "context": context}
+        of_bijector, of_base = (
+            {k: v for k, v in keywords.items() if k in names}
+            for names in (self.bijector.keywords, _base_keywords(self.distribution))
+        )
+        return _Given(of_bijector, of_base, valid)
+
+    def _check(self, keywords, others=()):
+        """Keywords with a checked context; a clear error for any unknown one."""
         known = sorted({*self.keywords, *others})
         if self._context_shape is None and keywords.get("context") is not None:
             raise ValueError(
@@ -347,31 +661,61 @@ class Flow(_TransformedDistribution):
         }
         unknown = sorted(set(keywords) - set(known))
         if unknown:
+            of_tfp = {"bijector_kwargs", "distribution_kwargs"} & set(unknown)
             raise TypeError(
                 f"{self.name}: unknown keyword(s) {unknown}; known: {known or 'none'}."
+                + (
+                    " A Flow takes them as they are, log_prob(x, context=c), and hands "
+                    "them on to the bijector and the base that know them."
+                    if of_tfp
+                    else ""
+                )
             )
         if self._context_shape is None:
             return keywords
-        context = keywords.get("context")
-        if context is None:
+        if keywords.get("context") is None:
             raise ValueError(
-                f"{self.name}: context is required, of shape [*batch"
-                f"{''.join(f', {n}' for n in self._context_shape)}]."
+                f"{self.name}: context is required, {_wanted(self._context_shape)}."
             )
-        context = tf.convert_to_tensor(context)
-        if self._context_encoder is not None:
-            if isinstance(self._context_encoder, Conditioner):
-                if self.context_dtype.is_floating:
-                    # Networks take pixels that are stored as integers, too.
-                    context = tf.cast(context, self.context_dtype)
-                context = check_event_shape(
-                    context,
-                    self._context_shape,
-                    len(self._context_shape),
-                    f"{self.name}: context",
-                )
-            context = self._context_encoder(context)
+        context = as_context(keywords["context"], self._context_shape, self.name)
+        if isinstance(self._context_encoder, Conditioner):
+            # Networks take pixels that are stored as integers, too.
+            context = _as_floats(context, self.context_dtype)
         return {**keywords, "context": context}
+
+
+def with_config(flow: tfd.Distribution, config: Mapping[str, Any]) -> tfd.Distribution:
+    """Sets what `tfp_flows.flows.from_config` builds a flow again from.
+
+    Args:
+      flow: a `Flow` or `VariationalDequantization`, which is changed.
+      config: the description.
+
+    Returns:
+      `flow`.
+    """
+    flow._config = flow._no_dependency(dict(config))
+    return flow
+
+
+def _default_chunk_size(flow) -> int:
+    shape = flow.event_shape.as_list() or [1]
+    widths = [v.shape[-1] for v in flow.bijector.variables if v.shape.rank]
+    entries = math.prod(shape[:-1]) * max([shape[-1], *widths])
+    return max(_BYTES_OF_A_LAYER // (entries * tf.as_dtype(flow.dtype).size), 1)
+
+
+def _wanted(shape) -> str:
+    if isinstance(shape, dict):
+        return f"a dict of arrays [*batch, *shape] with the shapes {shape}"
+    return f"of shape [*batch{''.join(f', {n}' for n in shape)}]"
+
+
+def _as_floats(context, dtype):
+    """A context in the dtypes of the flow, but labels as they are."""
+    if isinstance(context, dict):
+        return {k: _as_floats(part, dtype[k]) for k, part in context.items()}
+    return tf.cast(context, dtype) if dtype.is_floating else context
 
 
 def _base_keywords(distribution) -> set[str]:
@@ -394,21 +738,6 @@ def _common_context_shape(distribution, bijector):
             f"{of_base}."
         )
     return of_base
-
-
-def _deepcopy(value, memo):
-    """`copy.deepcopy`, also of those TFP distributions whose `__new__` forbids it."""
-    if not isinstance(value, tfd.Distribution) or isinstance(value, Flow):
-        return copy.deepcopy(value, memo)
-    if id(value) not in memo:
-        parameters = {k: _deepcopy(v, memo) for k, v in value.parameters.items()}
-        memo[id(value)] = type(value)(**parameters)
-    return memo[id(value)]
-
-
-def _stateless(seed):
-    """An integer seed as a stateless one, so that it always gives the same numbers."""
-    return stateless_seed(seed) if isinstance(seed, (int, np.integer)) else seed
 
 
 def _static(shape):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from tfp_flows.core.arguments import check_integer, check_number, check_shape
+from tfp_flows.core.seeds import generator
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -39,7 +41,8 @@ def gaussian_mixture(
       dtype: dtype of values.
       components: number of Gaussians.
       spread: standard deviation of the means at the start.
-      seed: integer seed of these means.
+      seed: integer seed of these means; by default a new one, which
+        `keras.utils.set_random_seed` makes reproducible.
       reparameterize: whether samples carry gradients to all variables, by implicit
         reparametrisation (Figurnov et al. 2018), as variational inference needs.
         Drawing one then takes memory with the square of the size of an event.
@@ -49,13 +52,18 @@ def gaussian_mixture(
 
     Raises:
       ValueError: if `components` is below 1, or `spread` negative.
+      TypeError: if one of these is no number, or `event_shape` no shape.
+
+    Example:
+      >>> base = gaussian_mixture((2,), components=3, seed=0)
+      >>> base.sample(5, seed=0).shape
+      TensorShape([5, 2])
     """
-    if components < 1:
-        raise ValueError(f"components must be at least 1, got {components}.")
-    if spread < 0:
-        raise ValueError(f"spread must not be negative, got {spread}.")
+    components = check_integer("components", components)
+    spread = check_number("spread", spread, at_least=0.0)
+    event_shape = check_shape("event_shape", event_shape)
     shape = (components, *event_shape)
-    start = spread * np.random.default_rng(seed).standard_normal(shape)
+    start = spread * generator(seed).standard_normal(shape)
     logits = tf.Variable(tf.zeros([components], dtype), name="logits")
     mean = tf.Variable(tf.constant(start, dtype), name="mean")
     scale = tfp.util.TransformedVariable(tf.ones(shape, dtype), tfb.Exp(), name="scale")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,15 +10,19 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.arguments import check_integer, check_shape
 from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.seeds import new_seed, stateless_seed
 from tfp_flows.distributions.base import standard_normal
+from tfp_flows.distributions.describe import describe_distribution
+from tfp_flows.distributions.static_shape import StaticShape
 
 tfd = tfp.distributions
 
 __all__ = ["ResampledBase"]
 
 
-class ResampledBase(tfd.Distribution):
+class ResampledBase(StaticShape):
     r"""Learned accept/reject sampling from a standard Gaussian.
 
     Proposals $z \sim \pi = \mathcal N(0, 1)$ are accepted with probability $a(z)$, a
@@ -43,6 +48,13 @@ class ResampledBase(tfd.Distribution):
     Sampling makes all $T$ proposals at once: its memory grows with `truncation`, and
     its time does not depend on luck. Samples carry no gradient to the network.
 
+    Example:
+      >>> import tfp_flows
+      >>> network = tfp_flows.networks.MLP(1, [8], seed=0)
+      >>> base = ResampledBase(network, (2,), truncation=20, draws=256)
+      >>> base.sample(5, seed=0).shape
+      TensorShape([5, 2])
+
     Args:
       acceptance: a callable `[batch, *event_shape] -> [batch, 1]`, the logit of
         $a(z)$: a Keras layer, a tf_keras layer, a `tf.Module` or a function.
@@ -51,13 +63,12 @@ class ResampledBase(tfd.Distribution):
       truncation: $T$, the largest number of proposals for one sample.
       draws: number of proposals that $Z$ is estimated with.
       seed: integer seed of the draws.
-      validate_args: kept for TFP.
       name: name of the distribution.
 
     Raises:
       ValueError: if `truncation` is below 2 or `draws` below 1, or if `acceptance`
         returns another shape.
-      TypeError: if `acceptance` is not callable.
+      TypeError: if `acceptance` is not callable, or another argument no number.
     """
 
     _estimation_arguments = frozenset({"draws"})
@@ -70,15 +81,12 @@ class ResampledBase(tfd.Distribution):
         truncation: int = 100,
         draws: int = 2048,
         seed: int = 0,
-        validate_args: bool = False,
         name: str = "resampled_base",
     ):
         parameters = dict(locals())
-        if truncation < 2:
-            raise ValueError(f"truncation must be at least 2, got {truncation}.")
-        if draws < 1:
-            raise ValueError(f"draws must be at least 1, got {draws}.")
-        event = tuple(map(int, event_shape))
+        truncation = check_integer("truncation", truncation, at_least=2)
+        draws = check_integer("draws", draws)
+        event = check_shape("event_shape", event_shape)
         dtype = tf.as_dtype(dtype)
         if not isinstance(acceptance, Conditioner):
             acceptance = Conditioner(
@@ -87,8 +95,8 @@ class ResampledBase(tfd.Distribution):
         parameters.update(acceptance=acceptance)
         self._acceptance = acceptance
         self._proposal = standard_normal(event, dtype)
-        self._truncation, self._draws = int(truncation), int(draws)
-        self._seed = int(seed)
+        self._truncation, self._draws = truncation, draws
+        self._seed = new_seed(seed)
         # Each replica of a tf.distribute strategy counts for itself.
         self._calls = tf.Variable(
             0,
@@ -99,19 +107,12 @@ class ResampledBase(tfd.Distribution):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         super().__init__(
+            event_shape=event,
             dtype=dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=validate_args,
-            allow_nan_stats=True,
-            parameters={
-                k: v for k, v in parameters.items() if k not in ("self", "__class__")
-            },
+            parameters=parameters,
             name=name,
         )
-
-    @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
-        return {}
 
     @property
     def keywords(self) -> frozenset[str]:
@@ -133,10 +134,11 @@ class ResampledBase(tfd.Distribution):
 
         Args:
           draws: number of proposals; by default as many as `log_prob` uses.
-          seed: integer seed of these, below 2^31; by default that of `log_prob`.
+          seed: integer seed of these; by default that of `log_prob`.
         """
         seed = self._seed if seed is None else seed
-        z = self._propose([draws or self._draws], [0, seed])
+        draws = self._draws if draws is None else check_integer("draws", draws)
+        z = self._propose([draws], stateless_seed(seed))
         a = self.acceptance(z)
         count = tf.cast(tf.size(a), a.dtype)
         return tf.reduce_mean(a), tf.math.reduce_std(a) / tf.sqrt(count)
@@ -151,7 +153,8 @@ class ResampledBase(tfd.Distribution):
 
     def _draws_for(self, training):
         number = self._calls.assign_add(1) if training else 0
-        return self._propose([self._draws], tf.stack([number, self._seed]))
+        seed = stateless_seed(self._seed) + tf.stack([number, 0])
+        return self._propose([self._draws], seed)
 
     def _log_weights(self, logit, of_draws):
         r"""$\log(p / \pi)$ where the logit of $a$ is `logit`."""
@@ -166,10 +169,18 @@ class ResampledBase(tfd.Distribution):
 
     def _log_prob(self, z, training=False):
         of_draws = self._logit(self._draws_for(training))
-        return self._proposal.log_prob(z) + self._log_weights(self._logit(z), of_draws)
+        log_prob = self._proposal.log_prob(z)
+        # Where the proposal is 0, at infinity, a network need not be a number.
+        inside = log_prob != -math.inf
+        of_event = tf.reshape(
+            inside, tf.concat([tf.shape(inside), [1] * self.event_shape.rank], 0)
+        )
+        z = tf.where(of_event, z, tf.zeros([], z.dtype))
+        ratio = self._log_weights(self._logit(z), of_draws)
+        return log_prob + tf.where(inside, ratio, tf.zeros([], z.dtype))
 
     def _call_sample_n(self, sample_shape, seed, **_):
-        seed = tfp.random.sanitize_seed(seed)
+        seed = stateless_seed(seed)
         fold = tf.random.experimental.stateless_fold_in
         proposal_seed, accept_seed = (fold(seed, i, alg="philox") for i in (0, 1))
         shape = tf.concat(
@@ -201,14 +212,10 @@ class ResampledBase(tfd.Distribution):
         weights = tf.exp(self._log_weights(logit, logit))
         return tf.tensordot(weights, function(z), 1) / tf.cast(self._draws, self.dtype)
 
-    def _event_shape(self):
-        return self._proposal.event_shape
-
-    def _event_shape_tensor(self):
-        return tf.constant(self._proposal.event_shape.as_list(), tf.int32)
-
-    def _batch_shape(self):
-        return tf.TensorShape([])
-
-    def _batch_shape_tensor(self):
-        return tf.zeros([0], tf.int32)
+    def __repr__(self) -> str:
+        return describe_distribution(
+            self,
+            acceptance=getattr(self._acceptance, "keras_layer", None),
+            truncation=self._truncation,
+            draws=self._draws,
+        )

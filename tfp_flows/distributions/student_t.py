@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.arguments import check_shape
+
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
@@ -31,8 +33,8 @@ def student_t(
        - \tfrac{\nu_i + 1}{2} \log\Bigl(1 + \frac{z_i^2}{\nu_i}\Bigr) $$
 
     A flow whose bijector is Lipschitz, as affine couplings with bounded scales nearly
-    are, cannot make heavy tails of a Gaussian's (Jaini et al. 2020, theorem 4): heavy
-    tails of the data are to be those of the base. The tail of the density falls as
+    are, cannot turn Gaussian tails into heavy ones (Jaini et al. 2020, theorem 4), so
+    the base must have them. The tail of the density falls as
     $|z_i|^{-(\nu_i + 1)}$; $\nu_i \to \infty$ is the Gaussian.
 
     Each dimension has its own $\nu_i = 1.01 + \mathrm{softplus}(a_i)$, above 1 so that
@@ -50,10 +52,17 @@ def student_t(
       A distribution over `event_shape`, of location 0 and scale 1.
 
     Raises:
-      ValueError: if `df` is not above 1.01.
+      ValueError: if `df` is not above 1.01, or does not broadcast to `event_shape`.
+      TypeError: if `event_shape` is no shape.
+
+    Example:
+      >>> base = student_t((2,), df=3.0)
+      >>> base.sample(5, seed=0).shape
+      TensorShape([5, 2])
     """
     dtype = tf.as_dtype(dtype)
-    start = np.broadcast_to(np.asarray(df, dtype.as_numpy_dtype), tuple(event_shape))
+    event_shape = check_shape("event_shape", event_shape)
+    start = np.broadcast_to(np.asarray(df, dtype.as_numpy_dtype), event_shape)
     if not (start > _LOWEST_DF).all():
         raise ValueError(f"df must be above {_LOWEST_DF}, got {df}.")
     number = dtype.as_numpy_dtype

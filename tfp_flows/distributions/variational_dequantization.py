@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import check_event_shape
-from tfp_flows.distributions.flow import Flow, _stateless
+from tfp_flows.distributions.flow import Flow
+from tfp_flows.distributions.given_context import GivenContext
+from tfp_flows.distributions.inputs import as_data, check_sample_shape
+from tfp_flows.distributions.static_shape import StaticShape
 
 tfd = tfp.distributions
 
 __all__ = ["VariationalDequantization"]
 
 
-class VariationalDequantization(tfd.Distribution):
+class VariationalDequantization(StaticShape):
     r"""The distribution of integers that a flow over real numbers stands for.
 
     The probability of $x \in \{0, \ldots, K - 1\}^D$ is the integral of the flow's
@@ -49,9 +52,6 @@ class VariationalDequantization(tfd.Distribution):
         interval, scaled to $(-0.5, 0.5)$. `None` stands for uniform noise.
       levels: $K$, the number of integers, at least 2.
       samples: $S$, how many times noise is drawn for each `log_prob`.
-      config: description from which `tfp_flows.flows` can build it again; set by the
-        ready flows.
-      validate_args: see `tfd.Distribution`.
       name: name of the distribution.
 
     Raises:
@@ -68,8 +68,6 @@ class VariationalDequantization(tfd.Distribution):
         noise_flow: tfd.Distribution | None = None,
         levels: int = 256,
         samples: int = 1,
-        config: Mapping[str, Any] | None = None,
-        validate_args: bool = False,
         name: str = "variational_dequantization",
     ):
         parameters = dict(locals())
@@ -78,29 +76,49 @@ class VariationalDequantization(tfd.Distribution):
                 f"flow must be a tfp_flows.Flow, got {type(flow).__name__}."
             )
         _check_noise_flow(noise_flow, flow)
-        if int(levels) != levels or levels < 2:
-            raise ValueError(f"levels must be an integer of 2 or more, got {levels}.")
         self._flow, self._noise_flow = flow, noise_flow
-        self._levels, self._samples = int(levels), _check_samples(samples)
-        self._config = self._no_dependency(None if config is None else dict(config))
+        self._levels = check_integer("levels", levels, at_least=2)
+        self._samples = check_integer("samples", samples)
+        self._config = None
         super().__init__(
+            event_shape=flow.event_shape,
+            batch_shape=flow.batch_shape,
             dtype=flow.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=validate_args,
-            allow_nan_stats=True,
-            parameters={
-                k: v for k, v in parameters.items() if k not in ("self", "__class__")
-            },
+            parameters=parameters,
             name=name,
         )
 
-    @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
-        return {}
+    def copy(self, **overrides) -> VariationalDequantization:
+        """One with some constructor arguments replaced, and the same variables.
 
-    def __deepcopy__(self, memo):
-        parameters = {k: copy.deepcopy(v, memo) for k, v in self.parameters.items()}
-        return memo.setdefault(id(self), type(self)(**parameters))
+        Use `copy.deepcopy` for variables of its own.
+        """
+        new = super().copy(**overrides)
+        if not set(overrides) - {"name"}:
+            new._config = new._no_dependency(self._config)
+        return new
+
+    @property
+    def needs_initialization(self) -> bool:
+        """Whether parts of the flow still wait for a batch of data."""
+        return self._flow.needs_initialization
+
+    def initialize(self, x, context=None) -> tf.Tensor:
+        """Adds noise to integers and initialises the flow, see `Flow.initialize`.
+
+        Args:
+          x: integers `[*batch, *event_shape]`.
+          context: `[*batch, *context_shape]`, for a flow with a context.
+
+        Returns:
+          The flow's noise of the batch.
+        """
+        return self._flow.initialize(self.dequantize(x)[0], context)
+
+    def given(self, context: Any) -> tfd.Distribution:
+        """The distribution of integers under fixed contexts, see `Flow.given`."""
+        return GivenContext(self, context)
 
     @property
     def flow(self) -> Flow:
@@ -184,7 +202,8 @@ class VariationalDequantization(tfd.Distribution):
         Returns:
           Tensor `[*sample_shape, *batch, *event_shape]` of the flow's dtype.
         """
-        return super().sample(sample_shape, _stateless(seed), name=name, **keywords)
+        shape = check_sample_shape(sample_shape)
+        return super().sample(shape, seed, name=name, **keywords)
 
     def dequantize(self, x, samples=(), seed=None):
         r"""Adds noise to integers.
@@ -222,12 +241,14 @@ class VariationalDequantization(tfd.Distribution):
                 f"{self.name}: unknown keyword(s) {sorted(unknown)}; known: "
                 f"{sorted(self.keywords)}."
             )
-        samples = self._samples if samples is None else _check_samples(samples)
+        if samples is None:
+            samples = self._samples
+        samples = check_integer("samples", samples)
         x, valid = self._integers(value)
         v, log_q = self._dequantize(x, [samples], seed)
         log_p = self._flow.log_prob(v, **keywords)
         bound = tf.reduce_logsumexp(log_p - log_q, 0) - math.log(samples)
-        return tf.where(valid, bound, -math.inf)
+        return _minus_infinity_unless(valid, bound)
 
     def _call_sample_n(self, sample_shape, seed, **keywords):
         x = tf.floor(self._flow.sample(sample_shape, seed, **keywords))
@@ -236,7 +257,7 @@ class VariationalDequantization(tfd.Distribution):
     def _integers(self, value):
         """The integers that values stand for, and which events are in range."""
         event = self.event_shape
-        value = tf.convert_to_tensor(value, dtype_hint=self.dtype)
+        value = as_data(value, self.dtype, f"{self.name}: value")
         value = check_event_shape(value, event, event.rank, f"{self.name}: value")
         value = tf.cast(value, self.dtype)
         axes = list(range(-event.rank, 0))
@@ -244,7 +265,7 @@ class VariationalDequantization(tfd.Distribution):
         return tf.clip_by_value(tf.floor(value), 0.0, self._levels - 1.0), valid
 
     def _dequantize(self, x, samples, seed):
-        seed = tfp.random.sanitize_seed(_stateless(seed), salt=self.name)
+        seed = tfp.random.sanitize_seed(stateless_seed(seed), salt=self.name)
         if self._noise_flow is None:
             shape = tf.concat([samples, tf.shape(x)], 0)
             # The same numbers with and without XLA.
@@ -261,23 +282,18 @@ class VariationalDequantization(tfd.Distribution):
         """Keywords as the bijector takes them."""
         return self._flow._keywords(keywords)
 
-    def _event_shape(self):
-        return self._flow.event_shape
-
-    def _event_shape_tensor(self):
-        return self._flow.event_shape_tensor()
-
-    def _batch_shape(self):
-        return self._flow.batch_shape
-
-    def _batch_shape_tensor(self):
-        return self._flow.batch_shape_tensor()
+    def __repr__(self) -> str:
+        arguments = {"levels": self._levels, "samples": self._samples}
+        facts = ", ".join(f"{k}={v}" for k, v in arguments.items())
+        return (
+            f"{type(self).__name__}({facts}, flow={self._flow!r}, "
+            f"noise_flow={self._noise_flow!r})"
+        )
 
 
-def _check_samples(samples):
-    if int(samples) != samples or samples < 1:
-        raise ValueError(f"samples must be an integer of 1 or more, got {samples}.")
-    return int(samples)
+def _minus_infinity_unless(valid, bound):
+    """Minus infinity where an event is no such integers; NaN stays NaN."""
+    return tf.where(valid | tf.math.is_nan(bound), bound, -math.inf)
 
 
 def _check_noise_flow(noise_flow, flow):

@@ -27,6 +27,7 @@ from tfp_flows.core.arguments import (
     check_unused,
 )
 from tfp_flows.core.seeds import generator, new_seed
+from tfp_flows.distributions.flow import with_config
 from tfp_flows.flows.bases import make_base
 from tfp_flows.flows.contexts import resolve_context
 from tfp_flows.flows.dequantization import Dequantization
@@ -194,7 +195,7 @@ class Plan:
         )
         if self._dequantize is not None:
             flow = self._dequantize(flow, self)
-        return flow.copy(config=config)
+        return with_config(flow, config)
 
 
 class _Kind:

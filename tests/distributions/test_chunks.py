@@ -1,0 +1,151 @@
+"""Large batches in chunks: the numbers of one pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.distributions.conftest import make_chain, make_flow, normal, perturb
+from tfp_flows import Flow, bijectors, distributions, flows, masks, networks
+from tfp_flows.distributions.in_chunks import in_chunks
+
+
+def close(a, b, tolerance=1e-5):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+class Watching(networks.MLP):
+    """Remembers the sizes of batches that it was given."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen = []
+
+    def call(self, x, context=None):
+        self.seen.append(x.shape[0])
+        return super().call(x, context)
+
+
+def watched(chunk_size, context_shape=None):
+    network = Watching(4, (4,), seed=0)
+    coupling = bijectors.AffineCoupling(
+        masks.half(4), network, context_shape=context_shape
+    )
+    flow = Flow(distributions.standard_normal((4,)), coupling, chunk_size=chunk_size)
+    perturb(flow)
+    network.seen.clear()
+    return flow, network.seen
+
+
+@pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "function"])
+def test_the_numbers_of_one_pass(run):
+    """Also where the last chunk is smaller, and where contexts broadcast."""
+    flow = make_flow(context_shape=(2,))
+    small = flow.copy(chunk_size=4)
+    assert small.chunk_size == 4
+    for batch, of_context in (
+        ((11,), (11,)),
+        ((11,), ()),
+        ((), (11,)),
+        ((11,), (1,)),
+        ((2, 7), (7,)),
+        ((2, 7), (2, 1)),
+        ((2, 1), (7,)),
+    ):
+        x, context = normal(*batch, 4), normal(*of_context, 2, seed=1)
+        for name in ("log_prob", "encode", "decode", "bits_per_dim"):
+            expected = getattr(flow, name)(x, context=context)
+            found = run(lambda x, c, n=name: getattr(small, n)(x, context=c))(
+                x, context
+            )
+            assert found.shape == expected.shape, (name, batch, of_context)
+            close(found, expected)
+    context = normal(3, 2)
+    for shape in (5, (2, 5), ()):
+        expected = flow.sample_and_log_prob(shape, seed=1, context=context)
+        found = run(lambda s=shape: small.sample_and_log_prob(s, 1, context=context))()
+        for a, b in zip(found, expected, strict=True):
+            assert a.shape == b.shape
+            close(a, b)
+        sample = run(lambda s=shape: small.sample(s, 1, context=context))()
+        close(sample, expected[0])
+
+
+def test_no_pass_is_larger():
+    flow, seen = watched(5)
+    x = normal(12, 4)
+    for call in (flow.log_prob, flow.encode, flow.decode):
+        seen.clear()
+        call(x)
+        assert seen == [4, 4, 4]
+    for call in (flow.sample, flow.sample_and_log_prob):
+        seen.clear()
+        call(12, seed=0)
+        assert seen == [4, 4, 4]
+    # In a graph, one trace for all.
+    seen.clear()
+    tf.function(lambda: flow.log_prob(normal(1200, 4)))()
+    assert set(seen) == {5}
+    seen.clear()
+    flow.log_prob(normal(5, 4))
+    assert seen == [5]
+
+
+def test_what_goes_in_one_pass():
+    """A tape keeps all of it anyway; an unknown number cannot be divided."""
+    flow, seen = watched(5)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(flow.log_prob(normal(12, 4)))
+    assert seen == [12]
+    assert all(g is not None for g in tape.gradient(loss, flow.trainable_variables))
+    seen.clear()
+    spec = [tf.TensorSpec([None, 4])]
+    close(
+        tf.function(flow.log_prob, input_signature=spec)(normal(12, 4)),
+        flow.copy(chunk_size=100).log_prob(normal(12, 4)),
+    )
+    assert seen[0] is None
+
+
+def test_gradients_through_a_function_in_chunks():
+    flow = make_flow()
+    small, x = flow.copy(chunk_size=4), normal(11, 4)
+    found = []
+    for each in (flow, small):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.function(each.log_prob)(x) ** 2)
+        found.append(tape.gradient(loss, each.trainable_variables))
+    for a, b in zip(*found, strict=True):
+        close(tf.convert_to_tensor(a), tf.convert_to_tensor(b), 1e-3)
+
+
+def test_the_size_follows_from_the_widest_layer():
+    wide = flows.real_nvp((4,), couplings=2, width=256, seed=0)
+    narrow = flows.real_nvp((4,), couplings=2, width=64, seed=0)
+    assert wide.chunk_size == 2**27 // (4 * 256)
+    assert narrow.chunk_size == 4 * wide.chunk_size
+    image = flows.glow((8, 8, 1), steps=1, levels=1, width=32, seed=0)
+    assert image.chunk_size == 2**27 // (4 * 64 * 32)
+    assert Flow(distributions.standard_normal((4,)), make_chain()).chunk_size > 1000
+    for wrong, error in ((0, ValueError), (2.5, TypeError), ("3", TypeError)):
+        with pytest.raises(error, match="chunk_size"):
+            wide.copy(chunk_size=wrong)
+
+
+def test_where_contexts_are_none():
+    flow = make_flow(context_shape=(2,))
+    context = normal(11, 2).numpy()
+    context[7, 0] = np.nan
+    found = flow.copy(chunk_size=4).log_prob(normal(11, 4), context=context)
+    assert np.flatnonzero(np.isnan(found)).tolist() == [7]
+
+
+@pytest.mark.parametrize("length", [1, 4, 7, 8, 9])
+def test_every_length(length):
+    x = normal(length, 3)
+    for run in (lambda f: f, tf.function):
+        (found,) = run(
+            lambda: in_chunks(lambda x: [2.0 * x], 4, [x], [1], [1], tf.float32)
+        )()
+        np.testing.assert_array_equal(found, 2.0 * x)

@@ -1,0 +1,233 @@
+"""Flows where TFP's own distributions stand: joints, mixtures, surrogates, chains."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tests.distributions.conftest import make_flow, normal
+from tfp_flows import Flow, distributions
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def close(a, b, tolerance=1e-4):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def given(batch=()):
+    """A conditional flow, its contexts, and the distribution under them."""
+    flow = make_flow(context_shape=(2,))
+    context = normal(*batch, 2, seed=1)
+    return flow, context, flow.given(context)
+
+
+# Fixed contexts.
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_a_given_context_is_a_plain_distribution(batch):
+    flow, context, fixed = given(batch)
+    assert isinstance(fixed, tfd.Distribution)
+    assert (fixed.batch_shape, fixed.event_shape) == (batch, (4,))
+    assert fixed.batch_shape_tensor().numpy().tolist() == list(batch)
+    assert (fixed.name, fixed.dtype) == (flow.name, flow.dtype)
+    assert fixed.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+    x = normal(*batch, 4)
+    expected = flow.log_prob(x, context=context)
+    close(fixed.log_prob(x), expected)
+    close(fixed.prob(x), np.exp(expected))
+    close(tf.function(fixed.log_prob)(x), expected)
+    close(fixed.log_prob(normal(5, *batch, 4)).shape, (5, *batch))
+    sample = fixed.sample(5, seed=0)
+    close(sample, flow.sample(5, seed=0, context=context))
+    assert sample.shape == (5, *batch, 4)
+    y, log_prob = fixed.experimental_sample_and_log_prob(5, seed=0)
+    close(y, sample)
+    close(log_prob, flow.log_prob(y, context=context))
+    for measure in (
+        fixed.experimental_local_measure(x, backward_compat=True),
+        flow.experimental_local_measure(x, backward_compat=True, context=context),
+    ):
+        close(measure[0], expected)
+    assert {v.ref() for v in fixed.variables} == {v.ref() for v in flow.variables}
+    with pytest.raises(TypeError, match="context is fixed"):
+        fixed.log_prob(x, context=context)
+
+
+def test_a_given_context_carries_gradients():
+    flow, _, _ = given()
+    context = tf.Variable([0.3, -0.4])
+    fixed = flow.given(context)
+    assert context.ref() in {v.ref() for v in fixed.trainable_variables}
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(fixed.sample(3, seed=0) ** 2)
+    for gradient in tape.gradient(loss, [context, *flow.trainable_variables]):
+        assert gradient is not None
+    before = fixed.log_prob(normal(3, 4))
+    context.assign_add([1.0, 1.0])
+    assert np.abs(fixed.log_prob(normal(3, 4)) - before).min() > 1e-4
+
+
+def test_copies_of_a_given_context():
+    flow, _, fixed = given((3,))
+    shared, deep = fixed.copy(name="other"), copy.deepcopy(fixed)
+    assert shared.name == "other"
+    x = normal(3, 4)
+    before = fixed.log_prob(x)
+    close(deep.log_prob(x), before, 0)
+    for v in flow.trainable_variables:
+        v.assign_add(0.1 * tf.ones_like(v))
+    close(deep.log_prob(x), before, 0)
+    close(shared.log_prob(x), fixed.log_prob(x), 0)
+    assert np.abs(fixed.log_prob(x) - before).min() > 1e-4
+
+
+def test_a_given_context_transformed_and_independent():
+    flow, context, fixed = given((3,))
+    x = normal(3, 4)
+    outer = tfd.TransformedDistribution(fixed, tfb.Scale(2.0))
+    expected = flow.log_prob(x / 2, context=context) - 4 * math.log(2)
+    close(outer.log_prob(x), expected)
+    assert outer.sample(5, seed=0).shape == (5, 3, 4)
+    close(tfd.Independent(fixed, 1).log_prob(x), tf.reduce_sum(fixed.log_prob(x)))
+    refs = {v.ref() for v in outer.trainable_variables}
+    assert refs == {v.ref() for v in flow.trainable_variables}
+
+
+def test_a_given_context_of_integers():
+    quantized = distributions.VariationalDequantization(
+        make_flow(context_shape=(2,)), None, 8
+    )
+    fixed = quantized.given([[1.0, 2.0]])
+    assert fixed.batch_shape == (1,)
+    x = np.full((1, 4), 2.0)
+    close(fixed.log_prob(x, seed=0), quantized.log_prob(x, seed=0, context=[[1.0, 2]]))
+
+
+def test_errors_of_given_contexts():
+    flow, _, _ = given()
+    with pytest.raises(ValueError, match="takes no context"):
+        make_flow().given([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"context must end in \(2,\)"):
+        flow.given(normal(3, 3))
+    with pytest.raises(ValueError, match="context must be given, got None"):
+        flow.given(None)
+
+
+# Joints.
+
+
+def test_a_joint_whose_context_is_another_variable():
+    flow = make_flow(context_shape=(2,))
+
+    @tfd.JointDistributionCoroutineAutoBatched
+    def joint():
+        context = yield tfd.Sample(tfd.Normal(0.0, 1.0), 2, name="context")
+        yield flow.given(context).copy(name="x")
+
+    context, x = joint.sample(3, seed=0)
+    assert x.shape == (3, 4)
+    expected = tf.reduce_sum(tfd.Normal(0.0, 1.0).log_prob(context), -1)
+    expected += flow.log_prob(x, context=context)
+    close(joint.log_prob(context, x), expected)
+    # Each sample has numbers of its own, and a seed always the same ones.
+    assert np.abs(np.diff(x, axis=0)).min() > 1e-4
+    close(joint.sample(3, seed=0).x, x)
+
+
+@pytest.mark.parametrize("seed", [1, 2**70, -5])
+def test_auto_batched_joints_with_integer_seeds(seed):
+    flow = make_flow()
+    joint = tfd.JointDistributionNamedAutoBatched(
+        {
+            "scale": tfd.LogNormal(0.0, 0.1),
+            "x": flow,
+            "y": lambda x, scale: tfd.Independent(tfd.Normal(x, scale), 1),
+        }
+    )
+    parts = joint.sample(3, seed=seed)
+    assert parts["x"].shape == (3, 4)
+    assert np.abs(np.diff(parts["x"], axis=0)).min() > 1e-4
+    found = joint.log_prob(parts)
+    expected = flow.log_prob(tf.constant(parts["x"].numpy()))
+    expected += tfd.LogNormal(0.0, 0.1).log_prob(parts["scale"])
+    of_y = tfd.Independent(tfd.Normal(parts["x"], parts["scale"][:, None]), 1)
+    close(found, expected + of_y.log_prob(parts["y"]))
+    pinned = joint.experimental_pin(y=parts["y"][0])
+    unpinned = pinned.sample_unpinned(3, seed=seed)["x"]
+    assert unpinned.shape == (3, 4)
+    assert np.abs(np.diff(unpinned, axis=0)).min() > 1e-4
+
+
+# Inference.
+
+
+def test_hamiltonian_monte_carlo_under_a_given_context():
+    _, _, fixed = given()
+    kernel = tfp.mcmc.HamiltonianMonteCarlo(fixed.log_prob, 0.1, 2)
+    states = tfp.mcmc.sample_chain(
+        3, normal(2, 4), kernel=kernel, trace_fn=None, seed=(0, 1)
+    )
+    assert np.isfinite(states).all()
+    bijector = fixed.experimental_default_event_space_bijector()
+    close(bijector.forward(normal(3, 4)), normal(3, 4))
+
+
+def test_variational_inference_with_a_given_context():
+    """The posterior of a Gaussian, by a flow that sees what it is about."""
+    _, _, surrogate = given()
+    target = tfd.MultivariateNormalDiag([1.0, -1.0, 0.5, 0.0], [0.5, 1.0, 1.0, 2.0])
+    losses = tfp.vi.fit_surrogate_posterior(
+        target.log_prob,
+        surrogate,
+        optimizer=tf.keras.optimizers.Adam(0.05),
+        num_steps=60,
+        sample_size=32,
+        seed=3,
+    )
+    assert np.mean(losses[-10:]) < np.mean(losses[:5]) - 1.0
+
+
+def test_a_surrogate_of_the_form_of_a_joint():
+    """What `Flow` says of automatic structured variational inference."""
+    flow = make_flow()
+
+    def surrogate(dist, build_nested_surrogate, sample_shape=None):
+        base = yield from build_nested_surrogate(dist.distribution)
+        return dist.copy(distribution=base)
+
+    vi = tfp.experimental.vi
+    posterior = vi.build_asvi_surrogate_posterior(
+        tfd.JointDistributionSequential([flow]),
+        surrogate_rules=((Flow, surrogate), *vi.ASVI_DEFAULT_SURROGATE_RULES),
+        seed=1,
+    )
+    (x,) = posterior.sample(3, seed=1)
+    assert x.shape == (3, 4)
+    assert np.abs(np.diff(x, axis=0)).min() > 1e-4
+    own = {v.ref() for v in flow.bijector.trainable_variables}
+    assert own < {v.ref() for v in posterior.trainable_variables}
+
+
+def test_tfp_calls_its_own_no_transformed_distribution():
+    """The reason why `Flow` is none to `isinstance`."""
+    flow = make_flow()
+    plain = tfd.TransformedDistribution(flow.distribution, flow.bijector)
+    assert not isinstance(plain, tfd.TransformedDistribution)
+    assert isinstance(flow, type(plain))
+
+
+def test_a_mixture_of_given_contexts():
+    flow, context, fixed = given((2,))
+    mixture = tfd.MixtureSameFamily(tfd.Categorical(probs=[0.3, 0.7]), fixed)
+    x = normal(5, 4)
+    each = flow.log_prob(x[:, None], context=context)
+    close(mixture.log_prob(x), np.log(np.exp(each) @ [0.3, 0.7]))
+    assert mixture.sample(3, seed=0).shape == (3, 4)

@@ -1,0 +1,124 @@
+"""Where TFP's bijectors and distributions are defined, and how to stay there.
+
+Outside the range of a bijector its inverse is NaN or worse, for one point and, through
+gradients, for all. A density is 0 there. So such values are replaced by one in the
+range before TFP sees them, and the log-determinant, or log-density, is minus infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.core.tfp_internals import CHAINS, INDEPENDENTS, SAMPLES
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+__all__ = ["Support", "has_bounded_range", "inverse_within_range"]
+
+# Increasing maps from the whole line to a part of it, whose ends are where `forward`
+# takes the infinities.
+_BOUNDED = (
+    tfb.Exp,
+    tfb.Expm1,
+    tfb.GumbelCDF,
+    tfb.MoyalCDF,
+    tfb.NormalCDF,
+    tfb.Sigmoid,
+    tfb.SoftClip,
+    tfb.Softplus,
+    tfb.Softsign,
+    tfb.Tanh,
+)
+# Increasing or decreasing maps from the whole line to itself.
+_WHOLE = (tfb.Identity, tfb.Shift, tfb.Scale)
+
+
+def has_bounded_range(bijector: tfb.Bijector) -> bool:
+    """Whether a bijector of TFP's maps to a part of the line that is known."""
+    if isinstance(bijector, CHAINS):
+        *outer, inner = bijector.bijectors or [None]
+        return has_bounded_range(inner) and all(isinstance(b, _WHOLE) for b in outer)
+    return isinstance(bijector, _BOUNDED)
+
+
+def inverse_within_range(bijector: tfb.Bijector, y: tf.Tensor):
+    """Inverse and its log-determinant, minus infinity outside the range of `forward`.
+
+    Args:
+      bijector: one for which `has_bounded_range` is true.
+      y: tensor of single numbers.
+
+    Returns:
+      `(x, ildj)`, of each number: `x` is finite where `y` is outside; NaN stays NaN.
+    """
+    low, high = _ends(bijector, y.dtype)
+    # At an end itself, the inverse is infinite.
+    outside = (y <= low) | (y >= high)
+    y = tf.where(outside, bijector.forward(tf.zeros([], y.dtype)), y)
+    ildj = bijector.inverse_log_det_jacobian(y, 0)
+    return bijector.inverse(y), _minus_infinity(outside, 0, ildj)
+
+
+class Support:
+    """Where the density of a TFP distribution over single numbers is not 0.
+
+    Args:
+      distribution: the distribution of each number.
+    """
+
+    def __init__(self, distribution: tfd.Distribution):
+        self._distribution = distribution
+
+    @classmethod
+    def of(cls, distribution: tfd.Distribution) -> Support | None:
+        """That of each number of an event; `None` if it is the line, or unknown."""
+        while isinstance(distribution, (*INDEPENDENTS, *SAMPLES)):
+            inner = distribution.distribution
+            if isinstance(distribution, SAMPLES) and inner.batch_shape.rank != 0:
+                return None
+            distribution = inner
+        if not isinstance(distribution.event_shape, tf.TensorShape):
+            return None
+        if distribution.event_shape.rank != 0:
+            return None
+        support = cls(distribution)
+        return support if support._bijector() is not None else None
+
+    def log_prob(self, whole: tfd.Distribution, z, **keywords: Any) -> tf.Tensor:
+        """`whole.log_prob(z)`, but minus infinity where a number is outside.
+
+        Args:
+          whole: a distribution over events of such numbers.
+          z: tensor `[*batch, *event]`.
+          **keywords: what `whole.log_prob` takes beside.
+        """
+        bijector = self._bijector()
+        low, high = _ends(bijector, z.dtype)
+        outside = (z < low) | (z > high)
+        z = tf.where(outside, bijector.forward(tf.zeros([], z.dtype)), z)
+        log_prob = whole.log_prob(z, **keywords)
+        return _minus_infinity(outside, whole.event_shape.rank, log_prob)
+
+    def _bijector(self):
+        try:
+            bijector = self._distribution.experimental_default_event_space_bijector()
+        except Exception:  # Not every distribution has one that can be built.
+            return None
+        return (
+            bijector if bijector is not None and has_bounded_range(bijector) else None
+        )
+
+
+def _ends(bijector, dtype):
+    ends = [bijector.forward(tf.constant(x, dtype)) for x in (-math.inf, math.inf)]
+    return tf.minimum(*ends), tf.maximum(*ends)
+
+
+def _minus_infinity(outside, ndims, log_density):
+    outside = tf.reduce_any(outside, list(range(-ndims, 0)))
+    return tf.where(outside, tf.constant(-math.inf, log_density.dtype), log_density)

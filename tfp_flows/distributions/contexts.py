@@ -1,0 +1,162 @@
+"""Contexts as a user gives them: one array, or several parts by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.shapes import check_event_shape
+
+__all__ = [
+    "ContextShape",
+    "as_context",
+    "both",
+    "check_context_shape",
+    "dtype_of",
+    "nan_unless",
+    "parts_of",
+    "without_nan",
+]
+
+ContextShape = tuple[int, ...] | dict[str, tuple[int, ...]]
+
+
+def check_context_shape(shape: Any) -> ContextShape | None:
+    """A shape as a tuple, or the shapes of several parts as a dict of tuples.
+
+    Raises:
+      TypeError: if one is no sequence of whole numbers, or a name no string.
+      ValueError: if there is no part at all, or an entry below 1.
+    """
+    if shape is None:
+        return None
+    if not isinstance(shape, Mapping):
+        return check_shape("context_shape", shape)
+    if not shape:
+        raise ValueError("context_shape must name at least one part, got {}.")
+    for name in shape:
+        if not isinstance(name, str):
+            raise TypeError(f"names of parts of a context are strings, got {name!r}.")
+    return {k: check_shape(f"context_shape[{k!r}]", v) for k, v in shape.items()}
+
+
+def dtype_of(shape: ContextShape, dtype: tf.DType) -> tf.DType | dict[str, tf.DType]:
+    """`int32` for labels, which are of shape `()`; `dtype` for all else."""
+    if isinstance(shape, dict):
+        return {k: dtype_of(part, dtype) for k, part in shape.items()}
+    return tf.int32 if shape == () else dtype
+
+
+def parts_of(context: Any, shape: ContextShape) -> list[tuple[Any, tuple[int, ...]]]:
+    """Each part of a context with its shape."""
+    if isinstance(shape, dict):
+        return [(context[name], part) for name, part in shape.items()]
+    return [(context, shape)]
+
+
+def as_context(context: Any, shape: ContextShape, name: str) -> Any:
+    """A context as a tensor, or as a dict of tensors of one common batch.
+
+    Args:
+      context: what the user gave.
+      shape: its shape, or those of its parts.
+      name: name of the flow, for errors.
+
+    Raises:
+      ValueError: on another shape, on parts that are missing or not known, or whose
+        batches do not broadcast.
+    """
+    if not isinstance(shape, dict):
+        context = tf.convert_to_tensor(context)
+        return check_event_shape(context, shape, len(shape), f"{name}: context")
+    if not isinstance(context, Mapping) or set(context) != set(shape):
+        found = sorted(context) if isinstance(context, Mapping) else type(context)
+        raise ValueError(
+            f"{name}: context must be a dict with the parts {sorted(shape)}, got "
+            f"{found}."
+        )
+    parts = {
+        k: check_event_shape(
+            tf.convert_to_tensor(context[k]), part, len(part), f"{name}: context[{k!r}]"
+        )
+        for k, part in shape.items()
+    }
+    return _with_one_batch(parts, shape, name)
+
+
+def _with_one_batch(parts, shape, name):
+    batches = {k: x.shape[: x.shape.rank - len(shape[k])] for k, x in parts.items()}
+    first, *others = batches.values()
+    if first.is_fully_defined() and all(b == first for b in others):
+        return parts
+    common = tf.constant([], tf.int32)
+    for k, x in parts.items():
+        try:
+            first = tf.broadcast_static_shape(first, batches[k])
+        except ValueError:
+            found = {k: tuple(b) for k, b in batches.items()}
+            raise ValueError(
+                f"{name}: the batch shapes of the parts of context do not broadcast: "
+                f"{found}."
+            ) from None
+        common = tf.broadcast_dynamic_shape(common, tf.shape(x)[: batches[k].rank])
+    whole = {}
+    for k, x in parts.items():
+        whole[k] = tf.broadcast_to(x, tf.concat([common, shape[k]], 0))
+        whole[k].set_shape([*first, *shape[k]])
+    return whole
+
+
+# A network need not hand a NaN on: a fused product with ReLU makes 0 of it. So a
+# context that holds NaN is set to 0 before any network sees it, and the answer to it is
+# set to NaN after all of them. Gradients of the other answers stay finite that way.
+
+
+def without_nan(context: Any, shape: ContextShape) -> tuple[Any, tf.Tensor | None]:
+    """A context without NaN, and where it had none.
+
+    Args:
+      context: tensor `[*batch, *shape]`, or a dict of them.
+      shape: its shape, or those of its parts.
+
+    Returns:
+      `(context, valid)`: 0 in place of NaN; a boolean tensor of shape `batch`, or
+      `None` for integers, which are never NaN.
+    """
+    if isinstance(shape, dict):
+        found = {k: without_nan(context[k], part) for k, part in shape.items()}
+        valid = None
+        for _, ok in found.values():
+            valid = both(valid, ok)
+        return {k: part for k, (part, _) in found.items()}, valid
+    if not context.dtype.is_floating:
+        return context, None
+    missing = tf.math.is_nan(context)
+    rank = context.shape.rank
+    found = tf.reduce_any(missing, list(range(rank - len(shape), rank)))
+    return tf.where(missing, tf.zeros([], context.dtype), context), ~found
+
+
+def both(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
+    """Where both are true; `None` is true everywhere."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
+
+
+def nan_unless(valid: tf.Tensor | None, value: tf.Tensor, ndims: int) -> tf.Tensor:
+    """`value` where `valid`, and NaN elsewhere.
+
+    Args:
+      valid: boolean tensor, its shape broadcasting with `batch`; `None` is all true.
+      value: tensor `[*batch, *event]`.
+      ndims: rank of the event.
+    """
+    if valid is None:
+        return value
+    for _ in range(ndims):
+        valid = valid[..., None]
+    return tf.where(valid, value, tf.constant(float("nan"), value.dtype))

@@ -1,0 +1,110 @@
+"""Large batches, a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+__all__ = ["common_batch", "in_chunks"]
+
+
+def common_batch(tensors: Sequence, ranks: Sequence[int]) -> tf.TensorShape:
+    """The batch shape that tensors `[*batch, *event]` broadcast to, if it is known.
+
+    Args:
+      tensors: whatever has a `shape`.
+      ranks: rank of the event of each.
+
+    Returns:
+      The static shape; of unknown rank where it is unknown or batches do not fit.
+    """
+    batch = tf.TensorShape([])
+    for tensor, ndims in zip(tensors, ranks, strict=True):
+        shape = tf.TensorShape(tensor.shape)
+        if shape.rank is None or shape.rank < ndims:
+            return tf.TensorShape(None)
+        try:
+            batch = tf.broadcast_static_shape(batch, shape[: shape.rank - ndims])
+        except ValueError:
+            return tf.TensorShape(None)
+    return batch
+
+
+def in_chunks(
+    function: Callable[..., Sequence[tf.Tensor]],
+    size: int,
+    tensors: Sequence[tf.Tensor],
+    ranks: Sequence[int],
+    result_ranks: Sequence[int],
+    dtype: tf.DType,
+) -> list[tf.Tensor]:
+    """`function(*tensors)`, with at most `size` events in one call where that can be.
+
+    The batch is split along its longest dimension. In a `tf.function` the calls are the
+    turns of one loop, so that its graph does not grow with their number.
+
+    Args:
+      function: gives one tensor `[*batch, *event]` for each of `result_ranks`, an event
+        of theirs depending on the event at the same place of the batch alone.
+      size: the number of events.
+      tensors: tensors `[*batch, *event]` whose static batches broadcast.
+      ranks: rank of the event of each tensor.
+      result_ranks: rank of the event of each result.
+      dtype: dtype of the results.
+
+    Returns:
+      The results, of the common batch shape.
+    """
+    batch = common_batch(tensors, ranks).as_list()
+    axis = max(range(len(batch)), key=lambda i: batch[i])
+    length = batch[axis]
+    others = tf.TensorShape(batch[:axis] + batch[axis + 1 :]).num_elements()
+    count = -(-length // max(size // max(others, 1), 1))
+    step = -(-length // count)
+    behind = len(batch) - axis
+    slices = [
+        _slicer(t, t.shape.rank - ndims - behind, length)
+        for t, ndims in zip(tensors, ranks, strict=True)
+    ]
+    if tf.executing_eagerly():
+        parts = [
+            function(*(cut(start, min(step, length - start)) for cut in slices))
+            for start in range(0, length, step)
+        ]
+        return [tf.concat(part, axis) for part in zip(*parts, strict=True)]
+    # All turns are of one length: the last one begins within the one before it.
+    starts = [*range(0, length - step, step), length - step]
+    found = tf.map_fn(
+        lambda start: list(function(*(cut(start, step) for cut in slices))),
+        tf.constant(starts),
+        parallel_iterations=1,
+        fn_output_signature=[dtype] * len(result_ranks),
+    )
+    return [_join(part, axis, len(batch), length) for part in found]
+
+
+def _slicer(tensor, axis, length):
+    """A function that cuts a tensor, if it is as long as the batch there."""
+    if axis < 0 or tensor.shape[axis] != length:
+        return lambda start, step: tensor
+
+    def cut(start, step):
+        begin, size = [0] * tensor.shape.rank, tensor.shape.as_list()
+        begin[axis], size[axis] = start, step
+        size = [-1 if n is None else n for n in size]
+        return tf.slice(tensor, tf.stack(begin), size)
+
+    return cut
+
+
+def _join(turns, axis, batch_rank, length):
+    """The turns of a loop `[turn, *batch, *event]` behind one another."""
+    first, last = turns[:-1], turns[-1]
+    rank = first.shape.rank
+    order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
+    shape = last.shape.as_list()
+    shape[axis] *= first.shape[0]
+    first = tf.reshape(tf.transpose(first, order), shape)
+    end = [slice(None)] * axis + [slice(first.shape[axis] - length, None)]
+    return tf.concat([first, last[tuple(end)]], axis)

@@ -1,0 +1,90 @@
+"""What users hand to a distribution: data, shapes of samples, temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.core.arguments import check_integer, check_number
+
+__all__ = ["as_data", "check_sample_shape", "check_temperature"]
+
+
+def as_data(value: Any, dtype: tf.DType, what: str) -> tf.Tensor:
+    """Real numbers as a tensor; arrays, lists and numbers get the dtype `dtype`.
+
+    A tensor or variable keeps its dtype.
+
+    Args:
+      value: what the user gave.
+      dtype: dtype of the distribution.
+      what: name of the value, for errors.
+
+    Raises:
+      ValueError: if it is `None`.
+      TypeError: if it holds no real numbers.
+    """
+    if value is None:
+        raise ValueError(f"{what} must be a tensor of data, got None.")
+    found = getattr(value, "dtype", None)
+    if found is None and not any(tf.is_tensor(v) for v in tf.nest.flatten(value)):
+        found = value = np.asarray(value)
+        found = value.dtype
+    if found is not None:
+        is_tensor = isinstance(found, tf.DType)
+        kind = found.as_numpy_dtype if is_tensor else found
+        name = found.name if hasattr(found, "name") else str(found)
+        try:
+            kind = np.dtype(kind).kind
+        except TypeError:
+            kind = "?"
+        if kind not in "biuf" and name != "bfloat16":
+            raise TypeError(f"{what} must hold real numbers, got dtype {name}.")
+    return tf.convert_to_tensor(value, dtype_hint=dtype)
+
+
+def check_sample_shape(shape: Any) -> Any:
+    """The shape of a sample: as it is if it is a tensor, else a list of integers.
+
+    Raises:
+      TypeError: if it is no integer, nor a sequence of them.
+      ValueError: if one of them is negative.
+    """
+    if isinstance(shape, tf.TensorShape):
+        shape = shape.as_list()
+    if tf.is_tensor(shape) or isinstance(shape, tf.Variable):
+        if not shape.dtype.is_integer:
+            raise TypeError(
+                f"sample_shape must hold integers, got dtype {shape.dtype.name}."
+            )
+        static = tf.get_static_value(shape)
+        if static is None:
+            return shape
+        shape = static
+    if isinstance(shape, np.ndarray):
+        shape = shape.tolist()
+    if not isinstance(shape, Iterable) or isinstance(shape, (str, bytes)):
+        return [check_integer("sample_shape", shape, at_least=0)]
+    shape = list(shape)
+    if any(tf.is_tensor(n) for n in shape):
+        return check_sample_shape(tf.stack(shape))
+    return [check_integer("sample_shape", n, at_least=0) for n in shape]
+
+
+def check_temperature(temperature: Any) -> Any:
+    """A temperature, 0 or above.
+
+    Raises:
+      TypeError: if it is no number.
+      ValueError: if it is negative, NaN or infinite, as far as is known. Inside a
+        `tf.function`, samples at such a temperature are NaN.
+    """
+    known = tf.get_static_value(temperature) if tf.is_tensor(temperature) else None
+    if known is None and tf.is_tensor(temperature):
+        return temperature
+    for number in np.ravel(temperature if known is None else known).tolist():
+        check_number("temperature", number, at_least=0.0)
+    return temperature
