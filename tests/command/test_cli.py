@@ -21,11 +21,11 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
+from tfp_flows.command.recipes import recipe
 
 import tfp_flows
 from tfp_flows import datasets
 from tfp_flows.command import cli, runs
-from tfp_flows.command.recipes import recipe
 
 ROOT = Path(__file__).parents[2]
 TINY = {"glow": ["--levels", 1, "--steps", 1, "--width", 4]}

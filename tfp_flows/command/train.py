@@ -32,6 +32,8 @@ __all__ = ["Interrupted", "Prepared", "carry_out", "prepare", "train", "versions
 # What depends on data is set from so many numbers of a table, at least a batch.
 _INITIAL_NUMBERS = 2**19
 
+_ADVICE = "train with a lower learning rate or with a bound on the gradient's norm"
+
 
 class Interrupted(Exception):
     """Training was interrupted; the message says what is kept."""
@@ -221,7 +223,7 @@ def carry_out(
             "data": {
                 "name": source.name,
                 "event_shape": list(source.event_shape),
-                "bounds": source.bounds,
+                "bounds": list(source.bounds) if source.bounds else None,
                 "num_classes": source.num_classes,
                 "sizes": source.sizes,
             },
@@ -372,7 +374,7 @@ def _fit(
                 verbose=verbose,
             )
             epoch, done = until, 0
-    files.save_model(model, run.directory / files.LAST)
+    _save(model, run.directory / files.LAST)
 
 
 def _initialize(
@@ -441,10 +443,22 @@ def _check_loss(logs: Mapping[str, float]) -> None:
     # An outlier can make a validation loss infinite. NaN is what a last step that
     # diverged leaves: the loss of its batch was that before the step.
     if not math.isfinite(logs["loss"]) or math.isnan(logs.get("val_loss", 0.0)):
-        raise FloatingPointError(
-            "the loss has become NaN or infinite: train with a lower learning rate or "
-            "with a bound on the gradient's norm."
-        )
+        raise FloatingPointError(f"the loss has become NaN or infinite: {_ADVICE}.")
+
+
+def _save(
+    model: FlowModel, path: Path, progress: Mapping[str, Any] | None = None
+) -> None:
+    """Saves a model, but none with weights that are no numbers.
+
+    A loss need not show them: a rectified layer can make 0 of NaN.
+    """
+    for variable in model.variables:
+        if not np.isfinite(variable.numpy()).all():
+            raise FloatingPointError(
+                f"{variable.path} has become NaN or infinite: {_ADVICE}."
+            )
+    files.save_model(model, path, progress)
 
 
 class _Keep(keras.callbacks.Callback):
@@ -461,7 +475,7 @@ class _Keep(keras.callbacks.Callback):
         history.add(epoch, logs)
         # The first one is kept even if it is infinite.
         if "val_nll" in logs and (logs["val_nll"] < best or best == math.inf):
-            files.save_model(self.model, self.state.run.directory / files.MODEL)
+            _save(self.model, self.state.run.directory / files.MODEL)
 
 
 class _GoOn(keras.callbacks.Callback):
@@ -507,7 +521,7 @@ class _SaveLast(keras.callbacks.Callback):
         if self.interrupted.is_set():
             self._stop(None)
         if time.monotonic() - self.saved > self.save_every:
-            files.save_model(self.model, self.path)
+            _save(self.model, self.path)
             self.saved = time.monotonic()
 
     def _stop(self, progress):
@@ -516,7 +530,7 @@ class _SaveLast(keras.callbacks.Callback):
                 "interrupted before the first epoch was over; the run in "
                 f"{self.path.parent} is as it was"
             )
-        files.save_model(self.model, self.path, progress)
+        _save(self.model, self.path, progress)
         raise Interrupted(
             f"interrupted; {self.path} holds what was reached: --resume goes on from "
             "there"

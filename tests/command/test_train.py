@@ -1,0 +1,556 @@
+"""Runs from Python: what is kept, interrupts, resuming, divergence."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+
+import tfp_flows
+from tfp_flows import datasets, plots
+from tfp_flows.command import files
+from tfp_flows.command import train as training
+from tfp_flows.command.evaluate import evaluate, sample
+from tfp_flows.command.settings import Settings
+
+# Four batches in an epoch, the last one smaller.
+STEPS, EPOCHS = 4, 3
+END = STEPS * EPOCHS
+
+
+class Vanished(BaseException):
+    """Stands for the end of the process: nothing in the package catches it."""
+
+
+@pytest.fixture(scope="module")
+def whole(settings, tmp_path_factory):
+    """The directory of a run that nothing interrupted."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    train(settings, directory, pictures=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def short(settings, tmp_path_factory):
+    """The directory of a run of one epoch."""
+    directory = tmp_path_factory.mktemp("short") / "run"
+    train(dataclasses.replace(settings, epochs=1), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def model(whole):
+    return files.load_model(whole)
+
+
+class Acting(keras.callbacks.Callback):
+    """Calls a function with the model when a batch has been trained on."""
+
+    def __init__(self, action):
+        super().__init__()
+        self.action = action
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.action(self.model)
+
+
+def train(settings, directory, action=None, *, pictures=False, **options):
+    """Trains; what is drawn takes time, and is left out if it does not matter."""
+    if action is not None:
+        options["callbacks"] = [Acting(action)]
+    with contextlib.ExitStack() as stack:
+        for name in () if pictures else ("history", "density"):
+            stack.enter_context(mock.patch.object(plots, name, draw_nothing))
+        return training.train(settings, directory, command="here", verbose=0, **options)
+
+
+def draw_nothing(*arguments, path, **options):
+    path.write_bytes(b"")
+
+
+def iterations(model):
+    return int(model.optimizer.iterations)
+
+
+def history(directory):
+    with (directory / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(directory, name):
+    return [row[name] for row in history(directory)]
+
+
+def variables(path):
+    model = keras.models.load_model(path)
+    return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
+
+
+def assert_same_end(one, other):
+    """Bitwise equal weights, optimizers, and all that whole epochs give."""
+    for name in ("last.keras", "model.keras"):
+        a, b = variables(one / name), variables(other / name)
+        assert len(a) == len(b) > 10
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+    for name in ("epoch", "val_nll", "learning_rate"):
+        assert column(one, name) == column(other, name)
+    results = [json.loads((d / "report.json").read_text()) for d in (one, other)]
+    assert results[0]["results"] == results[1]["results"]
+    assert results[0]["training"]["best_epoch"] == results[1]["training"]["best_epoch"]
+
+
+# What a run keeps.
+
+
+def test_a_whole_run(whole, settings):
+    assert {p.name for p in whole.iterdir()} == {
+        "settings.json",
+        "history.csv",
+        "last.keras",
+        "model.keras",
+        "loss.png",
+        "density.png",
+        "samples.npy",
+        "report.json",
+    }
+    assert column(whole, "epoch") == ["0", "1", "2"]
+    assert files.read_settings(whole) == settings
+    # A cosine from the given rate down to 0, one step of it for each epoch.
+    rates = [float(r) for r in column(whole, "learning_rate")]
+    np.testing.assert_allclose(rates, [0.01, 0.0075, 0.0025], rtol=1e-5)
+    last = keras.models.load_model(whole / "last.keras")
+    assert iterations(last) == END
+
+
+def test_the_model_is_that_of_the_best_epoch(settings, tmp_path):
+    shifts = {1: 0.5, STEPS + 1: -0.5, 2 * STEPS + 1: 0.5}
+
+    def spoil(model):
+        for v in model.trainable_variables:
+            v.assign(v + shifts.get(iterations(model), 0.0))
+
+    report = train(settings, tmp_path / "run", spoil, pictures=True)
+    nll = [float(v) for v in column(tmp_path / "run", "val_nll")]
+    assert nll[1] < min(nll[0], nll[2])
+    assert report["training"]["best_epoch"] == 2
+    best = files.load_model(tmp_path / "run")
+    assert iterations(best) == 2 * STEPS
+    source = settings.load_data()
+    likelihood = lambda m, split: evaluate(m, source, split, settings)
+    assert likelihood(best, "validation")["log_likelihood"] == pytest.approx(
+        -nll[1], rel=1e-5
+    )
+    last = keras.models.load_model(tmp_path / "run" / "last.keras")
+    assert likelihood(last, "validation")["log_likelihood"] == pytest.approx(
+        -nll[2], rel=1e-5
+    )
+    assert report["results"] == likelihood(best, "test")
+    samples = np.load(tmp_path / "run" / "samples.npy")
+    np.testing.assert_array_equal(samples, sample(best, 10_000, seed=settings.seed))
+
+
+def test_without_validation_the_last_epoch_is_kept(settings, tmp_path):
+    settings = dataclasses.replace(settings, validation=0.0, epochs=2)
+    report = train(settings, tmp_path, pictures=True)
+    assert report["data"]["sizes"] == {"train": 58, "validation": 0, "test": 6}
+    assert report["training"]["best_epoch"] == 2
+    assert "val_nll" not in history(tmp_path)[0]
+    model, last = (
+        keras.models.load_model(tmp_path / n) for n in ("model.keras", "last.keras")
+    )
+    assert iterations(model) == iterations(last) == 2 * STEPS
+    for a, b in zip(model.variables, last.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_samples_that_overflowed_are_counted_and_left_out(
+    settings, monkeypatch, tmp_path
+):
+    drawn = sample
+
+    def overflow(*arguments, **keywords):
+        x = drawn(*arguments, **keywords)
+        x[[1, 5], 0] = np.nan, np.inf
+        return x
+
+    monkeypatch.setattr(training, "sample", overflow)
+    one = dataclasses.replace(settings, epochs=1)
+    report = train(one, tmp_path / "run", pictures=True)
+    assert report["samples"] == {"drawn": 10_000, "finite": 9_998}
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
+    x = np.load(tmp_path / "run" / "samples.npy")
+    assert x.shape == (9_998, 2) and np.isfinite(x).all()
+
+
+def test_the_seed_decides_the_weights(settings, tmp_path):
+    seeds = [dataclasses.replace(settings, seed=seed) for seed in (1, 1, 2)]
+    models = [training.prepare(s, tmp_path / "run").model for s in seeds]
+    weights = [
+        np.concatenate([np.ravel(v) for v in model.trainable_variables])
+        for model in models
+    ]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert (weights[0] != weights[2]).any()
+    # Nothing is written before the run.
+    assert list(tmp_path.iterdir()) == []
+
+
+# Interrupts.
+
+
+@pytest.mark.parametrize(
+    "points",
+    [(5, 6), (2 * STEPS, END)],
+    ids=["twice in an epoch", "at the ends of epochs"],
+)
+def test_an_interrupted_run_reaches_the_same(settings, whole, tmp_path, points):
+    left = list(points)
+
+    def interrupt(model):
+        if left and iterations(model) == left[0]:
+            left.pop(0)
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    for i, at in enumerate(points):
+        with pytest.raises(training.Interrupted, match=r"interrupted.*last.keras"):
+            train(settings, tmp_path, interrupt, resume=i > 0)
+        assert signal.getsignal(signal.SIGINT) is handler
+        last = files.load_model(tmp_path / "last.keras")
+        assert iterations(last) == at
+        assert len(history(tmp_path)) == at // STEPS
+        assert not (tmp_path / "report.json").exists()
+        run = training.prepare(settings, tmp_path, resume=True)
+        assert iterations(run.model) == at
+    report = train(settings, tmp_path, resume=True)
+    assert report["training"]["resumed"] is True
+    assert_same_end(whole, tmp_path)
+
+
+class Stopping(keras.callbacks.Callback):
+    def on_test_batch_end(self, batch, logs=None):
+        if iterations(self.model) == 2 * STEPS:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_interrupt_during_validation(settings, whole, tmp_path):
+    with pytest.raises(training.Interrupted):
+        train(settings, tmp_path, callbacks=[Stopping()])
+    assert column(tmp_path, "epoch") == ["0", "1"]
+    train(settings, tmp_path, resume=True)
+    assert_same_end(whole, tmp_path)
+
+
+def test_the_row_of_an_interrupted_epoch_is_that_of_all_its_batches(
+    settings, whole, tmp_path
+):
+    def interrupt(model):
+        if iterations(model) == STEPS + 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(training.Interrupted):
+        train(settings, tmp_path, interrupt)
+    train(settings, tmp_path, resume=True)
+    for name in ("loss", "nll", "bits_per_dim"):
+        assert column(tmp_path, name) == column(whole, name)
+
+
+@pytest.mark.parametrize("write", [2, 5, pytest.param(7, marks=pytest.mark.slow)])
+def test_a_process_that_vanished_while_writing(
+    settings, whole, monkeypatch, tmp_path, write
+):
+    """Of settings, two rows and two models each epoch, and the state at its end."""
+    replace, written = os.replace, []
+
+    def vanish(source, target):
+        written.append(Path(target).name)
+        if len(written) == write:
+            raise Vanished
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", vanish)
+        with pytest.raises(Vanished):
+            train(settings, tmp_path, save_every=0.0)
+    assert len(written) == write
+    train(settings, tmp_path, resume=True)
+    assert_same_end(whole, tmp_path)
+
+
+class Vanishing(keras.callbacks.Callback):
+    """The process ends when the second epoch is over."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise Vanished
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "never saved"])
+def test_a_run_whose_process_vanished(settings, whole, tmp_path, saved):
+    with pytest.raises(Vanished):
+        train(
+            settings,
+            tmp_path,
+            callbacks=[Vanishing()],
+            save_every=0.0 if saved else math.inf,
+        )
+    assert column(tmp_path, "epoch") == ["0", "1"]
+    assert (tmp_path / "last.keras").exists() is saved
+    report = train(settings, tmp_path, resume=True)
+    assert report["training"]["resumed"] is saved
+    assert_same_end(whole, tmp_path)
+
+
+@pytest.fixture
+def python_handles_sigint():
+    """What Python starts with, but not where its parent ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_acts_as_ever(python_handles_sigint):
+    with pytest.raises(KeyboardInterrupt), training._interrupts() as interrupted:
+        assert not interrupted.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.is_set()
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_restored():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(n) for n in numbers]
+    with pytest.raises(Vanished), training._interrupts():
+        during = [signal.getsignal(n) for n in numbers]
+        assert before[0] not in during and before[1] not in during
+        raise Vanished
+    assert [signal.getsignal(n) for n in numbers] == before
+
+
+def test_handlers_are_left_alone_in_another_thread():
+    seen = []
+
+    def enter():
+        with training._interrupts() as interrupted:
+            seen.append((signal.getsignal(signal.SIGINT), interrupted.is_set()))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [(signal.getsignal(signal.SIGINT), False)]
+
+
+# Resuming.
+
+
+def test_a_finished_run_goes_on(settings, short, whole, tmp_path):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    longer = dataclasses.replace(settings, epochs=3, temperature=0.5)
+    report = train(longer, tmp_path, resume=True)
+    assert report["training"]["epochs"] == 3
+    assert report["settings"]["temperature"] == 0.5
+    assert column(tmp_path, "epoch") == ["0", "1", "2"]
+    assert column(tmp_path, "learning_rate") == column(whole, "learning_rate")
+    # The first rate is the same whatever the number of epochs: so is the result.
+    for name in ("last.keras", "model.keras"):
+        for a, b in zip(
+            variables(whole / name), variables(tmp_path / name), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    # There is nothing left to do for the same number or for fewer.
+    before = (tmp_path / "history.csv").read_text()
+    again = train(longer, tmp_path, resume=True)
+    assert again["results"] == report["results"]
+    assert again["training"]["best_epoch"] == report["training"]["best_epoch"]
+    assert (tmp_path / "history.csv").read_text() == before
+
+
+def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    best = (tmp_path / "model.keras").read_bytes()
+
+    def spoil(model):
+        for v in model.trainable_variables:
+            v.assign(v + 0.5)
+
+    longer = dataclasses.replace(settings, epochs=2)
+    report = train(longer, tmp_path, spoil, resume=True)
+    nll = [float(v) for v in column(tmp_path, "val_nll")]
+    assert nll[0] < nll[1]
+    assert report["training"]["best_epoch"] == 1
+    assert (tmp_path / "model.keras").read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.02}, r"learning_rate=0.01 \(now 0.02\)"),
+        ({"batch_size": 8}, r"batch_size=16 \(now 8\)"),
+        ({"flow_options": {"couplings": 4}}, "flow_options"),
+        ({"seed": 0, "jit": True}, r"seed=1 \(now 0\), jit=False \(now True\)"),
+    ],
+)
+def test_resuming_with_other_settings(settings, whole, changes, message):
+    with pytest.raises(ValueError, match=message):
+        training.prepare(dataclasses.replace(settings, **changes), whole, resume=True)
+
+
+def test_the_directory(settings, whole, tmp_path):
+    with pytest.raises(FileExistsError, match="not empty"):
+        training.prepare(settings, whole)
+    with pytest.raises(ValueError, match="exclude each other"):
+        training.prepare(settings, whole, resume=True, overwrite=True)
+    with pytest.raises(FileNotFoundError, match="no run in"):
+        training.prepare(settings, tmp_path / "nothing", resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file"):
+        training.prepare(settings, tmp_path / "file")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"data": "moons"}', '{"x": 1}'])
+def test_damaged_settings(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=r"settings\.json is damaged"):
+        files.read_settings(tmp_path)
+
+
+# Divergence.
+
+
+def ruin(model):
+    for v in model.trainable_variables:
+        v.assign(np.full(v.shape, np.nan))
+
+
+def test_divergence_keeps_what_was_good(settings, short, tmp_path):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    good = {n: (tmp_path / n).read_bytes() for n in ("model.keras", "last.keras")}
+
+    def explode(model):
+        if iterations(model) == STEPS + 2:
+            ruin(model)
+
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite.*learning rate"):
+        train(settings, tmp_path, explode, resume=True)
+    assert good == {n: (tmp_path / n).read_bytes() for n in good}
+    assert column(tmp_path, "epoch") == ["0"]
+
+
+def test_divergence_stops_within_an_epoch(settings, tmp_path):
+    def explode(model):
+        ruin(model)
+
+    # 26 batches in an epoch.
+    run = training.prepare(dataclasses.replace(settings, batch_size=2), tmp_path)
+    with pytest.raises(FloatingPointError):
+        training.carry_out(run, callbacks=[Acting(explode)], verbose=0)
+    assert 1 < iterations(run.model) < 26
+
+
+def test_an_interrupt_does_not_save_what_has_diverged(settings, tmp_path):
+    def explode(model):
+        if iterations(model) == 2:
+            ruin(model)
+        if iterations(model) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(FloatingPointError):
+        train(settings, tmp_path, explode)
+    assert not (tmp_path / "last.keras").exists()
+
+
+def test_a_last_step_that_diverges_is_noticed(settings, tmp_path):
+    # The loss of every batch was finite: only the validation tells.
+    def explode(model):
+        if iterations(model) == STEPS:
+            ruin(model)
+
+    with pytest.raises(FloatingPointError):
+        train(dataclasses.replace(settings, epochs=1), tmp_path, explode)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_weights_that_the_loss_does_not_show_are_not_saved(settings, tmp_path):
+    def hide(model):
+        # A rectified layer can make 0 of NaN.
+        v = model.trainable_variables[0]
+        v.assign(np.full(v.shape, np.nan))
+
+    with pytest.raises(FloatingPointError, match="NaN or infinite"):
+        train(settings, tmp_path, hide)
+    assert not {"model.keras", "last.keras"} & {p.name for p in tmp_path.iterdir()}
+
+
+# Pictures of awkward data.
+
+
+def test_few_points_in_the_test_split(settings, tmp_path):
+    x = datasets.TOYS["moons"].sample(12, 0)
+    np.savez(tmp_path / "few.npz", train=x[:10], validation=x[10:11], test=x[11:])
+    settings = dataclasses.replace(
+        settings, data=str(tmp_path / "few.npz"), epochs=1, batch_size=10
+    )
+    report = train(settings, tmp_path / "run", pictures=True)
+    assert report["results"]["examples"] == 1
+    assert report["results"]["standard_error"] == 0
+    assert (tmp_path / "run" / "density.png").stat().st_size > 1000
+
+
+def test_versions():
+    found = training.versions()
+    assert found["keras"] == keras.__version__
+    assert found["tfp_flows"] == tfp_flows.__version__
+    assert found["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize(
+    ("flow", "options"),
+    [
+        (
+            "flow_plus_plus",
+            {
+                "dequantization": "variational",
+                "couplings": 1,
+                "components": 1,
+                "blocks": 1,
+                "heads": 0,
+                "noise_couplings": 1,
+                "noise_blocks": 1,
+            },
+        ),
+        ("residual_flow", {"blocks": 1, "log_det": "roulette"}),
+    ],
+)
+@pytest.mark.slow
+def test_estimated_densities_are_averaged(tmp_path, flow, options):
+    """Their report says how far off the estimate is, and repeats itself."""
+    options = {"width": 4, **options}
+    settings = Settings.suited(
+        "digits", flow, flow_options=options, epochs=1, batch_size=512
+    )
+    results = training.train(settings, tmp_path / "run", verbose=0)["results"]
+    model = files.load_model(tmp_path / "run")
+    again = evaluate(model, settings.load_data(), "test", settings)
+    assert again == results
+    if flow == "residual_flow":
+        assert 0 < results["estimator_standard_error"] < results["standard_error"]
+        assert "log_likelihood_unit" in results
+    else:
+        # Probabilities of integers: none is above 1, nor is there another unit.
+        assert results["log_likelihood"] < 0
+        assert "log_likelihood_unit" not in results
+    assert results["bits_per_dim"] < 8
