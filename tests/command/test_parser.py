@@ -105,10 +105,8 @@ def test_wrong_arguments(fails, arguments, message, tmp_path, monkeypatch):
 
 
 def test_options_of_the_flow():
-    arguments = parser.parse(
-        ["train", "x.npy", "--flow", "maf", "--width", "8", "--no-residual", "--seed"]
-        + ["3", "--batch-norm", "--conditional"]
-    )
+    words = "train x.npy --flow maf --width 8 --no-residual --seed 3 --batch-norm"
+    arguments = parser.parse([*words.split(), "--conditional"])
     assert arguments.flow_options == {
         "width": 8,
         "residual": False,
@@ -135,10 +133,25 @@ def test_flows(says):
         ([], ["train", "evaluate", "sample", "info", "flows", "--version", "examples"]),
         (
             ["train"],
-            ["DATA", "--flow", "--output", "--resume", "--resume-best", "--overwrite"]
-            + ["--conditional", "--epochs", "--batch-size", "--learning-rate"]
-            + ["--clip-norm", "--validation", "--temperature", "--seed", "--jit"]
-            + ["--data-dir", "--verbose", *parser.TOYS],
+            [
+                "DATA",
+                "--flow",
+                "--output",
+                "--resume",
+                "--resume-best",
+                "--overwrite",
+                "--conditional",
+                "--epochs",
+                "--batch-size",
+                "--learning-rate",
+                "--clip-norm",
+                "--validation",
+                "--temperature",
+                "--seed",
+                "--jit",
+                "--data-dir",
+                "--verbose",
+            ],
         ),
         *(
             (["train", "--flow", flow.name], [o.flag for o in flow.options.values()])

@@ -70,9 +70,9 @@ def test_bounds_and_margins_are_those_of_the_data():
         assert settings.flow_options.get(margin) == expected
         bounds = [0.0, 256.0] if data.dtype == np.uint8 else None
         assert settings.flow_options.get("bounds") == bounds
-    assert suited(SMALL, "glow", flow_options={margin: None}).flow_options[
-        margin
-    ] is None
+    assert (
+        suited(SMALL, "glow", flow_options={margin: None}).flow_options[margin] is None
+    )
     with pytest.raises(ValueError, match=f"{margin} is for data with bounds"):
         suited(TABLE, "maf", flow_options={margin: 0.1})
 

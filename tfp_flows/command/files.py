@@ -12,7 +12,7 @@ import os
 import socket
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +239,10 @@ class History:
         self._path = path
         self._rows: list[dict[str, float]] = []
         if path.exists():
-            with path.open(newline="", errors="replace") as file:
-                self._rows = list(_whole_rows(file))
+            text = path.read_text(errors="replace")
+            # A line that does not end may end in the midst of a number.
+            whole = text[: text.rfind("\n") + 1]
+            self._rows = list(_whole_rows(whole.splitlines()))
 
     def keep(self, epochs: int) -> None:
         """Drops the rows of epochs that will be run again."""
@@ -263,9 +265,9 @@ class History:
         return {name: [row[name] for row in self._rows] for name in names}
 
 
-def _whole_rows(file: io.TextIOBase) -> Iterator[dict[str, float]]:
+def _whole_rows(lines: Iterable[str]) -> Iterator[dict[str, float]]:
     """The rows of numbers, up to the first that is none."""
-    for row in csv.DictReader(file):
+    for row in csv.DictReader(lines):
         try:
             if None in row or None in row.values():
                 return

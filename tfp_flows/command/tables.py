@@ -144,6 +144,7 @@ def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int):
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits
     except ImportError:
         return None
     best, best_score, spent = None, -math.inf, 0.0
@@ -157,7 +158,8 @@ def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int):
             max_iter=_MIXTURE_ITERATIONS,
             random_state=seed,
         )
-        with warnings.catch_warnings():
+        # For matrices this small, threads cost ten times what they save.
+        with threadpool_limits(1), warnings.catch_warnings():
             # A mixture that has not converged is a density as well.
             warnings.simplefilter("ignore", ConvergenceWarning)
             score = mixture.fit(train).score(held_out)
