@@ -10,11 +10,14 @@ import pytest
 import tfp_flows
 from tfp_flows import datasets, flows
 from tfp_flows.command.evaluate import evaluate, sample
+from tfp_flows.training import initialize
 
 
 @pytest.fixture(scope="module")
 def model():
-    return perturbed(flows.real_nvp((2,), couplings=2, width=4, seed=0))
+    return perturbed(
+        flows.real_nvp((2,), couplings=2, width=4, normalize=False, seed=0)
+    )
 
 
 def perturbed(flow):
@@ -52,16 +55,19 @@ def test_bits_of_a_uniform_density():
     flow = flows.nice(
         (2, 2, 1), couplings=1, hidden_layers=1, width=2, bounds=(0, 256), alpha=1e-6
     )
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 2), dtype=np.uint8)
+    initialize(flow, pixels[..., None].astype(np.float32))
     for v in flow.trainable_variables:
         v.assign(v * 0)
-    pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 2), dtype=np.uint8)
     results = evaluate(tfp_flows.FlowModel(flow), datasets.load(pixels))
     assert results["bits_per_dim"] == pytest.approx(8.0, abs=1e-4)
     assert results["log_likelihood_unit"] == pytest.approx(0.0, abs=1e-3)
 
 
 def test_sampling_labels():
-    flow = flows.real_nvp((2,), couplings=2, width=4, num_classes=3, seed=0)
+    flow = flows.real_nvp(
+        (2,), couplings=2, width=4, normalize=False, num_classes=3, seed=0
+    )
     draw = np.random.default_rng(0)
     for v in flow.trainable_variables:
         v.assign_add(0.5 * draw.standard_normal(v.shape).astype(np.float32))
@@ -81,13 +87,15 @@ def test_sampling_labels():
 def test_sampling_a_model_without_classes(model):
     with pytest.raises(ValueError, match="no classes"):
         sample(model, 2, label=0)
-    flow = flows.real_nvp((2,), couplings=2, width=4, context_shape=(3,))
+    flow = flows.real_nvp(
+        (2,), couplings=2, width=4, normalize=False, context_shape=(3,)
+    )
     with pytest.raises(ValueError, match=r"contexts of shape \[3\]"):
         sample(tfp_flows.FlowModel(flow), 2)
 
 
 def test_labels_that_the_model_does_not_know(tmp_path):
-    flow = flows.real_nvp((2,), couplings=2, width=4, num_classes=2)
+    flow = flows.real_nvp((2,), couplings=2, width=4, normalize=False, num_classes=2)
     x = datasets.TOYS["moons"].sample(30, 0)
     source = datasets.load({"x": x, "labels": np.arange(30) % 3})
     with pytest.raises(ValueError, match=r"3 classes.*2"):
