@@ -77,6 +77,19 @@ def test_awkward_tables_have_a_gaussian():
         assert all(math.isfinite(v["log_likelihood"]) for v in found.values())
 
 
+def test_a_constant_feature_is_no_merit():
+    x = DRAW.standard_normal((500, 2))
+    both = [
+        tables.baselines(datasets.load(data))
+        for data in (x, np.insert(x, 1, 1e6 + 0.1, axis=1))
+    ]
+    for name in ("gaussian", "mixture"):
+        plain, wider = (found[name]["log_likelihood"] for found in both)
+        assert wider == pytest.approx(plain - 0.5 * math.log(2 * math.pi), abs=1e-9)
+    alone = tables.baselines(datasets.load(np.full((50, 2), 3.0)))
+    assert alone["gaussian"]["log_likelihood"] == pytest.approx(-math.log(2 * math.pi))
+
+
 def test_the_cost_is_bounded(monkeypatch):
     wide = datasets.load(DRAW.standard_normal((40, 2001)))
     assert tables.baselines(wide) == {}
