@@ -9,6 +9,7 @@ import pytest
 
 import tfp_flows
 from tfp_flows import datasets, flows
+from tfp_flows.command import evaluate as module
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.training import initialize
 
@@ -82,6 +83,21 @@ def test_sampling_labels():
     for label in (3, -1):
         with pytest.raises(ValueError, match="label must be from 0 to 2"):
             sample(model, 2, label=label)
+
+
+def test_many_samples_are_drawn_in_parts(monkeypatch):
+    flow = flows.real_nvp((2,), couplings=2, width=4, normalize=False, num_classes=3)
+    model = perturbed(flow)
+    monkeypatch.setattr(module, "_PART_SAMPLES", 10)
+    x = sample(model, 25, seed=3)
+    assert x.shape == (25, 2)
+    np.testing.assert_array_equal(x[:10], sample(model, 10, seed=3))
+    np.testing.assert_array_equal(x, sample(model, 25, seed=3))
+    assert len(np.unique(x[:, 0])) == 25
+    # The classes go on in turn: the second part begins with class 1.
+    second = sample(model, 25, label=1, seed=3)
+    np.testing.assert_array_equal(second[10::3], x[10::3])
+    assert (second[11::3] != x[11::3]).all()
 
 
 def test_sampling_a_model_without_classes(model):

@@ -612,24 +612,28 @@ def _pictures(
             path=path,
         )
 
-    wanted = {"loss.png": lambda path: plots.history(history, path=path)}
+    def numbers(path):
+        np.save(path, samples)
+
+    wanted = [("loss.png", lambda path: plots.history(history, path=path))]
     if len(source.event_shape) == 3:
-        if len(samples):
-            wanted["samples.png"] = images
+        wanted.append(("samples.png", images))
     else:
-        wanted["samples.npy"] = lambda path: np.save(path, samples)
+        wanted.append(("samples.npy", numbers))
         if source.event_shape == (2,) and flow.context_shape is None:
-            wanted["density.png"] = density
-    for name, draw in wanted.items():
+            wanted.append(("density.png", density))
+    for name, draw in wanted:
         try:
             with files.replacing(directory / name) as partial:
                 draw(partial)
         except OSError:
             raise
-        # The numbers are written; whatever is wrong with a picture, they count.
+        # The results are written; whatever is wrong with a picture, they count.
         except Exception as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             yield f"{name} cannot be drawn: {reason}"
+            if name == "samples.png":
+                wanted.append(("samples.npy", numbers))
 
 
 def _square(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
