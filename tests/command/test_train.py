@@ -20,7 +20,7 @@ import pytest
 
 import tfp_flows
 from tfp_flows import datasets, plots
-from tfp_flows.command import files, tables
+from tfp_flows.command import files
 from tfp_flows.command import train as training
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.settings import Settings
@@ -501,16 +501,17 @@ def test_weights_that_the_loss_does_not_show_are_not_saved(settings, tmp_path):
 def test_rare_values_are_met_before_the_first_step(tmp_path):
     draw = np.random.default_rng(0)
     x = draw.standard_normal((300, 3))
-    x[:, 1] = draw.random(300) < 0.02
+    # Two rows in 300: hardly one of them is in a first batch of 16.
+    x[:, 1] = np.arange(300) % 150 == 7
     np.save(tmp_path / "x.npy", x)
     settings = Settings.suited(
         str(tmp_path / "x.npy"), "real_nvp", epochs=1, batch_size=16, validation=0.0
     )
     lines = []
-    report = train(settings, tmp_path / "run", say=lines.append)
+    train(settings, tmp_path / "run", say=lines.append)
     assert any("of two values" in line for line in lines)
-    gaussian = report["baselines"]["gaussian"]
-    assert tables.shortfall(report["results"], gaussian, 3) != "far below"
+    # A deviation of 0 in the first batch would make it 1e9 and more.
+    assert float(column(tmp_path / "run", "loss")[0]) < 100
 
 
 def test_images_that_no_picture_shows_are_written_as_numbers(tmp_path):
