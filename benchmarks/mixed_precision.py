@@ -28,7 +28,7 @@ from tfp_flows.training import initialize
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = {
-    "digits": ("glow", {"steps": 8, "width": 64, "alpha": 0.05}, 64),
+    "digits": ("glow", {"steps": 8, "width": 64, "logit_margin": 0.05}, 64),
     "mnist": ("nice", {"depth": 5, "width": 256}, 200),
 }
 EPOCHS = {"digits": 30, "mnist": 5}

@@ -34,8 +34,8 @@ from tfp_flows.command.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 TINY = {"glow": ["--levels", 1, "--steps", 1, "--width", 4]}
-TINY["real_nvp"] = ["--couplings", 2, "--width", 4, "--depth", 1]
-TINY["nice"] = ["--couplings", 2, "--width", 4, "--hidden-layers", 1]
+TINY["real_nvp"] = ["--layers", 2, "--width", 4, "--depth", 1]
+TINY["nice"] = ["--layers", 2, "--width", 4, "--depth", 1]
 
 
 def train(data, flow, output, *arguments):
@@ -93,7 +93,7 @@ def digits(tmp_path_factory, data_dir):
     """A class-conditional Glow on digits."""
     output = tmp_path_factory.mktemp("digits") / "a b"
     options = ["--conditional", "--data-dir", data_dir, "--epochs", 2, "--seed", 3]
-    options += ["--alpha", 0.1]
+    options += ["--logit-margin", 0.1]
     return Run(output, train("digits", "glow", output, *options))
 
 
@@ -139,14 +139,29 @@ def test_defaults_suit_the_data(asked, data_dir, tmp_path):
     assert directory == Path("runs/a table-real_nvp")
     assert settings == Settings.suited(str(tmp_path / "a table.csv"), "real_nvp")
     settings, directory, _ = asked(
-        "digits:1.0.0", "--flow", "glow", "--data-dir", data_dir, "--alpha", "none"
+        "digits:1.0.0",
+        "--flow",
+        "glow",
+        "--data-dir",
+        data_dir,
+        "--logit-margin",
+        "none",
     )
     assert directory == Path("runs/digits-1.0.0-glow")
-    assert settings.flow_options == {**expected.flow_options, "alpha": None}
+    assert settings.flow_options == {**expected.flow_options, "logit_margin": None}
 
 
 def test_what_is_given_goes_before(asked, data_dir):
-    arguments = ["--steps", 3, "--epochs", 5, "--conditional", "--jit", "--alpha", 0.1]
+    arguments = [
+        "--steps",
+        3,
+        "--epochs",
+        5,
+        "--conditional",
+        "--jit",
+        "--logit-margin",
+        0.1,
+    ]
     arguments += ["--batch-size", 10, "--learning-rate", 0.1, "--clip-norm", 2]
     arguments += ["--validation", 0.2, "--temperature", 0.5, "--seed", 9]
     arguments += ["--data-dir", data_dir]
@@ -163,7 +178,7 @@ def test_what_is_given_goes_before(asked, data_dir):
         flow_options={
             "steps": 3,
             "width": 64,
-            "alpha": 0.1,
+            "logit_margin": 0.1,
             "bounds": [0.0, 17.0],
             "num_classes": 10,
         },
@@ -251,7 +266,7 @@ def test_report(digits, data_dir):
             "steps": 1,
             "width": 4,
             "levels": 1,
-            "alpha": 0.1,
+            "logit_margin": 0.1,
             "bounds": [0.0, 17.0],
             "num_classes": 10,
         },
@@ -649,7 +664,7 @@ def test_resume_with_more_epochs(moons, says, tmp_path, points):
     ("arguments", "message"),
     [
         (["--learning-rate", "0.5"], r"learning_rate=0.001 \(now 0.5\)"),
-        (["--couplings", "4"], "flow_options.*'couplings': 2.*'couplings': 4"),
+        (["--layers", "4"], "flow_options.*'layers': 2.*'layers': 4"),
         (["--conditional"], "conditional=False"),
         (["--overwrite"], "exclude each other"),
     ],
@@ -840,8 +855,11 @@ def test_a_reader_that_has_left(monkeypatch):
         (["absent.npz", "--flow", "nice"], r"no file absent\.npz"),
         (["moons", "--flow", "glow"], "glow needs images.*real_nvp"),
         (["moons", "--flow", "nice", "--conditional"], "needs labels.*moons has none"),
-        (["moons", "--flow", "real_nvp", "--levels", "2"], "levels is for images"),
-        (["moons", "--flow", "real_nvp", "--alpha", "0.1"], "alpha .* moons has none"),
+        (["moons", "--flow", "real_nvp", "--levels", "2"], "levels"),
+        (
+            ["moons", "--flow", "real_nvp", "--logit-margin", "0.1"],
+            "logit_margin .* moons has none",
+        ),
         (["moons", "--flow", "real_nvp", "--scale", "cube"], "scale.*'cube'"),
         (["moons", "--flow", "real_nvp", "--base", "cauchy"], "base.*'cauchy'"),
         (["moons", "--flow", "real_nvp", "--permutation", "x"], "permutation.*'x'"),

@@ -16,9 +16,7 @@ from tfp_flows.training import initialize
 
 @pytest.fixture(scope="module")
 def model():
-    return perturbed(
-        flows.real_nvp((2,), couplings=2, width=4, normalize=False, seed=0)
-    )
+    return perturbed(flows.real_nvp((2,), layers=2, width=4, normalize=False, seed=0))
 
 
 def perturbed(flow):
@@ -54,7 +52,7 @@ def test_evaluate(model, settings):
 def test_bits_of_a_uniform_density():
     # The logistic density of the logit is the uniform one.
     flow = flows.nice(
-        (2, 2, 1), couplings=1, hidden_layers=1, width=2, bounds=(0, 256), alpha=1e-6
+        (2, 2, 1), layers=1, depth=1, width=2, bounds=(0, 256), logit_margin=1e-6
     )
     pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 2), dtype=np.uint8)
     initialize(flow, pixels[..., None].astype(np.float32))
@@ -67,7 +65,7 @@ def test_bits_of_a_uniform_density():
 
 def test_sampling_labels():
     flow = flows.real_nvp(
-        (2,), couplings=2, width=4, normalize=False, num_classes=3, seed=0
+        (2,), layers=2, width=4, normalize=False, num_classes=3, seed=0
     )
     draw = np.random.default_rng(0)
     for v in flow.trainable_variables:
@@ -86,7 +84,7 @@ def test_sampling_labels():
 
 
 def test_many_samples_are_drawn_in_parts(monkeypatch):
-    flow = flows.real_nvp((2,), couplings=2, width=4, normalize=False, num_classes=3)
+    flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, num_classes=3)
     model = perturbed(flow)
     monkeypatch.setattr(module, "_PART_SAMPLES", 10)
     x = sample(model, 25, seed=3)
@@ -103,15 +101,13 @@ def test_many_samples_are_drawn_in_parts(monkeypatch):
 def test_sampling_a_model_without_classes(model):
     with pytest.raises(ValueError, match="no classes"):
         sample(model, 2, label=0)
-    flow = flows.real_nvp(
-        (2,), couplings=2, width=4, normalize=False, context_shape=(3,)
-    )
+    flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, context_shape=(3,))
     with pytest.raises(ValueError, match=r"contexts of shape \[3\]"):
         sample(tfp_flows.FlowModel(flow), 2)
 
 
 def test_labels_that_the_model_does_not_know(tmp_path):
-    flow = flows.real_nvp((2,), couplings=2, width=4, normalize=False, num_classes=2)
+    flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, num_classes=2)
     x = datasets.TOYS["moons"].sample(30, 0)
     source = datasets.load({"x": x, "labels": np.arange(30) % 3})
     with pytest.raises(ValueError, match=r"3 classes.*2"):

@@ -21,7 +21,7 @@ from tfp_flows.command import files
 
 @pytest.fixture(scope="module")
 def model():
-    return tfp_flows.FlowModel(flows.real_nvp((2,), couplings=2, width=4, seed=0))
+    return tfp_flows.FlowModel(flows.real_nvp((2,), layers=2, width=4, seed=0))
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,6 @@ def test_shape_and_dtype_decide_and_names_do_not(tmp_path):
         assert dataclasses.replace(other, data="") == dataclasses.replace(
             found[0], data=""
         )
-    assert found[0].flow_options["normalize"] is True
     assert found[0].epochs == module._VECTORS["maf"][0]["epochs"]
 
 

@@ -399,7 +399,7 @@ def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path):
     [
         ({"learning_rate": 0.02}, r"learning_rate=0.01 \(now 0.02\)"),
         ({"batch_size": 8}, r"batch_size=16 \(now 8\)"),
-        ({"flow_options": {"couplings": 4}}, "flow_options"),
+        ({"flow_options": {"layers": 4}}, "flow_options"),
         ({"seed": 0, "jit": True}, r"seed=1 \(now 0\), jit=False \(now True\)"),
     ],
 )
@@ -552,16 +552,14 @@ def test_versions():
         (
             "flow_plus_plus",
             {
-                "dequantization": "variational",
-                "couplings": 1,
+                "dequantize": {"name": "variational", "layers": 1, "depth": 1},
+                "layers": 1,
                 "components": 1,
-                "blocks": 1,
+                "depth": 1,
                 "heads": 0,
-                "noise_couplings": 1,
-                "noise_blocks": 1,
             },
         ),
-        ("residual_flow", {"blocks": 1, "log_det": "roulette"}),
+        ("residual_flow", {"layers": 1, "log_det": "roulette"}),
     ],
 )
 @pytest.mark.slow

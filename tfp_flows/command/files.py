@@ -16,10 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from tfp_flows.command.settings import Settings
 from tfp_flows.training import FlowModel
+from tfp_flows.training import load_model as load_checked
 
 try:
     import fcntl
@@ -295,7 +294,7 @@ def load_model(path: str | os.PathLike) -> FlowModel:
     reason = _damage(path)
     if reason is None:
         try:
-            model = keras.models.load_model(path)
+            model = load_checked(path)
         except Exception as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
     if reason is not None:

@@ -23,14 +23,14 @@ _VECTORS = {
     "sylvester": ({"epochs": 60, "learning_rate": 5e-3}, {"layers": 16}),
     "residual_flow": (
         {"epochs": 60, "learning_rate": 5e-3},
-        {"blocks": 6, "width": 64},
+        {"layers": 6, "width": 64},
     ),
-    "maf": ({"epochs": 60, "learning_rate": 2e-3}, {"transforms": 8, "width": 64}),
+    "maf": ({"epochs": 60, "learning_rate": 2e-3}, {"layers": 8, "width": 64}),
     "iaf": ({"epochs": 60, "learning_rate": 2e-3}, {"width": 64}),
-    "neural_spline_flow": ({"epochs": 40}, {"transforms": 4, "width": 64}),
+    "neural_spline_flow": ({"epochs": 40}, {"layers": 4, "width": 64}),
     "flow_plus_plus": (
         {"epochs": 40},
-        {"couplings": 6, "width": 64, "components": 8},
+        {"layers": 6, "width": 64, "components": 8},
     ),
 }
 _SMALL_IMAGES = {
@@ -42,29 +42,32 @@ _SMALL_IMAGES = {
     "sylvester": ({"epochs": 60, "learning_rate": 5e-3}, {"layers": 8, "columns": 32}),
     "residual_flow": (
         {"epochs": 30, "learning_rate": 5e-3},
-        {"blocks": 1, "width": 32},
+        {"layers": 1, "width": 32},
     ),
     "maf": ({"epochs": 60}, {"width": 256}),
-    "iaf": ({"epochs": 20}, {"transforms": 2, "width": 256}),
-    "neural_spline_flow": ({"epochs": 40}, {"transforms": 4, "width": 128}),
+    "iaf": ({"epochs": 20}, {"layers": 2, "width": 256}),
+    "neural_spline_flow": ({"epochs": 40}, {"layers": 4, "width": 128}),
     "flow_plus_plus": (
         {"epochs": 30},
-        {"couplings": 2, "width": 32, "blocks": 2, "components": 4},
+        {"layers": 2, "width": 32, "depth": 2, "components": 4},
     ),
 }
 _IMAGES = {
     # In the paper, MNIST is modelled without a logit.
     "nice": (
         {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},
-        {"alpha": None},
+        {"logit_margin": None},
     ),
     "real_nvp": ({}, {"width": 32, "depth": 2}),
     "glow": ({}, {"steps": 8, "width": 64}),
-    "flow_plus_plus": ({}, {"width": 32, "blocks": 2, "components": 8, "alpha": None}),
+    "flow_plus_plus": (
+        {},
+        {"width": 32, "depth": 2, "components": 8, "logit_margin": None},
+    ),
 }
 
 # The option for the margin of the logit of pixels.
-_MARGIN = "alpha"
+_MARGIN = "logit_margin"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +205,7 @@ def _recipe(
     """Fields of `Settings`, and arguments of a flow, that suit some data."""
     if len(source.event_shape) == 1:
         run, options = _VECTORS.get(flow, ({}, {}))
-        return dict(run), {**({} if source.bounds else {"normalize": True}), **options}
+        return dict(run), dict(options)
     height, width, _ = source.event_shape
     if height * width <= _SMALL:
         run, options = _SMALL_IMAGES.get(flow, ({}, {}))

@@ -24,7 +24,7 @@ from tfp_flows._version import __version__
 from tfp_flows.command import files, tables
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.settings import Settings
-from tfp_flows.training import Adam, FlowModel, initialize
+from tfp_flows.training import FlowModel, FusedAdam, initialize
 from tfp_flows.training.initialize import needs_initialization
 
 __all__ = ["Interrupted", "Prepared", "carry_out", "prepare", "train", "versions"]
@@ -310,7 +310,7 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         build(source.event_shape, seed=settings.seed, **settings.flow_options)
     )
     model.compile(
-        Adam(settings.learning_rate, global_clipnorm=settings.clip_norm),
+        FusedAdam(settings.learning_rate, global_clipnorm=settings.clip_norm),
         jit_compile=settings.jit,
     )
     return model
