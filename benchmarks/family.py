@@ -4,16 +4,14 @@
 
 trains what `benchmarks/results` does not hold yet and writes `toys.md`, `digits.md`,
 `toys.json`, `digits.json` and `toys.png` there. Each result is that of `tfp-flows
-train` with the settings of `tfp_flows.command.recipes`, but for the number of steps,
-which is the same for all flows of a table. Delete a line of a .json to have it measured
-again. First calls are those of a flow that was just built, on the batch of its
-training.
+train` with the settings that suit the data, but for the number of steps, which is the
+same for all flows of a table. Delete a line of a .json to have it measured again.
+First calls are those of a flow that was just built, on the batch of its training.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shutil
 import tempfile
@@ -25,8 +23,9 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tfp_flows import datasets, flows
-from tfp_flows.command import runs
-from tfp_flows.command.recipes import recipe
+from tfp_flows.command import train as training
+from tfp_flows.command.files import load_model
+from tfp_flows.command.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 FLOWS = list(flows.READY)
@@ -42,23 +41,20 @@ STEPS = {
 GRID = 160
 
 
-def settings_of(data: str, flow: str, epochs: int | None) -> runs.Settings:
-    options = recipe(data, flow)
-    options.update(STEPS["toys" if data in datasets.TOYS else data])
+def settings_of(data: str, flow: str, epochs: int | None) -> Settings:
+    given = dict(STEPS["toys" if data in datasets.TOYS else data])
     if epochs:
-        options["epochs"] = epochs
-    fields = {f.name for f in dataclasses.fields(runs.Settings)}
-    own = {k: options.pop(k) for k in list(options) if k in fields}
-    return runs.Settings(data=data, flow=flow, flow_options=options, **own)
+        given["epochs"] = epochs
+    return Settings.suited(data, flow, **given)
 
 
 def train(data: str, flow: str, epochs: int | None) -> dict:
     """One line of a table."""
     settings = settings_of(data, flow, epochs)
     with tempfile.TemporaryDirectory() as folder:
-        training = runs.Training(settings, Path(folder) / "run")
-        first = first_calls(training)
-        report = training.run(verbose=0)
+        run = training.prepare(settings, Path(folder) / "run")
+        first = first_calls(run)
+        report = training.carry_out(run, verbose=0)
         line = {
             "data": data,
             "flow": flow,
@@ -72,7 +68,7 @@ def train(data: str, flow: str, epochs: int | None) -> dict:
         if data in datasets.TOYS:
             density = RESULTS / "densities" / f"{data}-{flow}.npy"
             density.parent.mkdir(parents=True, exist_ok=True)
-            log_prob = runs.load_model(Path(folder) / "run").flow.log_prob
+            log_prob = load_model(Path(folder) / "run").flow.log_prob
             np.save(density, on_grid(log_prob).astype(np.float16))
         else:
             shutil.copyfile(
@@ -81,14 +77,14 @@ def train(data: str, flow: str, epochs: int | None) -> dict:
     return line
 
 
-def first_calls(training: runs.Training) -> dict[str, float]:
+def first_calls(run: training.Prepared) -> dict[str, float]:
     """Seconds until the first density of a batch: eager, traced and compiled."""
-    settings, source = training.settings, training.source
+    settings, source = run.settings, run.source
     batch = next(iter(source.dataset("train", settings.batch_size)))
     x = batch[0] if isinstance(batch, tuple) else batch
     seconds = {}
     for how in ("eager", "traced", "xla"):
-        flow = flows.from_config(training.model.flow.config)
+        flow = flows.from_config(run.model.flow.config)
         x_how = tf.cast(x, flow.dtype)
 
         def log_prob(x, flow=flow):

@@ -22,12 +22,13 @@ from libraries.machine import processor
 
 import tfp_flows
 from tfp_flows import datasets, flows
-from tfp_flows.command import runs
+from tfp_flows.command.settings import Settings
+from tfp_flows.command.train import train as train_and_report
 from tfp_flows.training import initialize
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = {
-    "digits": ("glow", {"steps": 8, "width": 64, "alpha": 0.05}, 64),
+    "digits": ("glow", {"steps": 8, "width": 64, "logit_margin": 0.05}, 64),
     "mnist": ("nice", {"depth": 5, "width": 256}, 200),
 }
 EPOCHS = {"digits": 30, "mnist": 5}
@@ -37,17 +38,18 @@ DTYPES = ("float32", "bfloat16")
 def train(data: str, dtype: str, epochs: int, data_dir: str | None) -> float:
     """Test log-likelihood in nats."""
     flow, options, batch_size = RUNS[data]
-    settings = runs.Settings(
-        data=data,
-        flow=flow,
+    settings = Settings.suited(
+        data,
+        flow,
         flow_options={**options, "conditioner_dtype": dtype},
         epochs=epochs,
         batch_size=batch_size,
+        learning_rate=1e-3,
         data_dir=data_dir,
         seed=0,
     )
     with tempfile.TemporaryDirectory() as folder:
-        report = runs.Training(settings, Path(folder) / "run").run(verbose=0)
+        report = train_and_report(settings, Path(folder) / "run", verbose=0)
     return report["results"]["log_likelihood"]
 
 

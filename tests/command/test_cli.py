@@ -16,6 +16,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import keras
 import matplotlib.image
@@ -23,52 +24,18 @@ import numpy as np
 import pytest
 
 import tfp_flows
-from tfp_flows import datasets
-from tfp_flows.command import cli, runs
-from tfp_flows.command.recipes import recipe
+from tests.command.conftest import call
+from tfp_flows import datasets, plots
+from tfp_flows.command import files, tables
+from tfp_flows.command import train as training
+from tfp_flows.command.evaluate import sample
+from tfp_flows.command.flow_options import ready_flows
+from tfp_flows.command.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 TINY = {"glow": ["--levels", 1, "--steps", 1, "--width", 4]}
-TINY["real_nvp"] = ["--couplings", 2, "--width", 4, "--depth", 1]
-TINY["nice"] = ["--couplings", 2, "--width", 4, "--hidden-layers", 1]
-
-
-def call(*arguments) -> int:
-    """The exit code of a command."""
-    try:
-        return cli.main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code
-
-
-@pytest.fixture
-def fails(capsys):
-    """Runs a command that ends in one line on stderr, and returns the line."""
-
-    def check(*arguments, code=2):
-        capsys.readouterr()
-        assert call(*arguments) == code
-        out, err = capsys.readouterr()
-        (line,) = err.splitlines()
-        assert line.startswith("tfp-flows")
-        assert "Traceback" not in out
-        return line
-
-    return check
-
-
-@pytest.fixture
-def says(capsys):
-    """Runs a command that succeeds, and returns what it prints."""
-
-    def check(*arguments):
-        capsys.readouterr()
-        assert call(*arguments) == 0
-        out, err = capsys.readouterr()
-        assert err == ""
-        return out
-
-    return check
+TINY["real_nvp"] = ["--layers", 2, "--width", 4, "--depth", 1]
+TINY["nice"] = ["--layers", 2, "--width", 4, "--depth", 1]
 
 
 def train(data, flow, output, *arguments):
@@ -109,7 +76,7 @@ class Run:
 
     @property
     def settings(self):
-        return runs.read_settings(self.directory)
+        return files.read_settings(self.directory)
 
     @property
     def history(self):
@@ -126,7 +93,7 @@ def digits(tmp_path_factory, data_dir):
     """A class-conditional Glow on digits."""
     output = tmp_path_factory.mktemp("digits") / "a b"
     options = ["--conditional", "--data-dir", data_dir, "--epochs", 2, "--seed", 3]
-    options += ["--alpha", 0.1]
+    options += ["--logit-margin", 0.1]
     return Run(output, train("digits", "glow", output, *options))
 
 
@@ -142,16 +109,16 @@ def moons(tmp_path_factory, points):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What `train` would run: settings, directory and whether to resume."""
+    """What `train` would run: settings, directory and how."""
 
     class Asked(Exception):
         pass
 
-    def note(settings, directory, **options):
+    def note(settings, directory, *, source, **options):
         raise Asked(settings, directory, options)
 
     def check(*arguments):
-        monkeypatch.setattr(runs, "Training", note)
+        monkeypatch.setattr(training, "prepare", note)
         with pytest.raises(Asked) as asked:
             call("train", *arguments)
         return asked.value.args
@@ -159,41 +126,62 @@ def asked(monkeypatch):
     return check
 
 
-def test_defaults_suit_the_data(asked):
-    settings, directory, options = asked("digits", "--flow", "glow")
+def test_defaults_suit_the_data(asked, data_dir, tmp_path):
+    settings, directory, options = asked(
+        "digits", "--flow", "glow", "--data-dir", data_dir
+    )
     assert directory == Path("runs/digits-glow")
-    assert options == {"resume": False, "overwrite": False}
-    suited = recipe("digits", "glow")
-    assert settings.epochs == suited["epochs"] and settings.learning_rate == 1e-3
-    assert settings.flow_options == {k: suited[k] for k in ("steps", "width", "alpha")}
-    settings, directory, _ = asked("some/table.csv", "--flow", "real_nvp")
-    assert directory == Path("runs/table-real_nvp")
-    assert settings.flow_options == {"width": recipe("moons", "real_nvp")["width"]}
-    settings, _, _ = asked("mnist", "--flow", "nice")
-    assert settings.batch_size == recipe("mnist", "nice")["batch_size"]
-    # The paper's architecture is the flow's own default.
-    assert settings.flow_options == {}
-    settings, _, _ = asked("digits", "--flow", "glow", "--alpha", "0")
-    assert settings.flow_options["alpha"] is None
-    # A file may hold data without bounds.
-    settings, _, _ = asked("x.NPZ", "--flow", "glow")
-    assert settings.epochs == recipe("mnist", "glow")["epochs"]
-    assert "alpha" not in settings.flow_options
+    assert options == {"resume": False, "resume_best": False, "overwrite": False}
+    expected = Settings.suited("digits", "glow", data_dir=str(data_dir))
+    assert settings == expected
+    np.savetxt(tmp_path / "a table.csv", np.arange(20.0).reshape(10, 2), delimiter=",")
+    settings, directory, _ = asked(tmp_path / "a table.csv", "--flow", "real_nvp")
+    assert directory == Path("runs/a table-real_nvp")
+    assert settings == Settings.suited(str(tmp_path / "a table.csv"), "real_nvp")
+    settings, directory, _ = asked(
+        "digits:1.0.0",
+        "--flow",
+        "glow",
+        "--data-dir",
+        data_dir,
+        "--logit-margin",
+        "none",
+    )
+    assert directory == Path("runs/digits-1.0.0-glow")
+    assert settings.flow_options == {**expected.flow_options, "logit_margin": None}
 
 
-def test_what_is_given_goes_before(asked):
-    arguments = ["--steps", 3, "--epochs", 5, "--conditional", "--jit", "--alpha", 0.1]
+def test_what_is_given_goes_before(asked, data_dir):
+    arguments = [
+        "--steps",
+        3,
+        "--epochs",
+        5,
+        "--conditional",
+        "--jit",
+        "--logit-margin",
+        0.1,
+    ]
     arguments += ["--batch-size", 10, "--learning-rate", 0.1, "--clip-norm", 2]
     arguments += ["--validation", 0.2, "--temperature", 0.5, "--seed", 9]
+    arguments += ["--data-dir", data_dir]
     settings, directory, options = asked(
         "digits", "--flow", "glow", "-o", "x", "--overwrite", *arguments
     )
     assert directory == Path("x")
-    assert options == {"resume": False, "overwrite": True}
-    assert settings == runs.Settings(
+    assert options == {"resume": False, "resume_best": False, "overwrite": True}
+    fingerprint = settings.fingerprint
+    assert fingerprint["sizes"] == {"train": 1200, "validation": 300, "test": 297}
+    assert settings == Settings(
         data="digits",
         flow="glow",
-        flow_options={"steps": 3, "width": 64, "alpha": 0.1},
+        flow_options={
+            "steps": 3,
+            "width": 64,
+            "logit_margin": 0.1,
+            "bounds": [0.0, 17.0],
+            "num_classes": 10,
+        },
         conditional=True,
         epochs=5,
         batch_size=10,
@@ -203,6 +191,8 @@ def test_what_is_given_goes_before(asked):
         temperature=0.5,
         seed=9,
         jit=True,
+        data_dir=str(data_dir),
+        fingerprint=fingerprint,
     )
 
 
@@ -222,8 +212,8 @@ def test_train_on_images_writes_everything(digits):
     # Ten by ten images of 8x8 pixels, each pixel a square, 2 pixels between images.
     picture = matplotlib.image.imread(digits.directory / "samples.png")
     assert picture.shape[:2] == (658, 658)
-    model = runs.load_model(digits.directory)
-    images = runs.sample(model, 100, seed=3)[..., 0] / 17
+    model = files.load_model(digits.directory)
+    images = sample(model, 100, seed=3)[..., 0] / 17
     middles = 4 + 8 * np.arange(8)
     for i, image in enumerate(images):
         y, x = (66 * k + middles for k in divmod(i, 10))
@@ -255,23 +245,31 @@ def test_train_prints_nothing_but_its_own(digits, moons):
     for run in (digits, moons):
         assert run.err == ""
         assert [str(w.message) for w in run.warnings if w.category is UserWarning] == []
-        first, settings, files, *_ = run.out.splitlines()
+        first, settings, *_ = run.out.splitlines()
+        (written,) = (x for x in run.out.splitlines() if " epochs in " in x)
         assert f"{run.report['parameters']:,} parameters" in first
         assert settings.startswith("settings: ")
         assert f"epochs={run.settings.epochs}, " in settings and "width=4" in settings
-        assert all(name in files for name in run.files)
-        assert str(run.directory) in files
+        assert all(name in written for name in run.files)
+        assert str(run.directory) in written
 
 
 def test_report(digits, data_dir):
     report = digits.report
     assert report["command"].startswith("tfp-flows train digits --flow glow -o ")
     assert shlex.split(report["command"]) == ["tfp-flows", *digits.arguments]
-    assert report["versions"] == runs.versions()
+    assert report["versions"] == training.versions()
     assert report["settings"] == {
         "data": "digits",
         "flow": "glow",
-        "flow_options": {"steps": 1, "width": 4, "levels": 1, "alpha": 0.1},
+        "flow_options": {
+            "steps": 1,
+            "width": 4,
+            "levels": 1,
+            "logit_margin": 0.1,
+            "bounds": [0.0, 17.0],
+            "num_classes": 10,
+        },
         "conditional": True,
         "epochs": 2,
         "batch_size": 64,
@@ -282,6 +280,7 @@ def test_report(digits, data_dir):
         "seed": 3,
         "jit": False,
         "data_dir": str(data_dir),
+        "fingerprint": datasets.load("digits", data_dir=data_dir).fingerprint(),
     }
     assert json.loads(digits.files["settings.json"]) == report["settings"]
     assert report["data"] == {
@@ -385,6 +384,45 @@ def test_conditional_points(points, says, tmp_path):
     says("sample", output, "--label", 1, "-o", tmp_path / "x.npy")
 
 
+# Tables.
+
+
+@pytest.fixture
+def table(tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((300, 3))
+    x[:, 1] = x[:, 0] + 0.3 * x[:, 1]
+    x[:, 2] = draw.random(300) < 0.1
+    path = tmp_path / "table.csv"
+    np.savetxt(path, x, delimiter=";", header="a;b;is red", comments="")
+    return path
+
+
+def test_a_table_stands_beside_simpler_densities(table, tmp_path, capsys):
+    output = tmp_path / "run"
+    code = call(*train(table, "real_nvp", output, "--epochs", 2))
+    text = capsys.readouterr().out
+    report = json.loads((output / "report.json").read_text())
+    assert report["data"]["columns"] == {"binary": ["is red"]}
+    assert "column 'is red': of two values" in text
+    gaussian, mixture = (report["baselines"][n] for n in ("gaussian", "mixture"))
+    assert f"a Gaussian has {gaussian['log_likelihood']:.4f}" in text
+    assert f"a mixture of {mixture['components']} Gaussians" in text
+    verdict = tables.shortfall(report["results"], gaussian, 3)
+    assert code == (1 if verdict == "far below" else 0)
+
+
+def test_a_flow_far_below_a_gaussian_is_no_success(table, tmp_path, fails, monkeypatch):
+    gaussian = {"log_likelihood": 50.0, "standard_error": 0.1, "components": 1}
+    monkeypatch.setattr(tables, "baselines", lambda *data: {"gaussian": gaussian})
+    output = tmp_path / "run"
+    line = fails(*train(table, "real_nvp", output), code=1)
+    assert "far below a Gaussian" in line and "--learning-rate" in line
+    assert (output / "model.keras").exists()
+    report = json.loads((output / "report.json").read_text())
+    assert report["baselines"] == {"gaussian": gaussian}
+
+
 # Evaluating.
 
 
@@ -425,6 +463,18 @@ def test_evaluate_a_model_outside_a_run(moons, says, fails, points, tmp_path):
     assert printed(says("evaluate", alone, "--data", points)) == rounded(
         moons.report["results"]
     )
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_line(points, says, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("no such colour\nand more")
+
+    monkeypatch.setattr(plots, "density", fail)
+    output = tmp_path / "run"
+    text = says(*train(points, "real_nvp", output))
+    assert "density.png cannot be drawn: no such colour\n" in text
+    assert (output / "report.json").exists() and (output / "samples.npy").exists()
+    assert not (output / "density.png").exists()
 
 
 def test_evaluate_needs_the_labels(digits, fails, tmp_path):
@@ -533,9 +583,9 @@ def test_sample_mistakes_with_labels_and_paths(digits, moons, fails, tmp_path):
 
 def test_info(says, digits):
     text = says("info")
-    for name, version in runs.versions().items():
+    for name, version in training.versions().items():
         assert re.search(rf"^{name} +{re.escape(version)}$", text, re.M)
-    for name in (*cli.FLOWS, *datasets.TOYS, "digits"):
+    for name in (*ready_flows(), *datasets.TOYS, "digits"):
         assert name in text
     for path in (digits.directory, digits.directory / "model.keras"):
         text = says("info", path)
@@ -563,8 +613,30 @@ def test_overwrite_deletes_the_files_of_a_run_only(moons, says, points, tmp_path
     says(*arguments)
     assert (output / "notes.txt").read_text() == "mine"
     assert {p.name for p in output.iterdir()} == {*moons.files, "notes.txt"}
-    assert runs.read_settings(output).seed == 5
+    assert files.read_settings(output).seed == 5
     assert (output / "history.csv").read_text().count("\n") == 2
+
+
+def test_overwrite_waits_for_the_first_epoch(moons, points, tmp_path, fails):
+    output = tmp_path / "run"
+    shutil.copytree(moons.directory, output)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    command = train(points, "real_nvp", output, "--overwrite", "--batch-size", 8)
+    line = fails(*command, "--learning-rate", "1e30", code=1)
+    assert "NaN or infinite" in line
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    settings = Settings.suited(str(points), "real_nvp", batch_size=8)
+    with pytest.raises(training.Interrupted, match="is as it was"):
+        training.train(
+            settings, output, overwrite=True, callbacks=[Interrupting()], verbose=0
+        )
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+class Interrupting(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 2:
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_mistake_with_overwrite_deletes_nothing(moons, fails):
@@ -592,7 +664,7 @@ def test_resume_with_more_epochs(moons, says, tmp_path, points):
     ("arguments", "message"),
     [
         (["--learning-rate", "0.5"], r"learning_rate=0.001 \(now 0.5\)"),
-        (["--couplings", "4"], "flow_options.*'couplings': 2.*'couplings': 4"),
+        (["--layers", "4"], "flow_options.*'layers': 2.*'layers': 4"),
         (["--conditional"], "conditional=False"),
         (["--overwrite"], "exclude each other"),
     ],
@@ -611,6 +683,53 @@ def test_resume_another_flow_or_nothing(moons, fails, points, tmp_path):
     line = fails(*command, tmp_path / "nothing", "--flow", "nice")
     assert "there is no run in" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_looks_at_the_data_and_not_at_their_name(
+    moons, says, fails, points, tmp_path, monkeypatch
+):
+    output = tmp_path / "run"
+    shutil.copytree(moons.directory, output)
+    (tmp_path / "elsewhere").mkdir()
+    with np.load(points) as arrays:
+        x, labels = arrays["x"], arrays["labels"]
+    np.savez(tmp_path / "elsewhere" / "same.npz", x=x, labels=labels)
+    np.savez(tmp_path / "moved.npz", x=x + 100, labels=labels)
+    np.savez(tmp_path / "fewer.npz", x=x[:30], labels=labels[:30])
+    np.savez(tmp_path / "wider.npz", x=np.repeat(x, 2, 1), labels=labels)
+    command = ["--flow", "real_nvp", "-o", output, "--resume", "--verbose", 0]
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    for name, message in {
+        "moved": "their values have changed",
+        "fewer": r"sizes was .*'train': 52.* and is .*'train': 24",
+        "wider": r"event_shape was \[2\] and is \[4\]",
+    }.items():
+        line = fails("train", tmp_path / f"{name}.npz", *command)
+        assert re.search(f"are not the data of the run.*{message}", line)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    monkeypatch.chdir(tmp_path)
+    says("train", "./elsewhere/same.npz", *command, "--epochs", 2)
+
+
+def test_a_damaged_state_and_the_best_epoch(moons, fails, says, points, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(moons.directory, output)
+    data = bytearray((output / "last.keras").read_bytes())
+    data[len(data) // 2] ^= 1
+    (output / "last.keras").write_bytes(data)
+    command = ["train", points, "--flow", "real_nvp", "-o", output, "--verbose", 0]
+    command += ["--epochs", 2]
+    line = fails(*command, "--resume")
+    assert "last.keras is damaged" in line and "--resume-best" in line
+    says(*command, "--resume-best")
+    best, whole = (d / "model.keras" for d in (output, tmp_path / "whole"))
+    says(*train(points, "real_nvp", whole.parent, "--epochs", 2, "--batch-size", 16))
+    for a, b in zip(
+        files.load_model(best).variables,
+        files.load_model(whole).variables,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 # Interrupts.
@@ -671,17 +790,44 @@ def test_interrupts_outside_training(moons, fails, monkeypatch):
     def interrupt(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "load_model", interrupt)
+    monkeypatch.setattr(files, "load_model", interrupt)
     assert fails("info", moons.directory, code=130) == "tfp-flows: interrupted"
 
 
 def test_a_full_disk(points, tmp_path, fails, monkeypatch):
-    def save(model, path):
+    def save(model, path, **options):
+        Path(path).write_bytes(b"PK")
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(runs, "_save", save)
+    monkeypatch.setattr(tfp_flows.FlowModel, "save", save)
     line = fails(*train(points, "real_nvp", tmp_path / "run"))
     assert "No space left on device" in line and "model.keras" in line
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert written == {"settings.json", "history.csv"}
+
+
+def test_a_disk_that_is_full_while_resuming(moons, tmp_path, points, fails, says):
+    output = tmp_path / "run"
+    shutil.copytree(moons.directory, output)
+    before = (output / "settings.json").read_bytes()
+    arguments = ["train", points, "--flow", "real_nvp", "-o", output, "--verbose", 0]
+    arguments += ["--resume", "--epochs", 2]
+    full = mock.patch.object(
+        Path, "write_text", side_effect=OSError(28, "No space left on device")
+    )
+    with full:
+        assert "No space left on device" in fails(*arguments)
+    assert (output / "settings.json").read_bytes() == before
+    says(*arguments)
+
+
+def test_two_processes_in_one_directory(moons, fails, says, points, tmp_path):
+    output = tmp_path / "run"
+    arguments = train(points, "real_nvp", output)
+    with files.locked(output):
+        line = fails(*arguments)
+    assert f"in use: process {os.getpid()}" in line
+    assert list(output.iterdir()) == []
 
 
 def test_a_reader_that_has_left(monkeypatch):
@@ -701,55 +847,19 @@ def test_a_reader_that_has_left(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: COMMAND"),
-        (["frobnicate"], "invalid choice: 'frobnicate'"),
-        (["train"], "required: DATA, --flow"),
-        (["train", "moons"], "required: --flow"),
-        (["train", "moons", "--flow", "spline"], "invalid choice: 'spline'"),
-        (["evaluate"], "required: model"),
-        (["sample"], "required: model"),
-        (["info", "a", "b"], "unrecognized arguments: b"),
-        (["evaluate", "x", "--split", "all"], "--split"),
-        (["train", "moons", "--flow", "nice", "--frobnicate"], "--frobnicate"),
-        (["train", "moons", "--flow", "nice", "--epochs"], "--epochs"),
-        *(
-            (["train", "moons", "--flow", "nice", option, value], option)
-            for option, values in {
-                "--epochs": ("0", "-1", "1.5", "many"),
-                "--batch-size": ("0", "x"),
-                "--learning-rate": ("0", "-1e-3", "inf", "nan", "high"),
-                "--clip-norm": ("0", "nan"),
-                "--validation": ("1", "-0.1", "nan", "x"),
-                "--temperature": ("0", "x"),
-                "--seed": ("-1", "0.5", "99999999999"),
-                "--width": ("0", "-3", "wide"),
-                "--alpha": ("-1", "x"),
-                "--verbose": ("3", "x"),
-            }.items()
-            for value in values
-        ),
-    ],
-    ids=" ".join,
-)
-def test_wrong_arguments(fails, arguments, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    line = fails(*arguments)
-    assert message in line and "--help" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
         (["moon", "--flow", "nice"], "no data set 'moon'.*Did you mean moons"),
         (["fashion-mnist", "--flow", "nice"], "Did you mean fashion_mnist"),
         (["x.tar", "--flow", "nice"], r"no data set 'x\.tar'"),
+        (["x.mat", "--flow", "nice"], r"no file x\.mat"),
+        (["Digits", "--flow", "glow"], r"Did you mean digits"),
         (["absent.npz", "--flow", "nice"], r"no file absent\.npz"),
         (["moons", "--flow", "glow"], "glow needs images.*real_nvp"),
         (["moons", "--flow", "nice", "--conditional"], "needs labels.*moons has none"),
-        (["moons", "--flow", "nice", "--steps", "3"], "--steps is no option of nice"),
-        (["moons", "--flow", "real_nvp", "--levels", "2"], "levels is for images"),
-        (["moons", "--flow", "real_nvp", "--alpha", "0.1"], "alpha .* moons has none"),
+        (["moons", "--flow", "real_nvp", "--levels", "2"], "levels"),
+        (
+            ["moons", "--flow", "real_nvp", "--logit-margin", "0.1"],
+            "logit_margin .* moons has none",
+        ),
         (["moons", "--flow", "real_nvp", "--scale", "cube"], "scale.*'cube'"),
         (["moons", "--flow", "real_nvp", "--base", "cauchy"], "base.*'cauchy'"),
         (["moons", "--flow", "real_nvp", "--permutation", "x"], "permutation.*'x'"),
@@ -789,7 +899,13 @@ IMAGES = np.zeros((64, 6, 7, 1), np.uint8)
         ({"x": vectors().astype(int)}, "nice", "dtype int64"),
         ({"x": vectors().astype(object)}, "nice", "not a readable .npz"),
         ({"x": IMAGES}, "glow", "width divisible by 2, got 7"),
-        ({"x": vectors()[:1]}, "nice", "test split .* is empty"),
+        ({"x": vectors()[:1]}, "nice", r"have 1 example\(s\) in all, and each"),
+        ({"x": vectors()[:2]}, "nice", r"have 2 example\(s\) in all, and each"),
+        (
+            {"x": vectors(), "labels": 1 + 10**6 * np.arange(64)},
+            "nice",
+            "labels must count the classes",
+        ),
         ({"x": vectors(), "labels": np.zeros(3, int)}, "nice", r"labels .*\[64\]"),
         ({"y": vectors()}, "nice", "'y'"),
         ({"labels": np.zeros(3, int)}, "nice", "no training data"),
@@ -821,6 +937,7 @@ def test_options_that_do_not_fit_the_data(fails, points, tmp_path):
         ("a,b\n1,2\n3,nan\n", "column 'b': 1"),
         ("a,b\n1,2\n3,x\n", "row 3, column 'b': 'x'"),
         ("1,2\n3\n", "row 2: 1 cells"),
+        ("a,b\n1,2,3\n4,5,6\n", "row 2: 3 cells"),
         ("", "x.csv"),
     ],
 )
@@ -891,52 +1008,6 @@ def bad_models(tmp_path_factory, moons):
 def test_no_model(bad_models, fails, command, name, message):
     line = fails(command, bad_models / name)
     assert message in line and name in line
-
-
-# Help.
-
-
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "sample", "info"])
-def test_help(command, capsys):
-    assert call(*([command] if command else []), "--help") == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    expected = {
-        "": ["train", "evaluate", "sample", "info", "--version", "examples:"],
-        "train": [
-            "DATA",
-            "--flow",
-            "--output",
-            "--resume",
-            "--overwrite",
-            "--conditional",
-            "--epochs",
-            "--batch-size",
-            "--learning-rate",
-            "--clip-norm",
-            "--validation",
-            "--temperature",
-            "--seed",
-            "--jit",
-            "--data-dir",
-            "--verbose",
-            *(cli._flag(name) for name in cli._FLOW_OPTIONS),
-            *datasets.TOYS,
-        ],
-        "evaluate": ["model", "--data", "--split", "--data-dir"],
-        "sample": [
-            "model",
-            "-n",
-            "--output",
-            "--overwrite",
-            "--temperature",
-            "--label",
-            "--seed",
-        ],
-        "info": ["model"],
-    }[command]
-    for name in expected:
-        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", out), name
 
 
 def test_module_and_version():

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flows.datasets import load, splits, tables
+from tfp_flows.datasets import files, load, splits
 
 
 @pytest.fixture
 def mapped(tmp_path, monkeypatch):
     """1,000 numbered rows in a file that counts as large, in small blocks."""
-    monkeypatch.setattr(tables, "_MEMORY_LIMIT", 0)
+    monkeypatch.setattr(files, "_MEMORY_LIMIT", 0)
     # 7 rows in a block, 3 batches of 32 in a window.
     monkeypatch.setattr(splits, "_BLOCK", 7 * 16)
     monkeypatch.setattr(splits, "_WINDOW", 3 * 32 * 16 + 15)
@@ -102,7 +102,7 @@ def test_values_are_checked_as_they_are_read(mapped):
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_MEMORY_LIMIT", 2**20)
+    monkeypatch.setattr(files, "_MEMORY_LIMIT", 2**20)
     size = 200 * 2**20
     # Sparse: it takes no room on disk.
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (size // 1024, 256))

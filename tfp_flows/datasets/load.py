@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from tfp_flows.datasets.image_sets import from_tfds, known_names
+from tfp_flows.datasets.arrays import from_arrays
+from tfp_flows.datasets.files import FILE_FORMATS, looks_like_a_file, read_file
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MemorySplit
-from tfp_flows.datasets.tables import FILE_FORMATS, from_arrays, from_file
+from tfp_flows.datasets.tfds_sets import from_tfds, known_names
 from tfp_flows.datasets.toys import TOYS, Toy
 
 __all__ = ["load"]
@@ -46,8 +48,12 @@ def load(
       names that Keras gives its arrays, `x_train`, `y_train`, `x_test`, `y_test`, mean
       the same. Labels are integers from 0, `[N]`.
     - the path of a `.npy` file of such an array, of a `.npz` file of such a mapping,
-      or of a `.csv` file: a table of numbers separated by commas, all of them
-      features, with a first row of names if it holds no number. Nothing is unpickled.
+      or of a table, `.csv` or `.tsv`, also compressed as `.csv.gz`: numbers separated
+      by commas, semicolons or tabs, all of them features, with a first row of names
+      if it holds no number. Nothing is unpickled.
+
+    Values become float32. Where that makes different values equal, as it does for a
+    column such as 5,300,000 +- 0.5, a warning names the column.
 
     The values of a `.npy` file of more than 1 GiB stay on disk, and so do those of an
     `np.memmap`: `dataset` reads them in blocks, checks them as they are read and
@@ -85,8 +91,16 @@ def load(
     if n is not None:
         raise ValueError(f"n is for toys only ({', '.join(TOYS)}), got data {data!r}.")
     options = {"validation": validation, "test": test}
-    if isinstance(data, os.PathLike) or (name and name.lower().endswith(FILE_FORMATS)):
-        return from_file(data, **options, seed=seed)
+    if isinstance(data, os.PathLike) or (name and looks_like_a_file(name)):
+        content = read_file(data)
+        return from_arrays(
+            content.arrays,
+            name=Path(data).name,
+            columns=content.columns,
+            reopen=content.reopen,
+            **options,
+            seed=seed,
+        )
     if isinstance(data, Mapping):
         return from_arrays(data, name="arrays", **options, seed=seed)
     if name is None:
@@ -107,7 +121,7 @@ def _sample_toy(toy: Toy, n: tuple[int, int, int], seed: int) -> DataSource:
     splits, start = {}, 0
     for split, size in zip(("train", "validation", "test"), n, strict=True):
         x = points[start : start + size]
-        splits[split] = MemorySplit(size, lambda x=x: (x, None))
+        splits[split] = MemorySplit.of(x)
         start += size
     return DataSource(toy.name, (2,), None, None, splits)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +30,7 @@ class DataSource:
         continuous data.
       num_classes: number of classes of the labels, None if there are no labels.
       sizes: number of examples in each split, 0 if the split is empty.
+      columns: names of the features of a table, `None` if they have none.
     """
 
     name: str
@@ -36,6 +39,7 @@ class DataSource:
     num_classes: int | None
     sizes: dict[str, int] = field(init=False)
     _splits: Mapping[str, Split] = field(repr=False, compare=False)
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self):
         sizes = {name: split.size for name, split in self._splits.items()}
@@ -76,7 +80,7 @@ class DataSource:
           labels: whether elements are `(x, label)` instead of `x`.
           dequantize: whether to add noise to integer values.
           shuffle: whether every epoch has an order of its own. Image sets that do not
-            fit into memory are shuffled within a moving window of 8,192 examples,
+            fit into memory are shuffled within windows of 8,192 examples,
             mapped arrays in windows of 16 MiB put together from all over the file.
           seed: seed of the noise and of the order.
           epochs: number of the epoch to stop before.
@@ -180,15 +184,41 @@ class DataSource:
             raise ValueError(f"limit must be 1 or more, got {limit}.")
         return self._splits[split].arrays(limit)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What the data are, wherever they come from and whatever they are called.
+
+        Returns:
+          Shape, dtype as stored, number of classes and of examples, and a `digest` of
+          the values and labels: of all that are in memory, of some that are not. It
+          can be written as JSON.
+        """
+        first, _ = self.arrays("train", limit=1)
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self._splits):
+            if self.sizes[name]:
+                for array in self._splits[name].looked_at():
+                    digest.update(np.ascontiguousarray(array))
+        return {
+            "event_shape": list(self.event_shape),
+            "dtype": first.dtype.name,
+            "num_classes": self.num_classes,
+            "sizes": dict(self.sizes),
+            "digest": digest.hexdigest(),
+        }
+
     def _size(self, split: str) -> int:
         """Number of examples of a split that exists and is not empty."""
         if split not in self.sizes:
             raise ValueError(f"split must be one of {list(self.sizes)}, got {split!r}.")
         if self.sizes[split] == 0:
-            raise ValueError(
-                f"The {split} split of {self.name} is empty: load the data with a "
-                f"{split} fraction above 0."
+            total = sum(self.sizes.values())
+            advice = (
+                f"load the data with a {split} fraction above 0"
+                if total > 2
+                else f"the data have {total} example(s) in all, and each of train, "
+                "validation and test needs one"
             )
+            raise ValueError(f"The {split} split of {self.name} is empty: {advice}.")
         return self.sizes[split]
 
 

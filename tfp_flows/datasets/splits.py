@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -11,8 +11,11 @@ import tensorflow as tf
 
 __all__ = ["MappedSplit", "MemorySplit", "Split", "StreamSplit"]
 
-# Encoded images a stream holds to shuffle: some 100 MB of CelebA's JPEG files.
-_SHUFFLE_BUFFER = 8192
+# Encoded images that a stream shuffles at once: some 100 MB of CelebA's JPEG files.
+_SHUFFLED = 8192
+
+# Rows that are looked at to tell whether rows on disk are the same as before.
+_LOOKED_AT = 1000
 
 # Bytes of neighbouring rows that are read at once from a mapped file, and of the window
 # that such blocks, from anywhere in the file, are put together and shuffled in.
@@ -27,6 +30,9 @@ class Split(Protocol):
 
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray | None]:
         """The first `limit` rows (or all): values `[N, ...]` and labels `[N]`."""
+
+    def looked_at(self) -> Iterator[np.ndarray]:
+        """Arrays that tell these rows from others: all of them, or some."""
 
     def batches(
         self, batch_size: int, drop_remainder: bool, shuffle_seed: tf.Tensor | None
@@ -55,6 +61,15 @@ class MemorySplit:
         self.size = size
         self._load = load
 
+    @classmethod
+    def of(cls, x: np.ndarray, labels: np.ndarray | None = None) -> MemorySplit:
+        """Rows that are in memory already."""
+        return cls(len(x), functools.partial(_pair, x, labels))
+
+    def __getstate__(self):
+        # Tensors cannot be pickled, and are made again.
+        return {k: v for k, v in self.__dict__.items() if k != "_tensors"}
+
     @functools.cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
         return self._load()
@@ -71,6 +86,9 @@ class MemorySplit:
         x, labels = self._arrays
         return x[:limit], None if labels is None else labels[:limit]
 
+    def looked_at(self) -> Iterator[np.ndarray]:
+        return (a for a in self._arrays if a is not None)
+
     def batches(
         self, batch_size: int, drop_remainder: bool, shuffle_seed: tf.Tensor | None
     ) -> tf.data.Dataset:
@@ -84,6 +102,10 @@ class MemorySplit:
             lambda rows: tuple(tf.gather(a, rows) for a in self._tensors),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
+
+
+def _pair(x: np.ndarray, labels: np.ndarray | None):
+    return x, labels
 
 
 class MappedSplit:
@@ -119,6 +141,10 @@ class MappedSplit:
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray | None]:
         x, *labels = self._read([(0, self.size if limit is None else limit)])
         return x, labels[0] if labels else None
+
+    def looked_at(self) -> Iterator[np.ndarray]:
+        starts = np.linspace(0, self.size - 1, min(_LOOKED_AT, self.size)).astype(int)
+        return iter(self._read([(i, i + 1) for i in starts]))
 
     def batches(
         self, batch_size: int, drop_remainder: bool, shuffle_seed: tf.Tensor | None
@@ -207,20 +233,18 @@ class StreamSplit:
         x, *labels = (np.concatenate(batches) for batches in columns)
         return x, labels[0] if labels else None
 
+    def looked_at(self) -> Iterator[np.ndarray]:
+        return (a for a in self.arrays(_LOOKED_AT) if a is not None)
+
     def batches(
         self, batch_size: int, drop_remainder: bool, shuffle_seed: tf.Tensor | None
     ) -> tf.data.Dataset:
         rows = self._read()
         if shuffle_seed is not None:
-            # Without this the order would depend on the user's global seed as well.
-            # Within a pipeline's function it sets the seed of that function only. Not
-            # to 0, which TensorFlow compares with the other seed as a Python number.
-            tf.random.set_seed(1)
-            seed = tf.random.stateless_uniform(
-                [], shuffle_seed, minval=None, maxval=None, dtype=tf.int64
-            )
-            rows = rows.shuffle(
-                _SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False
+            rows = (
+                rows.batch(_SHUFFLED)
+                .enumerate()
+                .flat_map(functools.partial(_shuffled, shuffle_seed))
             )
         return self._decoded(rows).batch(batch_size, drop_remainder)
 
@@ -229,3 +253,17 @@ class StreamSplit:
             lambda x, *labels: (self._decode(x), *labels),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
+
+
+def _shuffled(
+    seed: tf.Tensor, window: tf.Tensor, columns: tuple[tf.Tensor, ...]
+) -> tf.data.Dataset:
+    """The rows of a window in an order of its own."""
+    # A dataset's own `shuffle` would depend on TensorFlow's global seed as well.
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(tf.shape(columns[0])[0]),
+        seed=tf.random.experimental.stateless_fold_in(seed, window),
+    )
+    return tf.data.Dataset.from_tensor_slices(
+        tuple(tf.gather(column, order) for column in columns)
+    )

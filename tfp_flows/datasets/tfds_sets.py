@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import dataclasses
 import math
 import os
 import random
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.datasets.arrays import hold_out
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MemorySplit, Split, StreamSplit
-from tfp_flows.datasets.tables import hold_out
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -67,9 +67,10 @@ def from_tfds(
     # Checked before anything is downloaded.
     image, classes = _features(builder, name)
     builder = _prepared(builder, name, data_dir, download)
-    high = _EMBEDDED_HIGH if name == _EMBEDDED else np.iinfo(image.np_dtype).max + 1
+    embedded = builder.name == _EMBEDDED
+    high = _EMBEDDED_HIGH if embedded else np.iinfo(image.np_dtype).max + 1
     return DataSource(
-        name,
+        builder.name if embedded else name,
         image.shape,
         (0.0, float(high)),
         classes,
@@ -91,16 +92,18 @@ def _builder(
 
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
-    if name == _EMBEDDED:
-        from tfp_flows.datasets.digits import Digits
-
-        with _quiet():
-            return Digits(data_dir=data_dir)
     if not _NAME.fullmatch(name):
         return None
+    own, _, version = name.partition(":")
     try:
         with _quiet():
-            return tfds.builder(name, data_dir=data_dir)
+            if own == _EMBEDDED:
+                from tfp_flows.datasets.digits import Digits
+
+                return Digits(data_dir=data_dir, version=version or None)
+            builder = tfds.builder(name, data_dir=data_dir)
+            # It takes other spellings of the embedded set, too.
+            return None if builder.name == _EMBEDDED else builder
     except tfds.core.DatasetNotFoundError:
         return None
     except (AssertionError, ValueError) as error:
@@ -145,12 +148,13 @@ def _prepared(
     """A builder whose data are on this machine."""
     if _is_prepared(builder):
         return builder
-    if name != _EMBEDDED:
+    if builder.name != _EMBEDDED:
         if not download:
             raise _unavailable(builder, name, "download=False was given")
         _check_connection(builder, name)
+    _hush(builder)
     try:
-        with _quiet(progress=name != _EMBEDDED), _own_random_state():
+        with _quiet(), _own_random_state():
             builder.download_and_prepare()
     except Exception as error:
         # Another process may have been faster. TFDS then cannot rename its folder to
@@ -192,7 +196,7 @@ def _unavailable(
         f"{name} is not prepared in {builder.data_dir} and could not be prepared "
         f"there: {reason}.\n"
     )
-    if name == _EMBEDDED:
+    if builder.name == _EMBEDDED:
         return DatasetUnavailableError(
             message + "Name a folder that can be written with data_dir=... or in the "
             "environment variable TFDS_DATA_DIR."
@@ -229,59 +233,95 @@ def _split(
     builder: tfds.core.DatasetBuilder, stored: str, part: slice, labelled: bool
 ) -> Split:
     """The examples of a stored split at the positions of a slice."""
-    import tensorflow_datasets as tfds
-
     image = builder.info.features["image"]
     size = part.stop - part.start
+    rows = _StoredRows(builder, stored, part, labelled)
+    row_bytes = math.prod(image.shape) * np.dtype(image.np_dtype).itemsize
+    if size * row_bytes > _MEMORY_LIMIT:
+        return StreamSplit(size, rows.read_encoded, rows.decode)
+    return MemorySplit(size, rows.load)
 
-    def read(batch_size: int | None, decode: bool) -> tf.data.Dataset:
+
+@dataclasses.dataclass(frozen=True)
+class _StoredRows:
+    """Reads a slice of a stored split. It can be pickled, as TFDS's builders can."""
+
+    builder: tfds.core.DatasetBuilder
+    stored: str
+    part: slice
+    labelled: bool
+
+    def load(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """All values and labels."""
+        batches = self._read(1024, decode=True).as_numpy_iterator()
+        x, *labels = (np.concatenate(a) for a in zip(*batches, strict=True))
+        return x, labels[0] if labels else None
+
+    def read_encoded(self) -> tf.data.Dataset:
+        """Rows with their images as they are encoded on disk."""
+        return self._read(None, decode=False)
+
+    def decode(self, image: tf.Tensor) -> tf.Tensor:
+        """The pixels of an encoded image."""
+        return self.builder.info.features["image"].decode_example(image)
+
+    def _read(self, batch_size: int | None, decode: bool) -> tf.data.Dataset:
+        import tensorflow_datasets as tfds
+
+        names = ["image", "label"] if self.labelled else ["image"]
         with _quiet():
-            rows = builder.as_dataset(
+            rows = self.builder.as_dataset(
                 split=tfds.core.ReadInstruction(
-                    stored, from_=part.start, to=part.stop, unit="abs"
+                    self.stored, from_=self.part.start, to=self.part.stop, unit="abs"
                 ),
                 batch_size=batch_size,
                 shuffle_files=False,
                 decoders=tfds.decode.PartialDecoding(
-                    {"image": True} | ({"label": True} if labelled else {}),
+                    dict.fromkeys(names, True),
                     decoders=None if decode else {"image": tfds.decode.SkipDecoding()},
                 ),
                 read_config=tfds.ReadConfig(try_autocache=False),
             )
-        return rows.map(
-            lambda row: (row["image"], *([row["label"]] if labelled else []))
-        )
-
-    def load() -> tuple[np.ndarray, np.ndarray | None]:
-        batches = read(1024, decode=True).as_numpy_iterator()
-        x, *labels = (np.concatenate(a) for a in zip(*batches, strict=True))
-        return x, labels[0] if labels else None
-
-    if (
-        size * math.prod(image.shape) * np.dtype(image.np_dtype).itemsize
-        > _MEMORY_LIMIT
-    ):
-        return StreamSplit(size, lambda: read(None, decode=False), image.decode_example)
-    return MemorySplit(size, load)
+        return rows.map(lambda row: tuple(row[name] for name in names))
 
 
 @contextlib.contextmanager
-def _quiet(progress: bool = False) -> Iterator[None]:
-    """Keeps TFDS from printing; with `progress`, lets it report downloads on stderr."""
-    from absl import logging as absl_logging
-    from tensorflow_datasets.core.utils import tqdm_utils
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS from logging anything but errors."""
+    from absl import logging
 
-    verbosity = absl_logging.get_verbosity()
-    bars = getattr(tqdm_utils, "_active", True)
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    # A progress bar in a log file is a flood of lines.
-    tqdm_utils.display_progress_bar(bars and progress and sys.stderr.isatty())
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(sys.stderr if progress else io.StringIO()):
-            yield
+        yield
     finally:
-        tqdm_utils.display_progress_bar(bars)
-        absl_logging.set_verbosity(verbosity)
+        logging.set_verbosity(verbosity)
+
+
+def _hush(builder: tfds.core.DatasetBuilder) -> None:
+    """Keeps stdout for the program's own output while a builder prepares its data.
+
+    TFDS prints there when it begins and ends. Of a download, that and the progress are
+    shown on stderr; of the embedded set, nothing is. Where they are no use, TFDS's
+    progress bars stay switched off.
+    """
+    import tensorflow_datasets as tfds
+
+    downloads = builder.name != _EMBEDDED
+    # A progress bar in a log file is a flood of lines.
+    if not (downloads and sys.stderr.isatty()):
+        tfds.disable_progress_bar()
+
+    def tell(text: str) -> None:
+        if downloads:
+            print(text, file=sys.stderr)
+
+    # Should TFDS rename these two methods, it prints to stdout again.
+    builder._log_download_bytes = lambda: tell(
+        f"Downloading {builder.info.download_size} for {builder.name} to "
+        f"{builder.data_dir} ..."
+    )
+    builder._log_download_done = lambda: tell(f"{builder.name} is prepared.")
 
 
 @contextlib.contextmanager

@@ -7,9 +7,11 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import shutil
 import signal
 import threading
+from pathlib import Path
 from unittest import mock
 
 import keras
@@ -17,37 +19,19 @@ import numpy as np
 import pytest
 
 import tfp_flows
-from tfp_flows import datasets, flows
-from tfp_flows.command import runs
+from tfp_flows import datasets, plots
+from tfp_flows.command import files
+from tfp_flows.command import train as training
+from tfp_flows.command.evaluate import evaluate, sample
+from tfp_flows.command.settings import Settings
 
-# 52 of the 64 rows are for training: four batches in an epoch, the last one smaller.
+# Four batches in an epoch, the last one smaller.
 STEPS, EPOCHS = 4, 3
 END = STEPS * EPOCHS
 
 
 class Vanished(BaseException):
     """Stands for the end of the process: nothing in the package catches it."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A file of 64 points in the plane."""
-    path = tmp_path_factory.mktemp("data") / "points.npz"
-    np.savez(path, x=datasets.TOYS["moons"].sample(64, 0))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def settings(data):
-    return runs.Settings(
-        data=data,
-        flow="real_nvp",
-        flow_options={"couplings": 2, "width": 4, "depth": 1},
-        epochs=EPOCHS,
-        batch_size=16,
-        learning_rate=0.01,
-        seed=1,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -68,32 +52,32 @@ def short(settings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(whole):
-    return runs.load_model(whole)
+    return files.load_model(whole)
 
 
-@pytest.fixture
-def act(monkeypatch):
+class Acting(keras.callbacks.Callback):
     """Calls a function with the model when a batch has been trained on."""
 
-    def arrange(action):
-        class Acting(runs._Diverged):
-            def on_train_batch_end(self, batch, logs=None):
-                super().on_train_batch_end(batch, logs)
-                action(self.model)
+    def __init__(self, action):
+        super().__init__()
+        self.action = action
 
-        monkeypatch.setattr(runs, "_Diverged", Acting)
-
-    yield arrange
+    def on_train_batch_end(self, batch, logs=None):
+        self.action(self.model)
 
 
-def train(settings, directory, *, pictures=False, **options):
+def train(settings, directory, action=None, *, pictures=False, **options):
     """Trains; what is drawn takes time, and is left out if it does not matter."""
-    training = runs.Training(settings, directory, **options)
+    if action is not None:
+        options["callbacks"] = [Acting(action)]
     with contextlib.ExitStack() as stack:
-        if not pictures:
-            stack.enter_context(mock.patch.object(runs, "_draw"))
-            stack.enter_context(mock.patch.object(runs.plots, "history"))
-        return training.run("here", verbose=0)
+        for name in () if pictures else ("history", "density"):
+            stack.enter_context(mock.patch.object(plots, name, draw_nothing))
+        return training.train(settings, directory, command="here", verbose=0, **options)
+
+
+def draw_nothing(*arguments, path, **options):
+    path.write_bytes(b"")
 
 
 def iterations(model):
@@ -143,7 +127,7 @@ def test_a_whole_run(whole, settings):
         "report.json",
     }
     assert column(whole, "epoch") == ["0", "1", "2"]
-    assert runs.read_settings(whole) == settings
+    assert files.read_settings(whole) == settings
     # A cosine from the given rate down to 0, one step of it for each epoch.
     rates = [float(r) for r in column(whole, "learning_rate")]
     np.testing.assert_allclose(rates, [0.01, 0.0075, 0.0025], rtol=1e-5)
@@ -151,22 +135,21 @@ def test_a_whole_run(whole, settings):
     assert iterations(last) == END
 
 
-def test_the_model_is_that_of_the_best_epoch(settings, act, tmp_path):
+def test_the_model_is_that_of_the_best_epoch(settings, tmp_path):
     shifts = {1: 0.5, STEPS + 1: -0.5, 2 * STEPS + 1: 0.5}
 
     def spoil(model):
         for v in model.trainable_variables:
             v.assign(v + shifts.get(iterations(model), 0.0))
 
-    act(spoil)
-    report = train(settings, tmp_path / "run", pictures=True)
+    report = train(settings, tmp_path / "run", spoil, pictures=True)
     nll = [float(v) for v in column(tmp_path / "run", "val_nll")]
     assert nll[1] < min(nll[0], nll[2])
     assert report["training"]["best_epoch"] == 2
-    best = runs.load_model(tmp_path / "run")
+    best = files.load_model(tmp_path / "run")
     assert iterations(best) == 2 * STEPS
     source = settings.load_data()
-    likelihood = lambda m, split: runs.evaluate(m, source, split, settings)
+    likelihood = lambda m, split: evaluate(m, source, split, settings)
     assert likelihood(best, "validation")["log_likelihood"] == pytest.approx(
         -nll[1], rel=1e-5
     )
@@ -176,9 +159,7 @@ def test_the_model_is_that_of_the_best_epoch(settings, act, tmp_path):
     )
     assert report["results"] == likelihood(best, "test")
     samples = np.load(tmp_path / "run" / "samples.npy")
-    np.testing.assert_array_equal(
-        samples, runs.sample(best, 10_000, seed=settings.seed)
-    )
+    np.testing.assert_array_equal(samples, sample(best, 10_000, seed=settings.seed))
 
 
 def test_without_validation_the_last_epoch_is_kept(settings, tmp_path):
@@ -186,7 +167,7 @@ def test_without_validation_the_last_epoch_is_kept(settings, tmp_path):
     report = train(settings, tmp_path, pictures=True)
     assert report["data"]["sizes"] == {"train": 58, "validation": 0, "test": 6}
     assert report["training"]["best_epoch"] == 2
-    assert {*column(tmp_path, "val_nll")} == {"NA"}
+    assert "val_nll" not in history(tmp_path)[0]
     model, last = (
         keras.models.load_model(tmp_path / n) for n in ("model.keras", "last.keras")
     )
@@ -198,14 +179,14 @@ def test_without_validation_the_last_epoch_is_kept(settings, tmp_path):
 def test_samples_that_overflowed_are_counted_and_left_out(
     settings, monkeypatch, tmp_path
 ):
-    drawn = runs.sample
+    drawn = sample
 
     def overflow(*arguments, **keywords):
         x = drawn(*arguments, **keywords)
         x[[1, 5], 0] = np.nan, np.inf
         return x
 
-    monkeypatch.setattr(runs, "sample", overflow)
+    monkeypatch.setattr(training, "sample", overflow)
     one = dataclasses.replace(settings, epochs=1)
     report = train(one, tmp_path / "run", pictures=True)
     assert report["samples"] == {"drawn": 10_000, "finite": 9_998}
@@ -216,7 +197,7 @@ def test_samples_that_overflowed_are_counted_and_left_out(
 
 def test_the_seed_decides_the_weights(settings, tmp_path):
     seeds = [dataclasses.replace(settings, seed=seed) for seed in (1, 1, 2)]
-    models = [runs.Training(s, tmp_path / "run").model for s in seeds]
+    models = [training.prepare(s, tmp_path / "run").model for s in seeds]
     weights = [
         np.concatenate([np.ravel(v) for v in model.trainable_variables])
         for model in models
@@ -235,7 +216,7 @@ def test_the_seed_decides_the_weights(settings, tmp_path):
     [(5, 6), (2 * STEPS, END)],
     ids=["twice in an epoch", "at the ends of epochs"],
 )
-def test_an_interrupted_run_reaches_the_same(settings, whole, act, tmp_path, points):
+def test_an_interrupted_run_reaches_the_same(settings, whole, tmp_path, points):
     left = list(points)
 
     def interrupt(model):
@@ -243,51 +224,89 @@ def test_an_interrupted_run_reaches_the_same(settings, whole, act, tmp_path, poi
             left.pop(0)
             signal.raise_signal(signal.SIGINT)
 
-    act(interrupt)
     handler = signal.getsignal(signal.SIGINT)
     for i, at in enumerate(points):
-        with pytest.raises(runs.Interrupted, match=r"interrupted.*last.keras"):
-            train(settings, tmp_path, resume=i > 0)
+        with pytest.raises(training.Interrupted, match=r"interrupted.*last.keras"):
+            train(settings, tmp_path, interrupt, resume=i > 0)
         assert signal.getsignal(signal.SIGINT) is handler
-        last = runs.load_model(tmp_path / "last.keras")
+        last = files.load_model(tmp_path / "last.keras")
         assert iterations(last) == at
         assert len(history(tmp_path)) == at // STEPS
         assert not (tmp_path / "report.json").exists()
-        assert iterations(runs.Training(settings, tmp_path, resume=True).model) == at
+        run = training.prepare(settings, tmp_path, resume=True)
+        assert iterations(run.model) == at
     report = train(settings, tmp_path, resume=True)
     assert report["training"]["resumed"] is True
     assert_same_end(whole, tmp_path)
 
 
-def test_an_interrupt_during_validation(settings, whole, monkeypatch, tmp_path):
-    class Stopping(runs._Diverged):
-        def on_test_batch_end(self, batch, logs=None):
-            if iterations(self.model) == 2 * STEPS:
-                signal.raise_signal(signal.SIGTERM)
+class Stopping(keras.callbacks.Callback):
+    def on_test_batch_end(self, batch, logs=None):
+        if iterations(self.model) == 2 * STEPS:
+            signal.raise_signal(signal.SIGTERM)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "_Diverged", Stopping)
-        with pytest.raises(runs.Interrupted):
-            train(settings, tmp_path)
+
+def test_an_interrupt_during_validation(settings, whole, tmp_path):
+    with pytest.raises(training.Interrupted):
+        train(settings, tmp_path, callbacks=[Stopping()])
     assert column(tmp_path, "epoch") == ["0", "1"]
     train(settings, tmp_path, resume=True)
     assert_same_end(whole, tmp_path)
 
 
-@pytest.mark.parametrize("saved", [True, False], ids=["saved", "never saved"])
-def test_a_run_whose_process_vanished(settings, whole, monkeypatch, tmp_path, saved):
-    class Vanishing(runs._SaveBest):
-        # After the row of the epoch was written, before its state is saved.
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs)
-            if epoch == 1:
-                raise Vanished
+def test_the_row_of_an_interrupted_epoch_is_that_of_all_its_batches(
+    settings, whole, tmp_path
+):
+    def interrupt(model):
+        if iterations(model) == STEPS + 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(training.Interrupted):
+        train(settings, tmp_path, interrupt)
+    train(settings, tmp_path, resume=True)
+    for name in ("loss", "nll", "bits_per_dim"):
+        assert column(tmp_path, name) == column(whole, name)
+
+
+@pytest.mark.parametrize("write", [2, 5, pytest.param(7, marks=pytest.mark.slow)])
+def test_a_process_that_vanished_while_writing(
+    settings, whole, monkeypatch, tmp_path, write
+):
+    """Of settings, two rows and two models each epoch, and the state at its end."""
+    replace, written = os.replace, []
+
+    def vanish(source, target):
+        written.append(Path(target).name)
+        if len(written) == write:
+            raise Vanished
+        replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_SAVE_EVERY", 0.0 if saved else math.inf)
-        patch.setattr(runs, "_SaveBest", Vanishing)
+        patch.setattr(os, "replace", vanish)
         with pytest.raises(Vanished):
-            train(settings, tmp_path)
+            train(settings, tmp_path, save_every=0.0)
+    assert len(written) == write
+    train(settings, tmp_path, resume=True)
+    assert_same_end(whole, tmp_path)
+
+
+class Vanishing(keras.callbacks.Callback):
+    """The process ends when the second epoch is over."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise Vanished
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "never saved"])
+def test_a_run_whose_process_vanished(settings, whole, tmp_path, saved):
+    with pytest.raises(Vanished):
+        train(
+            settings,
+            tmp_path,
+            callbacks=[Vanishing()],
+            save_every=0.0 if saved else math.inf,
+        )
     assert column(tmp_path, "epoch") == ["0", "1"]
     assert (tmp_path / "last.keras").exists() is saved
     report = train(settings, tmp_path, resume=True)
@@ -304,7 +323,7 @@ def python_handles_sigint():
 
 
 def test_a_second_interrupt_acts_as_ever(python_handles_sigint):
-    with pytest.raises(KeyboardInterrupt), runs._interrupts() as interrupted:
+    with pytest.raises(KeyboardInterrupt), training._interrupts() as interrupted:
         assert not interrupted.is_set()
         signal.raise_signal(signal.SIGINT)
         assert interrupted.is_set()
@@ -314,7 +333,7 @@ def test_a_second_interrupt_acts_as_ever(python_handles_sigint):
 def test_handlers_are_restored():
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(n) for n in numbers]
-    with pytest.raises(Vanished), runs._interrupts():
+    with pytest.raises(Vanished), training._interrupts():
         during = [signal.getsignal(n) for n in numbers]
         assert before[0] not in during and before[1] not in during
         raise Vanished
@@ -325,7 +344,7 @@ def test_handlers_are_left_alone_in_another_thread():
     seen = []
 
     def enter():
-        with runs._interrupts() as interrupted:
+        with training._interrupts() as interrupted:
             seen.append((signal.getsignal(signal.SIGINT), interrupted.is_set()))
 
     thread = threading.Thread(target=enter)
@@ -359,7 +378,7 @@ def test_a_finished_run_goes_on(settings, short, whole, tmp_path):
     assert (tmp_path / "history.csv").read_text() == before
 
 
-def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path, act):
+def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path):
     shutil.copytree(short, tmp_path, dirs_exist_ok=True)
     best = (tmp_path / "model.keras").read_bytes()
 
@@ -367,8 +386,8 @@ def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path, a
         for v in model.trainable_variables:
             v.assign(v + 0.5)
 
-    act(spoil)
-    report = train(dataclasses.replace(settings, epochs=2), tmp_path, resume=True)
+    longer = dataclasses.replace(settings, epochs=2)
+    report = train(longer, tmp_path, spoil, resume=True)
     nll = [float(v) for v in column(tmp_path, "val_nll")]
     assert nll[0] < nll[1]
     assert report["training"]["best_epoch"] == 1
@@ -380,25 +399,25 @@ def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path, a
     [
         ({"learning_rate": 0.02}, r"learning_rate=0.01 \(now 0.02\)"),
         ({"batch_size": 8}, r"batch_size=16 \(now 8\)"),
-        ({"flow_options": {"couplings": 4}}, "flow_options"),
+        ({"flow_options": {"layers": 4}}, "flow_options"),
         ({"seed": 0, "jit": True}, r"seed=1 \(now 0\), jit=False \(now True\)"),
     ],
 )
 def test_resuming_with_other_settings(settings, whole, changes, message):
     with pytest.raises(ValueError, match=message):
-        runs.Training(dataclasses.replace(settings, **changes), whole, resume=True)
+        training.prepare(dataclasses.replace(settings, **changes), whole, resume=True)
 
 
 def test_the_directory(settings, whole, tmp_path):
     with pytest.raises(FileExistsError, match="not empty"):
-        runs.Training(settings, whole)
+        training.prepare(settings, whole)
     with pytest.raises(ValueError, match="exclude each other"):
-        runs.Training(settings, whole, resume=True, overwrite=True)
+        training.prepare(settings, whole, resume=True, overwrite=True)
     with pytest.raises(FileNotFoundError, match="no run in"):
-        runs.Training(settings, tmp_path / "nothing", resume=True)
+        training.prepare(settings, tmp_path / "nothing", resume=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError, match="is a file"):
-        runs.Training(settings, tmp_path / "file")
+        training.prepare(settings, tmp_path / "file")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -406,70 +425,106 @@ def test_the_directory(settings, whole, tmp_path):
 def test_damaged_settings(tmp_path, text):
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=r"settings\.json is damaged"):
-        runs.read_settings(tmp_path)
+        files.read_settings(tmp_path)
 
 
 # Divergence.
 
 
-def test_divergence_keeps_what_was_good(settings, short, act, tmp_path):
+def ruin(model):
+    for v in model.trainable_variables:
+        v.assign(np.full(v.shape, np.nan))
+
+
+def test_divergence_keeps_what_was_good(settings, short, tmp_path):
     shutil.copytree(short, tmp_path, dirs_exist_ok=True)
     good = {n: (tmp_path / n).read_bytes() for n in ("model.keras", "last.keras")}
 
     def explode(model):
         if iterations(model) == STEPS + 2:
-            model.trainable_variables[0].assign(
-                np.full(model.trainable_variables[0].shape, np.nan)
-            )
+            ruin(model)
 
-    act(explode)
     with pytest.raises(FloatingPointError, match=r"NaN or infinite.*learning rate"):
-        train(settings, tmp_path, resume=True)
+        train(settings, tmp_path, explode, resume=True)
     assert good == {n: (tmp_path / n).read_bytes() for n in good}
     assert column(tmp_path, "epoch") == ["0"]
 
 
-def test_divergence_stops_within_an_epoch(settings, act, tmp_path):
+def test_divergence_stops_within_an_epoch(settings, tmp_path):
     def explode(model):
-        v = model.trainable_variables[0]
-        v.assign(np.full(v.shape, np.nan))
+        ruin(model)
 
-    act(explode)
     # 26 batches in an epoch.
-    training = runs.Training(dataclasses.replace(settings, batch_size=2), tmp_path)
+    run = training.prepare(dataclasses.replace(settings, batch_size=2), tmp_path)
     with pytest.raises(FloatingPointError):
-        training.run(verbose=0)
-    assert 1 < iterations(training.model) < 26
+        training.carry_out(run, callbacks=[Acting(explode)], verbose=0)
+    assert 1 < iterations(run.model) < 26
 
 
-def test_an_interrupt_does_not_save_what_has_diverged(settings, act, tmp_path):
+def test_an_interrupt_does_not_save_what_has_diverged(settings, tmp_path):
     def explode(model):
         if iterations(model) == 2:
-            v = model.trainable_variables[0]
-            v.assign(np.full(v.shape, np.nan))
+            ruin(model)
         if iterations(model) == 3:
             signal.raise_signal(signal.SIGINT)
 
-    act(explode)
     with pytest.raises(FloatingPointError):
-        train(settings, tmp_path)
+        train(settings, tmp_path, explode)
     assert not (tmp_path / "last.keras").exists()
 
 
-def test_a_last_step_that_diverges_is_noticed(settings, act, tmp_path):
+def test_a_last_step_that_diverges_is_noticed(settings, tmp_path):
     # The loss of every batch was finite: only the validation tells.
     def explode(model):
         if iterations(model) == STEPS:
-            v = model.trainable_variables[0]
-            v.assign(np.full(v.shape, np.nan))
+            ruin(model)
 
-    act(explode)
     with pytest.raises(FloatingPointError):
-        train(dataclasses.replace(settings, epochs=1), tmp_path)
+        train(dataclasses.replace(settings, epochs=1), tmp_path, explode)
     assert not (tmp_path / "model.keras").exists()
 
 
+def test_weights_that_the_loss_does_not_show_are_not_saved(settings, tmp_path):
+    def hide(model):
+        # A rectified layer can make 0 of NaN.
+        v = model.trainable_variables[0]
+        v.assign(np.full(v.shape, np.nan))
+
+    with pytest.raises(FloatingPointError, match="NaN or infinite"):
+        train(settings, tmp_path, hide)
+    assert not {"model.keras", "last.keras"} & {p.name for p in tmp_path.iterdir()}
+
+
 # Pictures of awkward data.
+
+
+def test_rare_values_are_met_before_the_first_step(tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((300, 3))
+    # Two rows in 300: hardly one of them is in a first batch of 16.
+    x[:, 1] = np.arange(300) % 150 == 7
+    np.save(tmp_path / "x.npy", x)
+    settings = Settings.suited(
+        str(tmp_path / "x.npy"), "real_nvp", epochs=1, batch_size=16, validation=0.0
+    )
+    lines = []
+    train(settings, tmp_path / "run", say=lines.append)
+    assert any("of two values" in line for line in lines)
+    # A deviation of 0 in the first batch would make it 1e9 and more.
+    assert float(column(tmp_path / "run", "loss")[0]) < 100
+
+
+def test_images_that_no_picture_shows_are_written_as_numbers(tmp_path):
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, (40, 2, 2, 5), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    settings = Settings.suited(
+        str(tmp_path / "x.npy"), "nice", flow_options={"width": 4}, epochs=1
+    )
+    lines = []
+    train(settings, tmp_path / "run", say=lines.append)
+    assert any(line.startswith("samples.png cannot be drawn") for line in lines)
+    assert np.load(tmp_path / "run" / "samples.npy").shape == (100, 2, 2, 5)
 
 
 def test_few_points_in_the_test_split(settings, tmp_path):
@@ -484,81 +539,8 @@ def test_few_points_in_the_test_split(settings, tmp_path):
     assert (tmp_path / "run" / "density.png").stat().st_size > 1000
 
 
-# Evaluating and sampling.
-
-
-def test_evaluate(model, settings):
-    source = settings.load_data()
-    results = runs.evaluate(model, source, "train", settings)
-    log_q = model.flow.log_prob(source.arrays("train")[0]).numpy().astype(float)
-    assert results == {
-        "split": "train",
-        "examples": 52,
-        "log_likelihood": pytest.approx(log_q.mean(), rel=1e-6),
-        "standard_error": pytest.approx(log_q.std(ddof=1) / math.sqrt(52), rel=1e-5),
-        "bits_per_dim": pytest.approx(-log_q.mean() / (2 * math.log(2)), rel=1e-6),
-    }
-    toy = datasets.load("moons", n=(10, 0, 2000))
-    points = toy.arrays("test")[0]
-    results = runs.evaluate(model, toy)
-    difference = datasets.TOYS["moons"].log_prob(points) - model.flow.log_prob(points)
-    assert results["kl"] == pytest.approx(np.mean(difference), rel=1e-5)
-    assert results["kl"] > 3 * results["kl_standard_error"] > 0
-    with pytest.raises(ValueError, match=r"validation split .* empty"):
-        runs.evaluate(model, toy, "validation")
-    with pytest.raises(ValueError, match=r"shape \[3\].*over \[2\]"):
-        runs.evaluate(model, datasets.load(np.zeros((20, 3))))
-
-
-def test_bits_of_a_uniform_density():
-    # The logistic density of the logit is the uniform one.
-    flow = flows.nice(
-        (2, 2, 1), layers=1, depth=1, width=2, bounds=(0, 256), logit_margin=1e-6
-    )
-    for v in flow.trainable_variables:
-        v.assign(v * 0)
-    pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 2), dtype=np.uint8)
-    results = runs.evaluate(tfp_flows.FlowModel(flow), datasets.load(pixels))
-    assert results["bits_per_dim"] == pytest.approx(8.0, abs=1e-4)
-    assert results["log_likelihood_unit"] == pytest.approx(0.0, abs=1e-3)
-
-
-def test_sampling_labels():
-    flow = flows.real_nvp((2,), layers=2, width=4, num_classes=3, seed=0)
-    draw = np.random.default_rng(0)
-    for v in flow.trainable_variables:
-        v.assign_add(0.5 * draw.standard_normal(v.shape).astype(np.float32))
-    model = tfp_flows.FlowModel(flow)
-    x = runs.sample(model, 7, seed=3)
-    assert x.shape == (7, 2)
-    expected = flow.sample(seed=3, context=np.array([0, 1, 2, 0, 1, 2, 0], np.int32))
-    np.testing.assert_array_equal(x, expected)
-    ones = runs.sample(model, 7, label=1, seed=3)
-    np.testing.assert_array_equal(ones[[1, 4]], x[[1, 4]])
-    assert (ones[[0, 2, 3, 5, 6]] != x[[0, 2, 3, 5, 6]]).all()
-    for label in (3, -1):
-        with pytest.raises(ValueError, match="label must be from 0 to 2"):
-            runs.sample(model, 2, label=label)
-
-
-def test_sampling_a_model_without_classes(model):
-    with pytest.raises(ValueError, match="no classes"):
-        runs.sample(model, 2, label=0)
-    flow = flows.real_nvp((2,), layers=2, width=4, context_shape=(3,))
-    with pytest.raises(ValueError, match=r"contexts of shape \[3\]"):
-        runs.sample(tfp_flows.FlowModel(flow), 2)
-
-
-def test_labels_that_the_model_does_not_know(tmp_path):
-    flow = flows.real_nvp((2,), layers=2, width=4, num_classes=2)
-    x = datasets.TOYS["moons"].sample(30, 0)
-    source = datasets.load({"x": x, "labels": np.arange(30) % 3})
-    with pytest.raises(ValueError, match=r"3 classes.*2"):
-        runs.evaluate(tfp_flows.FlowModel(flow), source)
-
-
 def test_versions():
-    found = runs.versions()
+    found = training.versions()
     assert found["keras"] == keras.__version__
     assert found["tfp_flows"] == tfp_flows.__version__
     assert found["numpy"] == np.__version__
@@ -570,26 +552,26 @@ def test_versions():
         (
             "flow_plus_plus",
             {
-                "dequantization": "variational",
-                "couplings": 1,
+                "dequantize": {"name": "variational", "layers": 1, "depth": 1},
+                "layers": 1,
                 "components": 1,
-                "blocks": 1,
+                "depth": 1,
                 "heads": 0,
-                "noise_couplings": 1,
-                "noise_blocks": 1,
             },
         ),
-        ("residual_flow", {"blocks": 1, "log_det": "roulette"}),
+        ("residual_flow", {"layers": 1, "log_det": "roulette"}),
     ],
 )
+@pytest.mark.slow
 def test_estimated_densities_are_averaged(tmp_path, flow, options):
     """Their report says how far off the estimate is, and repeats itself."""
-    settings = runs.Settings(
-        "digits", flow, {"width": 4, **options}, epochs=1, batch_size=512
+    options = {"width": 4, **options}
+    settings = Settings.suited(
+        "digits", flow, flow_options=options, epochs=1, batch_size=512
     )
-    training = runs.Training(settings, tmp_path / "run")
-    results = training.run(verbose=0)["results"]
-    again = runs.evaluate(training.model, training.source, "test", settings)
+    results = training.train(settings, tmp_path / "run", verbose=0)["results"]
+    model = files.load_model(tmp_path / "run")
+    again = evaluate(model, settings.load_data(), "test", settings)
     assert again == results
     if flow == "residual_flow":
         assert 0 < results["estimator_standard_error"] < results["standard_error"]

@@ -1,27 +1,24 @@
-"""Arrays and files of the user's own, checked and cut into splits."""
+"""Arrays of the user's own, checked and cut into splits."""
 
 from __future__ import annotations
 
-import csv
 import functools
-import os
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MappedSplit, MemorySplit
 
-__all__ = ["FILE_FORMATS", "from_arrays", "from_file", "hold_out"]
+__all__ = ["from_arrays", "hold_out"]
 
-FILE_FORMATS = (".npy", ".npz", ".csv")
+# Rows that are looked at to see whether float32 tells values apart.
+_LOOKED_AT = 10_000
 
-# The values of a larger .npy file stay on disk.
-_MEMORY_LIMIT = 2**30
+# So many classes are never taken for ids.
+_FEW_CLASSES = 1000
 
 _SPLITS = ("train", "validation", "test")
 
@@ -35,38 +32,6 @@ _KEYS = {
     **{f"x_{split}": (split, "x") for split in _SPLITS},
     **{f"y_{split}": (split, "labels") for split in _SPLITS},
 }
-
-
-def from_file(
-    path: str | os.PathLike, *, validation: float, test: float, seed: int
-) -> DataSource:
-    """Reads a .npy, .npz or .csv file. See `load`."""
-    path = Path(path).expanduser()
-    if path.suffix.lower() not in FILE_FORMATS:
-        raise ValueError(
-            f"{path} must be one of the formats {', '.join(FILE_FORMATS)}, got "
-            f"{path.suffix!r}."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path} (from {Path.cwd()}).")
-    columns = reopen = None
-    if path.suffix.lower() == ".csv":
-        table, columns = _read_csv(path)
-        arrays = {"x": table}
-    else:
-        arrays = _read_numpy(path)
-        if isinstance(arrays.get("x"), np.memmap):
-            # Mapped anew for every read: pages that were read are let go.
-            reopen = functools.partial(np.load, path, "r")
-    return from_arrays(
-        arrays,
-        name=path.name,
-        columns=columns,
-        reopen=reopen,
-        validation=validation,
-        test=test,
-        seed=seed,
-    )
 
 
 def from_arrays(
@@ -96,6 +61,8 @@ def from_arrays(
       ValueError: if a key, a shape, a dtype or a value is not allowed.
     """
     values, labels = _by_split(arrays, name)
+    if columns is None:
+        columns = _column_names(values["train"])
     values = {
         split: _checked_values(
             x, f"{name}, {split}" if len(values) > 1 else name, columns
@@ -129,18 +96,29 @@ def from_arrays(
                 picked = None
         if isinstance(x, np.memmap):
             splits[split] = MappedSplit(
-                reopen or (lambda x=x: x),
-                lambda rows: _checked_values(rows, name, columns),
+                reopen or functools.partial(_same, x),
+                functools.partial(_checked_values, what=name, columns=columns),
                 y,
                 picked,
             )
             continue
         if picked is not None:
             x, y = x[picked], None if y is None else y[picked]
-        splits[split] = MemorySplit(len(x), lambda x=x, y=y: (x, y))
+        splits[split] = MemorySplit.of(x, y)
     x = values["train"]
     bounds = (0.0, 256.0) if x.dtype == np.uint8 else None
-    return DataSource(name, x.shape[1:], bounds, num_classes, splits)
+    names = None if columns is None else tuple(columns)
+    return DataSource(name, x.shape[1:], bounds, num_classes, splits, names)
+
+
+def _column_names(table: Any) -> list[str] | None:
+    """Names of the columns of a data frame."""
+    columns = getattr(table, "columns", None)
+    return None if columns is None else [str(c) for c in columns]
+
+
+def _same(x: np.ndarray) -> np.ndarray:
+    return x
 
 
 def hold_out(
@@ -168,7 +146,13 @@ def hold_out(
             raise ValueError(
                 f"{split} must be a fraction from 0 to below 1, got {fraction}."
             )
-    counts = {s: round(f * size) for s, f in fractions.items() if s not in given}
+    # At least one example, where there are enough for all.
+    least = 1 if size > len(fractions) else 0
+    counts = {
+        s: max(round(f * size), least) if f else 0
+        for s, f in fractions.items()
+        if s not in given
+    }
     end = size - sum(counts.values())
     if end < 1:
         raise ValueError(
@@ -211,6 +195,11 @@ def _checked_values(
     x: Any, what: str, columns: Sequence[str] | None = None
 ) -> np.ndarray:
     """Data as uint8 or finite float32, `[N, D]` or `[N, H, W, C]`; mapped as it is."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise ValueError(
+            f"{what} is a masked array: fill what is behind the mask, x.filled(value), "
+            "or leave those rows out."
+        )
     if not isinstance(x, np.memmap):
         x = np.asarray(x)
     if x.dtype == np.uint8 and x.ndim == 3:
@@ -228,27 +217,78 @@ def _checked_values(
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
             f"{what} has dtype {x.dtype}. Allowed are uint8 for 8-bit images, which "
-            "are dequantised, and floating point for continuous data: convert with "
-            "x.astype('uint8') or x.astype('float32')."
+            "are dequantised, and floating point for continuous data"
+            f"{_dtype_advice(x, columns)}."
         )
     if isinstance(x, np.memmap):
         return x
     with np.errstate(over="ignore"):
-        x = x.astype(np.float32, copy=False)
-    bad = ~np.isfinite(x)
-    if bad.any():
-        counts = bad.reshape(len(x), -1).sum(0)
-        features = [
-            f"{_feature(i, x.shape[1:], columns)}: {counts[i]}"
-            for i in np.flatnonzero(counts)
-        ]
-        more = f" and {len(features) - 5} other features" if len(features) > 5 else ""
-        raise ValueError(
-            f"{what} has values that are NaN, infinite or beyond float32 in "
-            f"{', '.join(features[:5])}{more} (of {len(x)} rows). Remove or replace "
-            "them."
+        single = x.astype(np.float32, copy=False)
+    _check_finite(single, what, columns)
+    if single is not x:
+        _warn_of_lost_digits(x[:_LOOKED_AT], single[:_LOOKED_AT], what, columns)
+    return single
+
+
+def _dtype_advice(x: np.ndarray, columns: Sequence[str] | None) -> str:
+    """How to convert values of a dtype that is not allowed."""
+    if x.dtype == object:
+        for i, column in enumerate(x.reshape(len(x), -1).T):
+            try:
+                column.astype(np.float64)
+            except (TypeError, ValueError):
+                where = _feature(i, x.shape[1:], columns)
+                return f"; {where} holds what is no number: leave it out or encode it"
+        return ": convert with x.astype('float32')"
+    if x.dtype == bool or np.issubdtype(x.dtype, np.integer):
+        if x.min() >= 0 and x.max() <= 255:
+            return ": convert with x.astype('uint8') or x.astype('float32')"
+        return (
+            f": its values are from {x.min()} to {x.max()}, so x.astype('float32'), "
+            "with noise from [0, 1) added to counts"
         )
-    return x
+    return ""
+
+
+def _check_finite(
+    x: np.ndarray, what: str, columns: Sequence[str] | None = None
+) -> None:
+    """Names the features that hold NaN, infinity or what float32 cannot hold."""
+    bad = ~np.isfinite(x)
+    if not bad.any():
+        return
+    counts = bad.reshape(len(x), -1).sum(0)
+    features = [
+        f"{_feature(i, x.shape[1:], columns)}: {counts[i]}"
+        for i in np.flatnonzero(counts)
+    ]
+    more = f" and {len(features) - 5} other features" if len(features) > 5 else ""
+    raise ValueError(
+        f"{what} has values that are NaN, infinite or beyond float32 in "
+        f"{', '.join(features[:5])}{more} (of {len(x)} rows). Remove or replace them."
+    )
+
+
+def _warn_of_lost_digits(
+    x: np.ndarray, single: np.ndarray, what: str, columns: Sequence[str] | None
+) -> None:
+    """Warns of features whose different values float32 makes equal."""
+    merged = []
+    size = np.abs(single).reshape(len(x), -1).max(0)
+    spread = np.ptp(single, axis=0).reshape(-1)
+    # Where float32 has steps that are fine beside the spread, nothing is merged.
+    for i in np.flatnonzero(size * np.finfo(np.float32).eps > 1e-4 * spread):
+        kept, there = (len(np.unique(a.reshape(len(a), -1)[:, i])) for a in (single, x))
+        if kept < 0.9 * there:
+            where = _feature(i, x.shape[1:], columns)
+            merged.append(f"{where} ({kept:,} of {there:,} different values are left)")
+    if merged:
+        more = f" and {len(merged) - 5} other features" if len(merged) > 5 else ""
+        warnings.warn(
+            f"{what}: float32 has too few digits for {', '.join(merged[:5])}{more}. "
+            "Subtract a constant near the mean from such a feature before loading it.",
+            stacklevel=2,
+        )
 
 
 def _feature(index: int, shape: tuple[int, ...], columns: Sequence[str] | None) -> str:
@@ -269,75 +309,12 @@ def _checked_labels(labels: Any, size: int, what: str) -> np.ndarray:
         raise ValueError(
             f"{what}: labels must count from 0, the lowest is {labels.min()}."
         )
-    return labels
-
-
-def _read_numpy(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a .npy (as "x") or .npz file; maps a large .npy, never unpickles."""
-    large = path.suffix.lower() == ".npy" and path.stat().st_size > _MEMORY_LIMIT
-    try:
-        content = np.load(path, "r" if large else None, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {"x": content}
-        with content:
-            return dict(content.items())
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not a readable {path.suffix} file of numbers: {error}"
-        ) from error
-
-
-def _read_csv(path: Path) -> tuple[np.ndarray, list[str]]:
-    """Float table `[N, D]` and the names of its columns."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            first = next(filter(None, reader), [])
-            header = reader.line_num if not any(map(_is_number, first)) else 0
-            columns = first if header else [str(i) for i in range(len(first))]
-            file.seek(0)
-            try:
-                with warnings.catch_warnings():
-                    # NumPy warns of a file without rows, which is an error later.
-                    warnings.simplefilter("ignore", UserWarning)
-                    table = np.loadtxt(
-                        file,
-                        delimiter=",",
-                        quotechar='"',
-                        comments=None,
-                        skiprows=header,
-                        ndmin=2,
-                    )
-            except ValueError as error:
-                file.seek(0)
-                _raise_bad_row(file, path.name, columns, header)
-                raise ValueError(f"{path} is not a numeric table: {error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV text in UTF-8: {error}") from error
-    return table, columns
-
-
-def _raise_bad_row(
-    file: TextIO, name: str, columns: Sequence[str], header: int
-) -> None:
-    """Names the first cell of a CSV file that is no number, or row that is too long."""
-    reader = csv.reader(file)
-    for row in reader:
-        if not row or reader.line_num <= header:
-            continue
-        where = f"{name}, row {reader.line_num}"
-        if len(row) != len(columns):
+    if labels.max() >= _FEW_CLASSES:
+        different = len(np.unique(labels))
+        if labels.max() >= 2 * different:
             raise ValueError(
-                f"{where}: {len(row)} cells, but the table has {len(columns)} columns."
+                f"{what}: labels must count the classes from 0, but {different} "
+                f"different ones go up to {labels.max()}. Number them: "
+                "labels = numpy.unique(labels, return_inverse=True)[1]."
             )
-        for column, cell in zip(columns, row, strict=True):
-            if not _is_number(cell):
-                raise ValueError(f"{where}, column {column!r}: {cell!r} is no number.")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return labels

@@ -1,4 +1,5 @@
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from tfp_flows.datasets import DatasetUnavailableError, image_sets, load
+from tfp_flows.datasets import DatasetUnavailableError, load, tfds_sets
 
 # A folder of TensorFlow Datasets with mnist and fashion_mnist, where there is one.
 DATA_DIR = os.environ.get("TFP_FLOWS_DATA_DIR")
@@ -32,7 +33,7 @@ def digits(data_dir):
 
 @pytest.fixture
 def streamed(data_dir, monkeypatch):
-    monkeypatch.setattr(image_sets, "_MEMORY_LIMIT", 0)
+    monkeypatch.setattr(tfds_sets, "_MEMORY_LIMIT", 0)
     return load("digits", data_dir=data_dir)
 
 
@@ -52,6 +53,36 @@ def test_digits(digits):
             for x, y in zip(expected.images, expected.target, strict=True)
         )
     )
+
+
+def test_a_version_is_the_same_data(digits, data_dir):
+    versioned = load("digits:1.0.0", data_dir=data_dir)
+    assert versioned == digits
+    assert versioned.fingerprint() == digits.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["digits", "streamed"])
+def test_stored_rows_can_be_pickled(name, request):
+    source = request.getfixturevalue(name)
+    copied = pickle.loads(pickle.dumps(source))
+    for a, b in zip(source.arrays("test", 9), copied.arrays("test", 9), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert copied.fingerprint() == source.fingerprint()
+
+
+def test_other_threads_keep_stdout_while_digits_are_prepared(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    stdout, seen = sys.stdout, []
+    prepare = tfds.core.DatasetBuilder.download_and_prepare
+
+    def look(builder):
+        seen.append(sys.stdout)
+        prepare(builder)
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", look)
+    load("digits", data_dir=tmp_path)
+    assert seen == [stdout]
 
 
 def test_digits_test_split_is_stratified(digits):
@@ -205,6 +236,8 @@ def test_no_connection(tmp_path, monkeypatch):
     [
         ("mnst", "no data set 'mnst'. Did you mean mnist"),
         ("Moons", r"Did you mean moons\?"),
+        ("Digits", r"no data set 'Digits'\. Did you mean digits\?"),
+        ("digits:9.9.9", "'digits:9.9.9' cannot be loaded"),
         ("../mnist", "no data set '../mnist'.*digits, mnist, fashion_mnist"),
         ("huggingface:mnist", "Known are the toys moons, circles"),
         ("mnist:9.9.9", "'mnist:9.9.9' cannot be loaded"),
@@ -218,6 +251,6 @@ def test_wrong_names(tmp_path, name, message):
 
 
 def test_celeb_a_is_known_to_be_218_by_178(tmp_path):
-    builder = image_sets._builder("celeb_a", tmp_path)
-    image, classes = image_sets._features(builder, "celeb_a")
+    builder = tfds_sets._builder("celeb_a", tmp_path)
+    image, classes = tfds_sets._features(builder, "celeb_a")
     assert (image.shape, classes) == ((218, 178, 3), None)

@@ -1,0 +1,207 @@
+"""Held-out likelihoods, and samples, of a trained model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows import datasets
+from tfp_flows.command.settings import Settings
+from tfp_flows.distributions import (
+    VariationalDequantization,
+    log_prob_and_standard_error,
+)
+from tfp_flows.training import FlowModel
+
+__all__ = ["evaluate", "sample", "standard_error"]
+
+# Random numbers for each example, where a density is an estimate.
+_DRAWS = 16
+
+# Samples are drawn in parts of so many numbers, and of at most so many samples.
+_PART_NUMBERS = 2**20
+_PART_SAMPLES = 10_000
+
+
+def evaluate(
+    model: FlowModel,
+    source: datasets.DataSource,
+    split: str = "test",
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Computes the likelihood of a split under a model.
+
+    Args:
+      model: model of a flow over the events of `source`.
+      source: data; their labels are the context of a model that takes one.
+      split: "train", "validation" or "test".
+      settings: for the size of batches and the seed of the dequantisation.
+
+    Returns:
+      `log_likelihood` (mean, nats per example, of the data as stored), its
+      `standard_error`, `bits_per_dim`; for bounded data also `log_likelihood_unit`,
+      with values scaled to [0, 1]; for a toy also the exact `kl` from the data's
+      density to the model's, in nats, and its `kl_standard_error`. Where the model's
+      density is an estimate, it is averaged over 16 draws, and what their randomness
+      adds to the error of the mean is the `estimator_standard_error`. A
+      `VariationalDequantization` gives the log-probability of integers, as its bound
+      with 16 samples, and has no `log_likelihood_unit`.
+
+    Raises:
+      ValueError: if data do not fit the model.
+    """
+    batch_size = settings.batch_size if settings else 128
+    if tuple(model.flow.event_shape) != source.event_shape:
+        raise ValueError(
+            f"{source.name} has examples of shape {list(source.event_shape)}, but the "
+            f"model is over {list(model.flow.event_shape)}."
+        )
+    classes = _num_classes(model)
+    if classes and (source.num_classes or 0) > classes:
+        raise ValueError(
+            f"{source.name} has labels of {source.num_classes} classes, but the model "
+            f"knows {classes}."
+        )
+    batches = source.dataset(
+        split,
+        batch_size,
+        labels=classes is not None,
+        seed=settings.seed if settings else 0,
+    )
+    log_q, errors = _log_probs(model, batches)
+    size = math.prod(source.event_shape)
+    results = {
+        "split": split,
+        "examples": len(log_q),
+        "log_likelihood": float(log_q.mean()),
+        "standard_error": standard_error(log_q),
+        "bits_per_dim": float(-log_q.mean() / (size * math.log(2.0))),
+    }
+    if errors is not None:
+        results["estimator_standard_error"] = float(
+            np.sqrt(np.square(errors).sum()) / len(errors)
+        )
+    if source.bounds and not isinstance(model.flow, VariationalDequantization):
+        unit = size * math.log(source.bounds[1] - source.bounds[0])
+        results["log_likelihood_unit"] = results["log_likelihood"] + unit
+    toy = datasets.TOYS.get(source.name)
+    if toy is not None and toy.log_prob is not None:
+        difference = toy.log_prob(source.arrays(split)[0]) - log_q
+        results["kl"] = float(difference.mean())
+        results["kl_standard_error"] = standard_error(difference)
+    return results
+
+
+def _log_probs(
+    model: FlowModel, batches: Iterable[Any]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Log-densities, with their standard errors if they are estimates."""
+    flow = model.flow
+    if "seed" not in getattr(flow, "keywords", ()):
+        return np.asarray(model.predict(batches, verbose=0), np.float64), None
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def estimate(x, context, seed):
+        x = tf.cast(x, flow.dtype)
+        if isinstance(flow, VariationalDequantization):
+            keywords = {} if context is None else {"context": context}
+            log_q = flow.log_prob(x, seed=seed, samples=_DRAWS, **keywords)
+            return log_q, None
+        return log_prob_and_standard_error(flow, x, context, _DRAWS, seed)
+
+    found = [
+        estimate(
+            *(batch if isinstance(batch, tuple) else (batch, None)),
+            tf.constant([0, i], tf.int32),
+        )
+        for i, batch in enumerate(batches)
+    ]
+    log_q, errors = zip(*found, strict=True)
+    errors = None if errors[0] is None else np.concatenate(errors).astype(np.float64)
+    return np.concatenate(log_q).astype(np.float64), errors
+
+
+def sample(
+    model: FlowModel,
+    n: int,
+    *,
+    temperature: float = 1.0,
+    label: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draws from a model; of a class-conditional one all classes in turn, or one.
+
+    Many samples are drawn in parts, so that memory does not grow with their number.
+
+    Args:
+      model: the model.
+      n: number of samples.
+      temperature: scale of the noise, see `tfp_flows.Flow.sample`.
+      label: class of all samples, for a class-conditional model.
+      seed: natural number on which alone the samples depend.
+
+    Returns:
+      Data `[n, *event_shape]`.
+
+    Raises:
+      ValueError: if a label is given to a model without classes or is not one of them,
+        or if the model takes a context that is no label.
+    """
+    classes = _num_classes(model)
+    labels = None
+    if classes is not None:
+        if label is not None and not 0 <= label < classes:
+            raise ValueError(f"label must be from 0 to {classes - 1}, got {label}.")
+        labels = np.arange(n) % classes if label is None else np.full(n, label)
+    elif label is not None:
+        raise ValueError(f"label {label} was given, but the model has no classes.")
+    size = math.prod(model.flow.event_shape)
+    part = max(1, min(_PART_SAMPLES, _PART_NUMBERS // size))
+    parts = []
+    for i, start in enumerate(range(0, n, part)):
+        shape, keywords = (min(part, n - start),), {}
+        if labels is not None:
+            shape = ()
+            keywords["context"] = labels[start : start + part].astype(np.int32)
+        drawn = model.flow.sample(
+            shape, seed=_seed_of(seed, i), temperature=temperature, **keywords
+        )
+        parts.append(drawn.numpy())
+    return np.concatenate(parts)
+
+
+def _seed_of(seed: int, part: int) -> int:
+    """The seed itself for the first part, and others for the others."""
+    if part == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, part]).generate_state(1)[0] >> 1)
+
+
+def _num_classes(model: FlowModel) -> int | None:
+    """Number of labels of a class-conditional model, `None` of an unconditional one.
+
+    Raises:
+      ValueError: if the model takes a context that is no label.
+    """
+    flow = model.flow
+    if flow.context_shape is None:
+        return None
+    classes = (flow.config or {}).get("num_classes")
+    if classes is None:
+        raise ValueError(
+            f"the model takes contexts of shape {list(flow.context_shape)}, not "
+            "labels: use it in Python, where flow.sample and flow.log_prob take "
+            "context=..."
+        )
+    return classes
+
+
+def standard_error(values: np.ndarray) -> float:
+    """The standard error of a mean; 0 for a single value."""
+    return (
+        float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+    )

@@ -1,0 +1,207 @@
+"""What a table is like, and what simple densities make of it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from tfp_flows import datasets
+from tfp_flows.command.evaluate import standard_error
+
+__all__ = ["baselines", "is_table", "odd_columns", "shortfall"]
+
+# Rows that the covariance, and that the mixtures, are estimated from, at most.
+_GAUSSIAN_ROWS = 200_000
+_MIXTURE_ROWS = 10_000
+
+# Components of the mixtures that are tried, and an estimate of the multiplications that
+# all of them together may take: some seconds.
+_COMPONENTS = (2, 4, 8, 16, 32)
+_MIXTURE_ITERATIONS = 50
+_MULTIPLICATIONS = 2e10
+
+# More features have no covariance that would fit into memory and time.
+_MOST_FEATURES = 2000
+
+# Variance, beside 1, that is added to each feature, as scikit-learn's mixtures do: one
+# that others determine has a density all the same.
+_RIDGE = 1e-6
+
+# Rows of which densities are computed at once.
+_PART = 10_000
+
+
+def is_table(source: datasets.DataSource) -> bool:
+    """Whether data are rows of features."""
+    return len(source.event_shape) == 1
+
+
+def odd_columns(source: datasets.DataSource) -> dict[str, list[str]]:
+    """Columns of a continuous table for which a density is hardly the right thing.
+
+    Returns:
+      Names by kind: `constant`, `binary` (two different values), `integer` (whole
+      numbers only); a kind that does not occur is left out.
+    """
+    if not is_table(source) or source.bounds:
+        return {}
+    x = source.arrays("train", limit=_GAUSSIAN_ROWS)[0]
+    names = source.columns or [f"feature {i}" for i in range(x.shape[1])]
+    low, high = x.min(0), x.max(0)
+    kinds = {
+        "constant": low == high,
+        "binary": ((x == low) | (x == high)).all(0),
+        "integer": (x == np.round(x)).all(0),
+    }
+    found: dict[str, list[str]] = {}
+    for i, name in enumerate(names):
+        kind = next((kind for kind, is_it in kinds.items() if is_it[i]), None)
+        if kind:
+            found.setdefault(kind, []).append(name)
+    return found
+
+
+def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
+    """Densities to compare a flow of a table with, and their held-out likelihoods.
+
+    A Gaussian with a full covariance, and scikit-learn's `GaussianMixture` with the
+    number of components that the validation split likes best. Both are of standardised
+    features, with 1e-6 added to their variances; likelihoods are those of the data as
+    stored. Constant features count as if they were standard normal around their value:
+    to be narrow there is no merit. Labels are not looked at.
+
+    Args:
+      source: a table; integers get the noise that `DataSource.dataset` adds.
+      seed: of that noise, and of the mixtures' beginnings.
+
+    Returns:
+      By name, `gaussian` and `mixture`: `log_likelihood` of the test split (mean, nats
+      per example), its `standard_error`, and the number of `components`. Nothing for a
+      table of more than 2,000 features, and no mixture where scikit-learn is missing or
+      it would take more than some seconds.
+    """
+    size = source.event_shape[0]
+    if size > _MOST_FEATURES:
+        return {}
+    train = _rows(source, "train", _GAUSSIAN_ROWS, seed)
+    mean, scale = train.mean(0), train.std(0)
+    # What is constant may still vary by rounding.
+    varies = scale > 1e-12 * np.abs(mean)
+
+    def standardised(rows: np.ndarray) -> np.ndarray:
+        return ((rows - mean) / np.where(varies, scale, 1.0))[:, varies]
+
+    stored = _rows(source, "test", None, seed)
+    train, test = standardised(train), standardised(stored)
+    # What the units and the constant features add to each density.
+    rest = -np.log(scale[varies]).sum() + _normal((stored - mean)[:, ~varies])
+    if not varies.any():
+        return {"gaussian": _result(rest, 1)}
+    found = {"gaussian": _result(_gaussian(train, test) + rest, 1)}
+    if source.sizes["validation"]:
+        held_out = standardised(_rows(source, "validation", _MIXTURE_ROWS, seed))
+    else:
+        held_out, train = np.split(train, [max(1, len(train) // 10)])
+    mixture = _best_mixture(train[:_MIXTURE_ROWS], held_out, seed)
+    if mixture is not None:
+        log_p = np.concatenate(
+            [
+                mixture.score_samples(test[start : start + _PART])
+                for start in range(0, len(test), _PART)
+            ]
+        )
+        found["mixture"] = _result(log_p + rest, mixture.n_components)
+    return found
+
+
+def _rows(
+    source: datasets.DataSource, split: str, limit: int | None, seed: int
+) -> np.ndarray:
+    """Rows of a split as a flow would meet them; some at random, if not all."""
+    size = source.sizes[split]
+    limit = size if limit is None else min(limit, size)
+    batches = source.dataset(split, 4096, shuffle=limit < size, seed=seed)
+    parts, count = [], 0
+    for batch in batches:
+        parts.append(batch.numpy().astype(np.float64))
+        count += len(parts[-1])
+        if count >= limit:
+            break
+    return np.concatenate(parts)[:limit]
+
+
+def _gaussian(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Log-densities of rows under the Gaussian of others."""
+    covariance = np.atleast_2d(np.cov(train, rowvar=False, bias=True))
+    root = np.linalg.cholesky(covariance + _RIDGE * np.eye(len(covariance)))
+    z = np.linalg.solve(root, (test - train.mean(0)).T).T
+    return _normal(z) - np.log(np.diagonal(root)).sum()
+
+
+def _normal(z: np.ndarray) -> np.ndarray:
+    """Standard normal log-densities of rows."""
+    return -0.5 * (np.square(z) + math.log(2 * math.pi)).sum(1)
+
+
+def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int):
+    """The mixture that held-out rows like best, `None` if none can be had."""
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return None
+    best, best_score, spent = None, -math.inf, 0.0
+    for components in _COMPONENTS:
+        spent += train.size * train.shape[1] * components * _MIXTURE_ITERATIONS
+        if components > len(train) or spent > _MULTIPLICATIONS:
+            break
+        mixture = GaussianMixture(
+            components,
+            reg_covar=_RIDGE,
+            max_iter=_MIXTURE_ITERATIONS,
+            random_state=seed,
+        )
+        # For matrices this small, threads cost ten times what they save.
+        with threadpool_limits(1), warnings.catch_warnings():
+            # A mixture that has not converged is a density as well.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            score = mixture.fit(train).score(held_out)
+        if score <= best_score:
+            break
+        best, best_score = mixture, score
+    return best
+
+
+def _result(log_p: np.ndarray, components: int) -> dict[str, Any]:
+    return {
+        "log_likelihood": float(log_p.mean()),
+        "standard_error": standard_error(log_p),
+        "components": components,
+    }
+
+
+def shortfall(
+    results: dict[str, Any], gaussian: dict[str, Any], features: int
+) -> str | None:
+    """How a flow's likelihood stands beside a Gaussian's, where it is worse.
+
+    Args:
+      results: of the flow, as `evaluate` returns them.
+      gaussian: as `baselines` returns it.
+      features: number of features of the table.
+
+    Returns:
+      "below", "far below" (by more than a nat for each feature, and more than chance),
+      or `None`.
+    """
+    mine, other = results["log_likelihood"], gaussian["log_likelihood"]
+    if not math.isfinite(mine):
+        return "far below"
+    chance = 3 * math.hypot(results["standard_error"], gaussian["standard_error"])
+    if mine < other - max(float(features), chance):
+        return "far below"
+    return "below" if mine < other - chance else None

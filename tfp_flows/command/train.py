@@ -1,0 +1,643 @@
+"""Training runs: interrupted and resumed to the same bits, written to a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import platform
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tfp_flows import datasets, flows, plots
+from tfp_flows._version import __version__
+from tfp_flows.command import files, tables
+from tfp_flows.command.evaluate import evaluate, sample
+from tfp_flows.command.settings import Settings
+from tfp_flows.training import FlowModel, FusedAdam, initialize
+from tfp_flows.training.initialize import needs_initialization
+
+__all__ = ["Interrupted", "Prepared", "carry_out", "prepare", "train", "versions"]
+
+# What depends on data is set from so many numbers of a table, at least a batch.
+_INITIAL_NUMBERS = 2**19
+
+_ADVICE = "train with a lower learning rate or with a bound on the gradient's norm"
+
+
+class Interrupted(Exception):
+    """Training was interrupted; the message says what is kept."""
+
+
+class Prepared(NamedTuple):
+    """A run that can begin.
+
+    Attributes:
+      settings: what it is made of.
+      directory: where it will write.
+      source: its data.
+      model: built, or loaded where it stopped.
+      resume: whether it continues a run that is in the directory.
+      overwrite: whether it replaces it.
+      resumed: the file that the model was loaded from, `None` if it was built.
+    """
+
+    settings: Settings
+    directory: Path
+    source: datasets.DataSource
+    model: FlowModel
+    resume: bool
+    overwrite: bool
+    resumed: Path | None
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return int(sum(np.prod(v.shape) for v in self.model.trainable_variables))
+
+
+def train(
+    settings: Settings,
+    directory: str | os.PathLike,
+    *,
+    resume: bool = False,
+    resume_best: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    save_every: float = 60.0,
+    verbose: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Trains a ready flow and writes all there is to know about it to a directory.
+
+    * `model.keras`: the model of the epoch with the best validation likelihood (the
+      last epoch if there are no validation data)
+    * `last.keras`: the state that `resume` continues from, optimizer included
+    * `history.csv`, `loss.png`: what Keras reported for each epoch
+    * `samples.png` for images, `density.png` for data in the plane, `samples.npy` for
+      vectors
+    * `settings.json`, `report.json`: how to repeat the run, and its results
+
+    An interrupt (Ctrl-C, SIGTERM) waits for the batch at hand, saves `last.keras` and
+    raises `Interrupted`. A run that was interrupted and resumed takes the same steps as
+    one that was not, to the same bits.
+
+    Args:
+      settings: what to train, on what, and how; see `Settings.suited`.
+      directory: where to write.
+      resume: whether to continue a run that is there. Its settings must be the same,
+        but for `epochs`: then the learning rate follows the new number. So must be the
+        data, wherever they lie now.
+      resume_best: whether to continue it from its best epoch, `model.keras`.
+      overwrite: whether to replace a run that is there. It stays until the new one has
+        trained an epoch.
+      command: for the report.
+      callbacks: of Keras, which are called before those of the run.
+      save_every: seconds between two savings of the state that `resume` continues
+        from, at ends of epochs.
+      verbose: as for `keras.Model.fit`.
+      say: is given lines about what happens.
+
+    Returns:
+      The content of `report.json`.
+
+    Raises:
+      BlockingIOError: if another process trains in the directory.
+      FileExistsError: if there is a run in the directory and neither `resume` nor
+        `overwrite` is true.
+      FileNotFoundError: if there is none to resume.
+      FloatingPointError: if the loss becomes NaN or infinite.
+      Interrupted: on Ctrl-C.
+      ValueError: if data, flow or settings are wrong.
+    """
+    prepared = prepare(
+        settings,
+        directory,
+        resume=resume,
+        resume_best=resume_best,
+        overwrite=overwrite,
+    )
+    return carry_out(
+        prepared,
+        command=command,
+        callbacks=callbacks,
+        save_every=save_every,
+        verbose=verbose,
+        say=say,
+    )
+
+
+def prepare(
+    settings: Settings,
+    directory: str | os.PathLike,
+    *,
+    resume: bool = False,
+    resume_best: bool = False,
+    overwrite: bool = False,
+    source: datasets.DataSource | None = None,
+) -> Prepared:
+    """Loads data and builds or loads the model of `train`; writes nothing.
+
+    Args:
+      settings: see `train`.
+      directory: likewise.
+      resume: likewise.
+      resume_best: likewise.
+      overwrite: likewise.
+      source: the data, if they are loaded already.
+
+    Raises:
+      FileExistsError, FileNotFoundError, ValueError: see `train`.
+    """
+    directory, resume = Path(directory), resume or resume_best
+    files.check_directory(directory, resume, overwrite)
+    if resume:
+        before = files.read_settings(directory)
+        _check_same_run(settings, before, directory)
+    keras.utils.set_random_seed(settings.seed)
+    source = settings.load_data() if source is None else source
+    if resume:
+        _check_same_data(source, before, directory)
+    for split in ("train", "test"):
+        source.steps(split, settings.batch_size)
+    resumed = None
+    if resume:
+        resumed = directory / (files.MODEL if resume_best else files.LAST)
+        # A run that was interrupted before anything was saved starts anew.
+        resumed = resumed if resume_best or resumed.exists() else None
+    model = _load(resumed) if resumed else _build(settings, source)
+    return Prepared(settings, directory, source, model, resume, overwrite, resumed)
+
+
+def carry_out(
+    run: Prepared,
+    *,
+    command: str = "",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    save_every: float = 60.0,
+    verbose: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Trains what `prepare` prepared; see `train`."""
+    settings, source, directory = run.settings, run.source, run.directory
+    with files.locked(directory):
+        # Another process may have been here since.
+        files.check_directory(directory, run.resume, run.overwrite)
+        odd = tables.odd_columns(source)
+        for line in _about_columns(odd):
+            say(line)
+        start = time.perf_counter()
+        _fit(run, callbacks, save_every, verbose)
+        seconds = time.perf_counter() - start
+        model = run.model
+        if source.sizes["validation"]:
+            model = files.load_model(directory / files.MODEL)
+        else:
+            with files.replacing(directory / files.MODEL) as partial:
+                shutil.copyfile(directory / files.LAST, partial)
+
+        history = files.History(directory / files.HISTORY).columns()
+        x = sample(
+            model,
+            100 if len(source.event_shape) == 3 else 10_000,
+            temperature=settings.temperature,
+            seed=settings.seed,
+        )
+        finite = np.isfinite(x).reshape(len(x), -1).all(1)
+        report = {
+            "command": command,
+            "settings": dataclasses.asdict(settings),
+            "versions": versions(),
+            "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
+            "data": {
+                "name": source.name,
+                "event_shape": list(source.event_shape),
+                "bounds": list(source.bounds) if source.bounds else None,
+                "num_classes": source.num_classes,
+                "sizes": source.sizes,
+            },
+            "parameters": run.parameters,
+            "training": {
+                "epochs": len(history["epoch"]),
+                "best_epoch": _best_epoch(history),
+                "seconds": round(seconds, 1),
+                "resumed": run.resumed is not None,
+            },
+            "results": evaluate(model, source, "test", settings),
+            "samples": {"drawn": len(x), "finite": int(finite.sum())},
+        }
+        if tables.is_table(source):
+            report["data"]["columns"] = odd
+            report["baselines"] = tables.baselines(source, settings.seed)
+        files.write_json(directory / files.REPORT, report)
+        for line in _pictures(model.flow, source, x[finite], history, directory):
+            say(line)
+    return report
+
+
+def versions() -> dict[str, str]:
+    """Finds the versions of Python and of the libraries that results depend on."""
+    libraries = ("tensorflow", "tensorflow-probability", "keras", "numpy")
+    return {
+        "python": platform.python_version(),
+        "tfp_flows": __version__,
+        **{name: metadata.version(name) for name in libraries},
+    }
+
+
+# Before.
+
+
+def _check_same_run(settings: Settings, before: Settings, directory: Path) -> None:
+    different = settings.differences(before)
+    if different:
+        raise ValueError(
+            f"the run in {directory} has other settings: {', '.join(different)}."
+        )
+
+
+def _check_same_data(
+    source: datasets.DataSource, before: Settings, directory: Path
+) -> None:
+    """Compares what the data are with what they were."""
+    if before.fingerprint is None:
+        return
+    now = source.fingerprint()
+    different = [
+        f"{name} was {was} and is {now.get(name)}"
+        for name, was in before.fingerprint.items()
+        if name != "digest" and was != now.get(name)
+    ]
+    if not different and before.fingerprint.get("digest") != now["digest"]:
+        different = ["their values have changed"]
+    if different:
+        raise ValueError(
+            f"{source.name} are not the data of the run in {directory}: "
+            f"{', '.join(different)}. Start another run with them."
+        )
+
+
+def _load(path: Path) -> FlowModel:
+    try:
+        return files.load_model(path)
+    except ValueError as error:
+        best = path.with_name(files.MODEL)
+        if path.name == files.MODEL or not best.exists():
+            raise
+        raise ValueError(
+            f"{error} Give --resume-best to continue from {best}, the best epoch."
+        ) from error
+
+
+def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
+    build = flows.READY.get(settings.flow)
+    if build is None:
+        raise ValueError(
+            f"flow must be one of {', '.join(flows.READY)}, got {settings.flow!r}."
+        )
+    model = FlowModel(
+        build(source.event_shape, seed=settings.seed, **settings.flow_options)
+    )
+    model.compile(
+        FusedAdam(settings.learning_rate, global_clipnorm=settings.clip_norm),
+        jit_compile=settings.jit,
+    )
+    return model
+
+
+# Training.
+
+
+def _fit(
+    run: Prepared,
+    callbacks: Sequence[keras.callbacks.Callback],
+    save_every: float,
+    verbose: int,
+) -> None:
+    """Runs the epochs that are left; the optimizer's count says which they are."""
+    settings, source, model = run.settings, run.source, run.model
+    steps = source.steps("train", settings.batch_size)
+    batches = {"batch_size": settings.batch_size, "labels": settings.conditional}
+    validation = None
+    if source.sizes["validation"]:
+        validation = source.dataset("validation", seed=settings.seed, **batches)
+    epoch, done = divmod(int(model.optimizer.iterations), steps)
+    state = _State(run, epoch)
+    _initialize(model, source, settings)
+    callbacks = [
+        *callbacks,
+        keras.callbacks.LearningRateScheduler(
+            lambda i, _: (
+                settings.learning_rate
+                * 0.5
+                * (1 + math.cos(math.pi * i / settings.epochs))
+            )
+        ),
+        _Diverged(),
+        _Keep(state),
+    ]
+    if done:
+        callbacks.append(_GoOn(files.read_progress(run.resumed)))
+    with _interrupts() as interrupted:
+        callbacks.append(_SaveLast(state, steps, save_every, interrupted))
+        while epoch < settings.epochs:
+            # What an interrupted epoch has left is an epoch of its own.
+            until = epoch + 1 if done else settings.epochs
+            data = source.dataset(
+                "train",
+                shuffle=True,
+                seed=settings.seed,
+                epochs=until,
+                initial_epoch=epoch,
+                **batches,
+            )
+            model.fit(
+                data.skip(done),
+                initial_epoch=epoch,
+                epochs=until,
+                steps_per_epoch=steps - done,
+                validation_data=validation,
+                callbacks=callbacks,
+                # The dataset does it; otherwise Keras warns that it cannot.
+                shuffle=False,
+                verbose=verbose,
+            )
+            epoch, done = until, 0
+    _save(model, run.directory / files.LAST)
+
+
+def _initialize(
+    model: FlowModel, source: datasets.DataSource, settings: Settings
+) -> None:
+    """Sets what depends on data from many rows of a table.
+
+    A rare value would be missing from a first batch. Of images, `fit` takes a batch.
+    """
+    if not tables.is_table(source) or not needs_initialization(model.flow):
+        return
+    rows = max(settings.batch_size, _INITIAL_NUMBERS // source.event_shape[0])
+    batch = next(
+        iter(
+            source.dataset(
+                "train",
+                min(rows, source.sizes["train"]),
+                labels=settings.conditional,
+                shuffle=True,
+                seed=settings.seed,
+            )
+        )
+    )
+    x, context = batch if isinstance(batch, tuple) else (batch, None)
+    initialize(model.flow, x, context)
+
+
+class _State:
+    """What a run has written.
+
+    A run that replaces another writes nothing until its first epoch is over: until
+    then, `begin` has not been called.
+    """
+
+    def __init__(self, run: Prepared, epochs: int):
+        self.run, self.begun = run, False
+        if not run.overwrite:
+            self.history = files.History(run.directory / files.HISTORY)
+            self.history.keep(epochs)
+            self.begin()
+
+    def begin(self) -> None:
+        """Makes the directory that of this run."""
+        if self.begun:
+            return
+        if self.run.overwrite:
+            files.delete_run(self.run.directory)
+            self.history = files.History(self.run.directory / files.HISTORY)
+        files.write_settings(self.run.directory, self.run.settings)
+        self.begun = True
+
+
+class _Diverged(keras.callbacks.Callback):
+    """Stops where a loss is no number, before a later callback saves the weights."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Keras shows the mean over the epoch so far: it stays NaN once it is.
+        if batch % 20 == 0:
+            _check_loss(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        _check_loss(logs)
+
+
+def _check_loss(logs: Mapping[str, float]) -> None:
+    # An outlier can make a validation loss infinite. NaN is what a last step that
+    # diverged leaves: the loss of its batch was that before the step.
+    if not math.isfinite(logs["loss"]) or math.isnan(logs.get("val_loss", 0.0)):
+        raise FloatingPointError(f"the loss has become NaN or infinite: {_ADVICE}.")
+
+
+def _save(
+    model: FlowModel, path: Path, progress: Mapping[str, Any] | None = None
+) -> None:
+    """Saves a model, but none with weights that are no numbers.
+
+    A loss need not show them: a rectified layer can make 0 of NaN.
+    """
+    for variable in model.variables:
+        if not np.isfinite(variable.numpy()).all():
+            raise FloatingPointError(
+                f"{variable.path} has become NaN or infinite: {_ADVICE}."
+            )
+    files.save_model(model, path, progress)
+
+
+class _Keep(keras.callbacks.Callback):
+    """Keeps the row of each epoch, and the weights of that with the best validation."""
+
+    def __init__(self, state: _State):
+        super().__init__()
+        self.state = state
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.state.begin()
+        history = self.state.history
+        best = min(history.columns().get("val_nll", ()), default=math.inf)
+        history.add(epoch, logs)
+        # The first one is kept even if it is infinite.
+        if "val_nll" in logs and (logs["val_nll"] < best or best == math.inf):
+            _save(self.model, self.state.run.directory / files.MODEL)
+
+
+class _GoOn(keras.callbacks.Callback):
+    """Continues the means of an epoch of which a part is done."""
+
+    def __init__(self, progress: Mapping[str, Any] | None):
+        super().__init__()
+        self.progress = progress
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.progress is not None:
+            for metric in self.model.metrics:
+                values = self.progress["metrics"].get(metric.name, ())
+                for variable, value in zip(metric.variables, values, strict=False):
+                    variable.assign(value)
+            self.progress = None
+
+
+class _SaveLast(keras.callbacks.Callback):
+    """Saves the state from time to time, and when there was an interrupt."""
+
+    def __init__(
+        self,
+        state: _State,
+        steps: int,
+        save_every: float,
+        interrupted: threading.Event,
+    ):
+        super().__init__()
+        self.state, self.steps, self.interrupted = state, steps, interrupted
+        self.save_every = save_every
+        self.path = state.run.directory / files.LAST
+        self.saved = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The last batch of an epoch is followed by its validation and row of history.
+        done = int(self.model.optimizer.iterations) % self.steps
+        if self.interrupted.is_set() and done:
+            _check_loss(logs)
+            self._stop({"done": done, "metrics": _means(self.model)})
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.interrupted.is_set():
+            self._stop(None)
+        if time.monotonic() - self.saved > self.save_every:
+            _save(self.model, self.path)
+            self.saved = time.monotonic()
+
+    def _stop(self, progress):
+        if not self.state.begun:
+            raise Interrupted(
+                "interrupted before the first epoch was over; the run in "
+                f"{self.path.parent} is as it was"
+            )
+        _save(self.model, self.path, progress)
+        raise Interrupted(
+            f"interrupted; {self.path} holds what was reached: --resume goes on from "
+            "there"
+        )
+
+
+def _means(model: FlowModel) -> dict[str, list[float]]:
+    """The state of the metrics by name."""
+    return {m.name: [float(v.numpy()) for v in m.variables] for m in model.metrics}
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second one acts as ever."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number, frame):
+        event.set()
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+    for s in before:
+        signal.signal(s, note)
+    try:
+        yield event
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+# After.
+
+
+def _best_epoch(history: Mapping[str, list[float]]) -> int:
+    """Number of the epoch, counted from 1, whose model was kept."""
+    if "val_nll" not in history:
+        return len(history["epoch"])
+    return 1 + int(history["epoch"][int(np.argmin(history["val_nll"]))])
+
+
+def _about_columns(odd: Mapping[str, list[str]]) -> Iterator[str]:
+    """What to say of columns that a density hardly suits."""
+    advice = {
+        "constant": "constant: a density there has no bound, leave it out",
+        "binary": "of two values: a density there has no bound, make it a label",
+        "integer": "of whole numbers: a density there has no bound, add noise from "
+        "[0, 1)",
+    }
+    for kind, names in odd.items():
+        shown = ", ".join(repr(name) for name in names[:5])
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        yield f"column {shown}{more}: {advice[kind]}"
+
+
+def _pictures(
+    flow: Any,
+    source: datasets.DataSource,
+    samples: np.ndarray,
+    history: Mapping[str, list[float]],
+    directory: Path,
+) -> Iterator[str]:
+    """Draws, or writes, what the flow has learnt; yields a line for what cannot be."""
+
+    def images(path):
+        plots.images(samples, columns=10, bounds=source.bounds, path=path)
+
+    def density(path):
+        toy = datasets.TOYS.get(source.name)
+        points = source.arrays("test", limit=5000)[0]
+        plots.density(
+            flow.log_prob,
+            bounds=_square(points),
+            truth=toy and toy.log_prob,
+            points=None if toy else points,
+            path=path,
+        )
+
+    def numbers(path):
+        np.save(path, samples)
+
+    wanted = [("loss.png", lambda path: plots.history(history, path=path))]
+    if len(source.event_shape) == 3:
+        wanted.append(("samples.png", images))
+    else:
+        wanted.append(("samples.npy", numbers))
+        if source.event_shape == (2,) and flow.context_shape is None:
+            wanted.append(("density.png", density))
+    for name, draw in wanted:
+        try:
+            with files.replacing(directory / name) as partial:
+                draw(partial)
+        except OSError:
+            raise
+        # The results are written; whatever is wrong with a picture, they count.
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            yield f"{name} cannot be drawn: {reason}"
+            if name == "samples.png":
+                wanted.append(("samples.npy", numbers))
+
+
+def _square(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """A range for each axis that holds the points with a margin."""
+    low, high = points.min(0), points.max(0)
+    margin = np.where(high > low, 0.15 * (high - low), 1.0)
+    return tuple(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))

@@ -1,0 +1,236 @@
+"""Arrays and tables from files: .npy, .npz, .csv and .tsv. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import gzip
+import math
+import os
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple, TextIO
+
+import numpy as np
+
+__all__ = ["FILE_FORMATS", "Content", "looks_like_a_file", "read_file"]
+
+_ARRAYS = (".npy", ".npz")
+_TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+FILE_FORMATS = (*_ARRAYS, *_TABLES)
+
+# What to do with files of other kinds.
+_OTHER_FORMATS = {
+    ".arff": "scipy.io.arff.loadarff",
+    ".feather": "pandas.read_feather",
+    ".h5": "h5py.File",
+    ".hdf5": "h5py.File",
+    ".json": "pandas.read_json",
+    ".mat": "scipy.io.loadmat",
+    ".ods": "pandas.read_excel",
+    ".parquet": "pandas.read_parquet",
+    ".pkl": "pickle.load, if you trust it (a pickle can run any code)",
+    ".pickle": "pickle.load, if you trust it (a pickle can run any code)",
+    ".pt": "torch.load",
+    ".xls": "pandas.read_excel",
+    ".xlsx": "pandas.read_excel",
+    **dict.fromkeys((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"), "PIL.Image"),
+}
+
+# The values of a larger .npy file stay on disk.
+_MEMORY_LIMIT = 2**30
+
+# An array in a .npz file may unfold to so many bytes, or to so many times its size.
+_UNFOLDS_TO = 2**30
+_UNFOLDS_BY = 100
+
+_SEPARATORS = (",", ";", "\t")
+
+
+class Content(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+      arrays: values and labels by key, see `tfp_flows.datasets.load`.
+      columns: names of the columns of a table, or `None`.
+      reopen: maps the array `x` anew, if it stays on disk.
+    """
+
+    arrays: dict[str, np.ndarray]
+    columns: list[str] | None = None
+    reopen: Callable[[], np.ndarray] | None = None
+
+
+def looks_like_a_file(name: str) -> bool:
+    """Whether a text is meant as a path: by its ending, or because there is a file."""
+    known = (*FILE_FORMATS, *_OTHER_FORMATS)
+    return name.lower().endswith(known) or Path(name).expanduser().is_file()
+
+
+def read_file(path: str | os.PathLike) -> Content:
+    """Reads a file by its ending.
+
+    Raises:
+      FileNotFoundError: if there is none.
+      ValueError: if it is of another kind, damaged, or no table of numbers.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path} (from {Path.cwd()}).")
+    name = path.name.lower()
+    if name.endswith(_TABLES):
+        return Content(*_read_table(path))
+    if name.endswith(_ARRAYS):
+        return _read_arrays(path)
+    reader = _OTHER_FORMATS.get(path.suffix.lower())
+    advice = (
+        f"Read it in Python ({reader}) and save its numbers with numpy.save(name.npy, "
+        "x)."
+        if reader
+        else "Save its numbers in one of them."
+    )
+    raise ValueError(
+        f"{path} cannot be read: files must be {', '.join(FILE_FORMATS)}. {advice}"
+    )
+
+
+# NumPy's files.
+
+
+def _read_arrays(path: Path) -> Content:
+    size = path.stat().st_size
+    try:
+        if path.suffix.lower() == ".npz":
+            return Content(_read_archive(path))
+        with path.open("rb") as file:
+            _check_header(file, size, path.name)
+        if size > _MEMORY_LIMIT:
+            reopen = functools.partial(np.load, path, "r")
+            # Mapped anew for every read: pages that were read are let go.
+            return Content({"x": reopen()}, reopen=reopen)
+        return Content({"x": np.load(path, allow_pickle=False)})
+    except MemoryError as error:
+        raise ValueError(f"{path} does not fit into memory: {error}") from error
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is not a readable {path.suffix} file of numbers: {error}"
+        ) from error
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            with archive.open(info) as file:
+                _check_header(file, info.file_size, info.filename)
+            if info.file_size > max(_UNFOLDS_TO, _UNFOLDS_BY * info.compress_size):
+                raise ValueError(
+                    f"{info.filename} would unfold from {info.compress_size:,} to "
+                    f"{info.file_size:,} bytes"
+                )
+    with np.load(path, allow_pickle=False) as content:
+        return dict(content.items())
+
+
+def _check_header(file: IO[bytes], size: int, name: str) -> None:
+    """Compares what the header of an array declares with the bytes that there are."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"{name} has format {version}, which no plain array has")
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are never unpickled")
+    declared = math.prod(shape) * dtype.itemsize
+    if declared > size:
+        raise ValueError(
+            f"{name} declares {dtype.name} {list(shape)}, which is {declared:,} bytes, "
+            f"but has {size:,}"
+        )
+
+
+# Tables.
+
+
+def _read_table(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Float table `[N, D]` as "x", and the names of its columns."""
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    try:
+        with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
+            table, columns = _parse_table(file, path.name)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a table in UTF-8: {error}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a readable .gz file: {error}") from error
+    return {"x": table}, columns
+
+
+def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
+    separator = _separator(file)
+    reader = csv.reader(file, delimiter=separator)
+    first = next(filter(None, reader), [])
+    header = reader.line_num if not any(map(_is_number, first)) else 0
+    columns = first if header else [str(i) for i in range(len(first))]
+    if not header:
+        file.seek(0)
+    try:
+        with warnings.catch_warnings():
+            # NumPy warns of a file without rows, which is an error later.
+            warnings.simplefilter("ignore", UserWarning)
+            table = np.loadtxt(
+                file,
+                delimiter=separator,
+                quotechar='"',
+                comments=None,
+                ndmin=2,
+            )
+        if table.size and table.shape[1] != len(columns):
+            raise ValueError("rows and names differ in number")
+    except ValueError as error:
+        file.seek(0)
+        _raise_bad_row(csv.reader(file, delimiter=separator), name, columns, header)
+        raise ValueError(f"{name} is not a numeric table: {error}") from error
+    return table, columns
+
+
+def _separator(file: TextIO) -> str:
+    """The separator that is most often in the first line, quoted text left out."""
+    line = next((line for line in file if line.strip()), "")
+    file.seek(0)
+    return max(_SEPARATORS, key=re.sub('"[^"]*"', "", line).count)
+
+
+def _raise_bad_row(
+    rows: Iterable[Sequence[str]], name: str, columns: Sequence[str], header: int
+) -> None:
+    """Names the first cell that is no number, or row that has too many or too few."""
+    for row in rows:
+        if not row or rows.line_num <= header:
+            continue
+        where = f"{name}, row {rows.line_num}"
+        if len(row) != len(columns):
+            raise ValueError(
+                f"{where}: {len(row)} cells, but the table has {len(columns)} columns."
+            )
+        for column, cell in zip(columns, row, strict=True):
+            if not _is_number(cell):
+                is_comma = _is_number(cell.replace(",", ".", 1))
+                hint = " (decimals need a point)" if is_comma else ""
+                raise ValueError(
+                    f"{where}, column {column!r}: {cell!r} is no number{hint}."
+                )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
