@@ -14,6 +14,9 @@ from tfp_flows import Flow, FlowModel, flows, training
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.flows import NormalizedContext, OneHot
 
+# New flows are looked at, which no data have initialised.
+pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+
 initializes = pytest.mark.skipif(
     not hasattr(Flow, "initialize"), reason="Flow does not initialise encoders"
 )

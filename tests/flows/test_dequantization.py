@@ -12,6 +12,9 @@ from tests.flows.conftest import SMALL, perturb
 from tfp_flows import flows
 from tfp_flows.distributions import VariationalDequantization
 
+# New flows are looked at, which no data have initialised.
+pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+
 NOISE = {"name": "variational", "layers": 2, "depth": 1, "width": 4, "components": 2}
 NAMES = ["nice", "real_nvp_image", "maf_image", "neural_spline_flow", "planar", "glow"]
 

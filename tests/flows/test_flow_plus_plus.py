@@ -15,6 +15,9 @@ from tfp_flows import flows
 from tfp_flows.bijectors import Coupling
 from tfp_flows.distributions import VariationalDequantization
 
+# New flows are looked at, which no data have initialised.
+pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+
 LEVELS = 8
 VECTOR = {"event_shape": (3,), "layers": 2, "width": 8, "depth": 1}
 IMAGE = {"event_shape": (4, 4, 1), "layers": 1, "width": 4, "depth": 1, "heads": 2}

@@ -9,6 +9,9 @@ import tensorflow as tf
 from tests.flows.conftest import perturb
 from tfp_flows import flows
 
+# New flows are looked at, which no data have initialised.
+pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+
 SMALL = {"width": 4, "depth": 1, "bins": 4, "seed": 0}
 
 

@@ -11,6 +11,9 @@ import tensorflow as tf
 from tests.flows.conftest import SMALL, members, perturb
 from tfp_flows import FlowModel, bijectors, flows, training
 
+# New flows are looked at, which no data have initialised.
+pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+
 LOW, HIGH = np.array([0.0, -5.0, 100.0]), np.array([1.0, 5.0, 100.5])
 
 

@@ -17,6 +17,9 @@ from tests.flows.conftest import SMALL, Small, gradients, members, perturb
 from tfp_flows import flows
 from tfp_flows.transformers import Affine
 
+# New flows are looked at, which no data have initialised.
+pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+
 every = pytest.mark.parametrize("small", SMALL.values(), ids=SMALL)
 
 

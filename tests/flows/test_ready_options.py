@@ -15,6 +15,9 @@ import tensorflow as tf
 from tests.flows.conftest import SMALL, gradients, members, perturb
 from tfp_flows import FlowModel, flows
 
+# New flows are looked at, which no data have initialised.
+pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+
 BASES = {
     "student_t": "student_t",
     "student_t_fixed": {"name": "student_t", "df": 3.0, "learned": False},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from tfp_flows import FlowModel, flows
+from tfp_flows import FlowModel, flows, training
 
 # Small networks, where their size is not the point.
 SIZES = {
@@ -84,21 +84,27 @@ def train(flow, x, steps):
     x = x.astype("float32")
     model = FlowModel(flow)
     model.compile()
+    training.initialize(flow, x)
+    before = model.evaluate(x[:256], verbose=0, return_dict=True)["nll"]
     rows = np.random.default_rng(1).integers(0, len(x), (steps, 64))
-    history = model.fit(x[rows.ravel()], batch_size=64, shuffle=False, verbose=0)
+    model.fit(x[rows.ravel()], batch_size=64, shuffle=False, verbose=0)
     after = model.evaluate(x[:256], verbose=0, return_dict=True)["nll"]
     sample = flow.sample(200, seed=0).numpy()
-    center, half = (x.max(0) + x.min(0)) / 2, np.ptp(x, 0) / 2
+    # Of each feature; images have one range for all positions.
+    axes = tuple(range(x.ndim - 1)) if x.ndim == 4 else 0
+    center, half = (x.max(axes) + x.min(axes)) / 2, np.ptp(x, axes) / 2
     far = (np.abs(sample - center) / half).reshape(200, -1).max(1)
-    return history.history["nll"][0], after, far
+    return before, after, far
 
 
 def check(flow, x, steps=20, furthest=20.0):
-    during, after, far = train(flow, x, steps)
-    assert np.isfinite([during, after]).all()
-    assert after < during + 0.01 * abs(during)
+    before, after, far = train(flow, x, steps)
+    assert np.isfinite([before, after]).all()
+    assert after < before
     assert np.isfinite(far).all()
-    assert np.median(far) < 3
+    # The noise of a flow that has not begun lies within five half ranges of 0: the
+    # largest of 64 standard normal numbers, where data fill [-0.5, 0.5].
+    assert np.median(far) < 5.5
     assert far.max() < furthest
 
 
