@@ -289,7 +289,8 @@ def residual(**options):
 
 def plus_plus(**options):
     small = {"layers": 1, "width": 4, "components": 2, "bounds": (0, 4), "seed": 0}
-    return flows.flow_plus_plus((2,), dequantize="uniform", **{**small, **options})
+    small["dequantize"] = "uniform"
+    return flows.flow_plus_plus((2,), **{**small, **options})
 
 
 class Renamed(bijectors.Scaling):
@@ -300,9 +301,12 @@ class Renamed(bijectors.Scaling):
 SAME = {
     "estimate": (
         lambda: residual(log_det="roulette", terms=3, probes=2),
-        lambda: residual(log_det="exact", evaluation_terms=40),
+        lambda: residual(log_det="exact"),
     ),
-    "samples": (plus_plus, lambda: plus_plus(samples=16)),
+    "samples": (
+        plus_plus,
+        lambda: plus_plus(dequantize={"name": "uniform", "samples": 16}),
+    ),
     "precision": (vector, lambda: vector(conditioner_dtype="bfloat16")),
     "recomputed": (vector, lambda: vector(recompute_gradients=True)),
     "tolerance": (
