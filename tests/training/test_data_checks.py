@@ -77,7 +77,7 @@ CONTAINERS = {
 @pytest.fixture(scope="module")
 def model():
     """A model that does not learn, and runs eagerly: no traces to wait for."""
-    flow = perturb(vector(couplings=1))
+    flow = perturb(vector(layers=1))
     return compiled(flow, keras.optimizers.SGD(0.0), run_eagerly=True)
 
 
@@ -299,7 +299,7 @@ def test_elements_of_streams(model):
 @pytest.mark.filterwarnings("ignore:.*ran out of data", "ignore:.*shuffle=True")
 def test_class_weights_weigh_labels():
     x, labels = points(), np.arange(24) % 3
-    flow = perturb(vector(num_classes=3, couplings=1))
+    flow = perturb(vector(num_classes=3, layers=1))
     model = compiled(flow, keras.optimizers.SGD(0.0), run_eagerly=True)
     weights = np.array([0.0, 1.0, 3.0])[labels]
     nll = -flow.log_prob(x, context=labels).numpy()
@@ -320,7 +320,7 @@ def test_class_weights_weigh_labels():
 def test_a_float64_flow_sees_float64():
     """Keras alone would round arrays to float32."""
     x = 5.3e6 + 0.3 * points().astype("float64")
-    flow = vector(couplings=1, dtype="float64", normalize=True)
+    flow = vector(layers=1, dtype="float64", normalize=True)
     model = compiled(flow, keras.optimizers.SGD(0.0), run_eagerly=True)
     history = model.fit(
         x, batch_size=7, sample_weight=W, validation_data=(x, None, W), verbose=0
@@ -364,7 +364,7 @@ def test_whole_numbers_are_said():
     mixed = np.stack([counts[:, 0], table(50)[:, 0]], 1)
     assert "columns of whole numbers: 'count'." in said(mixed, labels=["count", "size"])
     integers = flows.flow_plus_plus(
-        (2,), couplings=1, components=1, bounds=(0, 99), dequantization="uniform"
+        (2,), layers=1, components=1, bounds=(0, 99), dequantize="uniform"
     )
     assert said(counts, integers) == ""
 
@@ -398,7 +398,7 @@ def test_units_are_said():
 def test_dequantize_adds_noise_in_each_step():
     """The densities of uniform data are known: those of the data as stored."""
     x = np.zeros((64, 2), "uint8")
-    flow = perturb(vector(couplings=1, bounds=(0, 4)))
+    flow = perturb(vector(layers=1, bounds=(0, 4)))
     model = FlowModel(flow, dequantize=True)
     model.compile(keras.optimizers.SGD(0.0))
     with warnings.catch_warnings():
@@ -418,7 +418,7 @@ def test_dequantize_adds_noise_in_each_step():
 
 
 def test_dequantize_is_saved_and_checked(tmp_path):
-    flow = vector(bounds=(0, 4), alpha=0.01)
+    flow = vector(bounds=(0, 4), logit_margin=0.01)
     model = FlowModel(flow, dequantize=True)
     model.compile()
     with pytest.raises(ValueError, match="with noise of up to 1"):

@@ -16,13 +16,13 @@ SMALL = {"width": 4, "seed": 0}
 
 # Each has layers that would share a trace.
 FLOWS = {
-    "real_nvp": lambda: vector(couplings=3),
-    "conditional": lambda: vector(couplings=3, context_shape=(3,)),
+    "real_nvp": lambda: vector(layers=3),
+    "conditional": lambda: vector(layers=3, context_shape=(3,)),
     "glow": lambda: image(steps=2),
-    "maf": lambda: flows.maf((2,), transforms=2, depth=1, **SMALL),
-    "spline": lambda: flows.neural_spline_flow((2,), transforms=2, **SMALL),
+    "maf": lambda: flows.maf((2,), layers=2, depth=1, **SMALL),
+    "spline": lambda: flows.neural_spline_flow((2,), layers=2, **SMALL),
     "planar": lambda: flows.planar((2,), layers=3, seed=0),
-    "nice": lambda: flows.nice((2,), couplings=3, hidden_layers=1, **SMALL),
+    "nice": lambda: flows.nice((2,), layers=3, depth=1, **SMALL),
 }
 
 
@@ -86,7 +86,7 @@ def test_onnx_says_the_same(name, tmp_path):
 
 def test_operations_that_onnx_knows():
     """A batch shape that is not known is found without TensorFlow's own operations."""
-    flow = vector(couplings=1, context_shape=(3,))
+    flow = vector(layers=1, context_shape=(3,))
     trace = tf.function(
         lambda x, context: flow.log_prob(x, context=context), autograph=False
     ).get_concrete_function(

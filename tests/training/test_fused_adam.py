@@ -42,7 +42,7 @@ def updates(kind, wrap=lambda f: f, dtype="float64", sparse=False, **options):
 
     for g in gradients:
         step(g)
-    return [np.array(v) for v in (*variables, *optimizer.variables)]
+    return [np.array(v.numpy()) for v in (*variables, *optimizer.variables)]
 
 
 def assert_same(found, expected, tolerance):

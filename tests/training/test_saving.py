@@ -247,5 +247,5 @@ def test_deep_copies(build):
 
 
 def test_what_cannot_be_copied_says_what_to_do():
-    with pytest.raises(TypeError, match="cannot be copied.*set_weights"):
+    with pytest.raises(TypeError, match=r"cannot be copied.*set_weights"):
         copy.deepcopy(FlowModel(autoregressive()))

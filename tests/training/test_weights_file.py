@@ -283,13 +283,14 @@ def test_a_damaged_part_leaves_the_flow_as_it_was(tmp_path):
 
 
 def residual(**options):
-    small = {"blocks": 1, "width": 8, "depth": 1, "seed": 0}
+    small = {"layers": 1, "width": 8, "depth": 1, "seed": 0}
     return flows.residual_flow((2,), **{**small, **options})
 
 
 def plus_plus(**options):
-    small = {"couplings": 1, "width": 4, "components": 2, "bounds": (0, 4), "seed": 0}
-    return flows.flow_plus_plus((2,), dequantization="uniform", **{**small, **options})
+    small = {"layers": 1, "width": 4, "components": 2, "bounds": (0, 4), "seed": 0}
+    small["dequantize"] = "uniform"
+    return flows.flow_plus_plus((2,), **{**small, **options})
 
 
 class Renamed(bijectors.Scaling):
@@ -300,9 +301,12 @@ class Renamed(bijectors.Scaling):
 SAME = {
     "estimate": (
         lambda: residual(log_det="roulette", terms=3, probes=2),
-        lambda: residual(log_det="exact", evaluation_terms=40),
+        lambda: residual(log_det="exact"),
     ),
-    "samples": (plus_plus, lambda: plus_plus(samples=16)),
+    "samples": (
+        plus_plus,
+        lambda: plus_plus(dequantize={"name": "uniform", "samples": 16}),
+    ),
     "precision": (vector, lambda: vector(conditioner_dtype="bfloat16")),
     "recomputed": (vector, lambda: vector(recompute_gradients=True)),
     "tolerance": (
@@ -411,7 +415,7 @@ def forge(path, **config):
     [
         ({"event_shape": [10**9]}, "event_shape is .1000000000."),
         ({"event_shape": [10**4, 10**4, 3]}, "event_shape is"),
-        ({"couplings": 10**5}, "couplings is 100000"),
+        ({"layers": 10**5}, "layers is 100000"),
         ({"width": 10**6}, "width is 1000000"),
     ],
 )
@@ -428,6 +432,6 @@ def test_flows_too_large_for_their_file(config, match, tmp_path):
 def test_the_number_of_layers_is_held_against_the_file(tmp_path):
     path = tmp_path / "model.keras"
     FlowModel(vector()).save(path)
-    forge(path, couplings=20_000)
-    with pytest.raises(ValueError, match="couplings is 20000"):
+    forge(path, layers=20_000)
+    with pytest.raises(ValueError, match="layers is 20000"):
         load_model(path)

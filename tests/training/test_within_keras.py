@@ -248,7 +248,7 @@ def test_a_search_over_arguments(tmp_path):
     results = {}
     for width in (4, 8):
         keras.backend.clear_session()
-        model = compiled(flows.real_nvp((2,), couplings=1, width=width))
+        model = compiled(flows.real_nvp((2,), layers=1, width=width))
         path = str(tmp_path / f"{width}.weights.h5")
         checkpoint = keras.callbacks.ModelCheckpoint(
             path, monitor="val_nll", save_best_only=True, save_weights_only=True
@@ -328,7 +328,7 @@ def test_a_model_evaluates_nothing_when_it_is_built():
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: flows.maf((2,), bounds=(18, 90), alpha=0.01, width=8, transforms=1),
+        lambda: flows.maf((2,), bounds=(18, 90), logit_margin=0.01, width=8, layers=1),
         lambda: tfd.Pareto(tf.Variable(3.0), 10.0, validate_args=True),
         lambda: tfd.TransformedDistribution(
             tfd.Beta(tf.Variable(2.0), 2.0, validate_args=True),

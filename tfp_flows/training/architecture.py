@@ -165,10 +165,11 @@ def _plain(value: Any) -> Any:
 
 
 def _without(value: Any, names: frozenset[str]) -> Any:
-    """A mapping without some keys; anything else as it is."""
+    """A mapping without some keys, or its name if nothing else is left."""
     if not isinstance(value, Mapping):
         return value
-    return {k: v for k, v in value.items() if k not in names}
+    kept = {k: v for k, v in value.items() if k not in names}
+    return kept["name"] if list(kept) == ["name"] else kept
 
 
 def _nameless(value: Any) -> Any:

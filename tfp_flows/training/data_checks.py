@@ -583,7 +583,7 @@ def describe_oddities(
             'build the flow with dtype="float64".'
         )
     config = getattr(flow, "config", None) or {}
-    plain = config.get("bounds") is None and not config.get("normalize", True)
+    plain = config.get("bounds") is None and config.get("normalize") is False
     if plain:
         mean, deviation = np.abs(columns.mean(0)), columns.std(0)
         wide = ~constant & ((deviation > 100) | (deviation < 0.01) | (mean > 100))
