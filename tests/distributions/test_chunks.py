@@ -121,8 +121,8 @@ def test_gradients_through_a_function_in_chunks():
 
 
 def test_the_size_follows_from_the_widest_layer():
-    wide = flows.real_nvp((4,), couplings=2, width=256, seed=0)
-    narrow = flows.real_nvp((4,), couplings=2, width=64, seed=0)
+    wide = flows.real_nvp((4,), layers=2, width=256, seed=0)
+    narrow = flows.real_nvp((4,), layers=2, width=64, seed=0)
     assert wide.chunk_size == 2**27 // (4 * 256)
     assert narrow.chunk_size == 4 * wide.chunk_size
     image = flows.glow((8, 8, 1), steps=1, levels=1, width=32, seed=0)

@@ -187,7 +187,7 @@ def test_the_base_alone():
 
 @pytest.mark.parametrize("name", ["real_nvp", "planar"])
 def test_a_label_out_of_range_of_a_ready_flow(name):
-    options = {"couplings": 2, "width": 8} if name == "real_nvp" else {}
+    options = {"layers": 2, "width": 8} if name == "real_nvp" else {}
     flow = getattr(flows, name)((4,), num_classes=3, seed=0, **options)
     x, labels = normal(4, 4), tf.constant([0, 3, -1, 2])
     found = tf.function(lambda c: flow.log_prob(x, context=c))(labels)
@@ -199,7 +199,7 @@ def test_a_label_out_of_range_of_a_ready_flow(name):
 
 
 def test_dequantization():
-    flow = flows.real_nvp((4,), couplings=2, width=8, num_classes=3, bounds=(0, 8))
+    flow = flows.real_nvp((4,), layers=2, width=8, num_classes=3, bounds=(0, 8))
     quantized = distributions.VariationalDequantization(flow, None, 8)
     x, labels = tf.constant([[1.0, 2.0, 3.0, 4.0]] * 3), tf.constant([0, 5, 1])
     found = tf.function(lambda c: quantized.log_prob(x, context=c, seed=1))(labels)

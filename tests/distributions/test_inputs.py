@@ -142,7 +142,7 @@ def test_seed_streams(flow):
     [
         lambda: distributions.gaussian_mixture((4,)),
         lambda: distributions.ClassConditionalNormal((4,), 2, spread=1.0),
-        lambda: flows.nice((4,), hidden_layers=1, width=4, base="mixture"),
+        lambda: flows.nice((4,), depth=1, width=4, base="mixture"),
     ],
     ids=["mixture", "by_class", "ready"],
 )

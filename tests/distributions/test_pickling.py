@@ -64,7 +64,7 @@ def coupled(layer):
 
 
 def dequantized():
-    flow = flows.real_nvp((4,), couplings=2, width=4, bounds=(0, 8), seed=0)
+    flow = flows.real_nvp((4,), layers=2, width=4, bounds=(0, 8), seed=0)
     return distributions.VariationalDequantization(flow, None, 8)
 
 
@@ -83,7 +83,7 @@ MADE = {
     "conditional": lambda: make_flow(context_shape=(2,)),
     "encoder": encoded,
     "own_layer": lambda: coupled(Scaled(2, 3.0)),
-    "real_nvp": lambda: flows.real_nvp((4,), couplings=2, width=4, batch_norm=True),
+    "real_nvp": lambda: flows.real_nvp((4,), layers=2, width=4, batch_norm=True),
     "maf": lambda: flows.maf((4,), seed=0),
     "planar": lambda: flows.planar((4,), seed=0),
     "sylvester": lambda: flows.sylvester((4,), seed=0),
@@ -212,7 +212,7 @@ np.save(sys.argv[2], made.log_prob(x).numpy())
 
 
 def test_in_another_process(tmp_path):
-    flow = flows.real_nvp((4,), couplings=2, width=4, seed=0)
+    flow = flows.real_nvp((4,), layers=2, width=4, seed=0)
     perturb(flow)
     x = normal(3, 4).numpy()
     (tmp_path / "flow").write_bytes(pickle.dumps((flow, x)))

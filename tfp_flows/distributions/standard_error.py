@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.core.log_det_estimates import mean_and_standard_error
+from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.distributions.flow import Flow
 
 __all__ = ["log_prob_and_standard_error"]
@@ -27,7 +28,7 @@ def log_prob_and_standard_error(
       x: data `[*batch, *event_shape]`.
       context: `[*batch, *context_shape]` for a flow with a context.
       draws: number of estimates, at least 2.
-      seed: an integer or a stateless seed `[2]`.
+      seed: an integer of any size, a stateless seed `[2]`, or `None` for a new one.
 
     Returns:
       `(log_prob, standard_error)`, each of shape `batch`, in nats. The standard error
@@ -35,6 +36,13 @@ def log_prob_and_standard_error(
 
     Raises:
       ValueError: if `draws` is below 2; on a wrong shape or context.
+
+    Example:
+      >>> from tfp_flows import flows
+      >>> flow = flows.residual_flow((2,), layers=1, width=8, seed=0)
+      >>> log_prob, error = log_prob_and_standard_error(flow, [[0.0, 0.0]], draws=4)
+      >>> log_prob.shape, error.shape
+      (TensorShape([1]), TensorShape([1]))
     """
     keywords = {} if context is None else {"context": context}
     is_estimate = "seed" in flow.bijector.keywords
@@ -43,7 +51,7 @@ def log_prob_and_standard_error(
             x, **keywords, **({"seed": seed} if is_estimate else {})
         ),
         draws,
-        seed,
+        stateless_seed(seed),
         flow.dtype,
         not is_estimate,
     )

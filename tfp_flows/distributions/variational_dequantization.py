@@ -43,6 +43,13 @@ class VariationalDequantization(StaticShape):
     $K$ itself, which $K - 1$ with noise may round to, counts as $K - 1$. Beyond that,
     the log-probability is $-\infty$.
 
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.real_nvp((2,), bounds=(0, 4), seed=0)
+      >>> integers = VariationalDequantization(flow, levels=4, samples=8)
+      >>> integers.log_prob([[0, 3], [4, 5]], seed=1).numpy()[1:]
+      array([-inf], dtype=float32)
+
     Args:
       flow: the `Flow` over real numbers, of events in $[0, K]^D$ mostly; a ready one
         with `bounds=(0, levels)`.
@@ -117,7 +124,14 @@ class VariationalDequantization(StaticShape):
         return self._flow.initialize(self.dequantize(x)[0], context)
 
     def given(self, context: Any) -> tfd.Distribution:
-        """The distribution of integers under fixed contexts, see `Flow.given`."""
+        """The distribution of integers under fixed contexts, see `Flow.given`.
+
+        Args:
+          context: `[*batch, *context_shape]`.
+
+        Returns:
+          A distribution of batch shape `batch`.
+        """
         return GivenContext(self, context)
 
     @property
@@ -223,7 +237,9 @@ class VariationalDequantization(StaticShape):
     def bits_per_dim(self, x, **keywords):
         r"""$-\log_2 P(x) / D$ as `log_prob` bounds it, an upper bound in the mean.
 
-        Takes what `log_prob` takes.
+        Args:
+          x: integers `[*batch, *event_shape]`.
+          **keywords: as for `log_prob`.
 
         Returns:
           Tensor of shape `batch`, in bits per dimension.
