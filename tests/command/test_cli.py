@@ -623,7 +623,7 @@ def test_overwrite_waits_for_the_first_epoch(moons, points, tmp_path, fails):
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     command = train(points, "real_nvp", output, "--overwrite", "--batch-size", 8)
     line = fails(*command, "--learning-rate", "1e30", code=1)
-    assert "NaN or infinite" in line
+    assert re.search("NaN or infinite|diverged", line)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     settings = Settings.suited(str(points), "real_nvp", batch_size=8)
     with pytest.raises(training.Interrupted, match="is as it was"):
@@ -781,7 +781,7 @@ def test_divergence(points, tmp_path, fails):
     output = tmp_path / "run"
     arguments = ["--learning-rate", "1e30", "--batch-size", 8, "--epochs", 3]
     line = fails(*train(points, "real_nvp", output, *arguments), code=1)
-    assert "loss has become NaN or infinite" in line and "learning rate" in line
+    assert re.search("NaN or infinite|diverged", line) and "learning rate" in line
     assert not (output / "report.json").exists()
     assert not (output / "model.keras").exists()
 

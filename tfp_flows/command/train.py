@@ -11,6 +11,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -198,7 +199,11 @@ def carry_out(
         for line in _about_columns(odd):
             say(line)
         start = time.perf_counter()
-        _fit(run, callbacks, save_every, verbose)
+        with warnings.catch_warnings():
+            if odd:
+                # Said above, with the names of the columns.
+                warnings.filterwarnings("ignore", ".*(constant|whole numbers)")
+            _fit(run, callbacks, save_every, verbose)
         seconds = time.perf_counter() - start
         model = run.model
         if source.sizes["validation"]:
