@@ -8,7 +8,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows
-from tests.bijectors.cases import affine, chain, perturb
+from tests.bijectors.cases import affine, chain
+from tests.support import perturb
 from tfp_flows import bijectors as B
 from tfp_flows import check_bijector, masks
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tests.support import perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks, transformers
 
@@ -68,13 +69,6 @@ class Case:
         shape = (*batch, *self.context_shape)
         values = np.random.default_rng(seed).standard_normal(shape)
         return {"context": tf.constant(values, dtype)}
-
-
-def perturb(module: tf.Module, scale: float = 0.2, seed: int = 7) -> None:
-    """Adds noise to all trainable variables."""
-    draw = np.random.default_rng(seed)
-    for v in module.trainable_variables:
-        v.assign_add(tf.constant(scale * draw.standard_normal(v.shape), v.dtype))
 
 
 def mlp(outputs, dtype, **kwargs):

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.bijectors.cases import made, mlp, perturb
+from tests.bijectors.cases import made, mlp
+from tests.support import normal, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, transformers
 
@@ -24,10 +25,6 @@ def same(ours, theirs, x, ndims):
         np.testing.assert_allclose(got, tf.broadcast_to(want, got.shape), atol=1e-12)
 
 
-def normal(shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).standard_normal(shape))
-
-
 def test_affine_coupling_is_real_nvp():
     network = mlp(6, "float64")
     ours = B.AffineCoupling(masks.half(6), network, scale="exp", dtype="float64")
@@ -37,7 +34,7 @@ def test_affine_coupling_is_real_nvp():
         return tf.split(network(x), 2, axis=-1)
 
     theirs = tfb.RealNVP(3, shift_and_log_scale_fn=shift_and_log_scale)
-    same(ours, theirs, normal((5, 6)), 1)
+    same(ours, theirs, normal(5, 6), 1)
 
 
 def test_additive_coupling_is_shift_only_real_nvp():
@@ -45,7 +42,7 @@ def test_additive_coupling_is_shift_only_real_nvp():
     ours = B.AdditiveCoupling(masks.half(6), network, dtype="float64")
     perturb(ours)
     theirs = tfb.RealNVP(3, shift_and_log_scale_fn=lambda x, n: (network(x), None))
-    same(ours, theirs, normal((5, 6)), 1)
+    same(ours, theirs, normal(5, 6), 1)
 
 
 @pytest.mark.parametrize("axis", [-1, -2])
@@ -54,24 +51,24 @@ def test_permutation_is_permute(axis):
     same(
         B.Permutation(order, axis=axis),
         tfb.Permute(order, axis=axis),
-        normal((3, 4, 4)),
+        normal(3, 4, 4),
         2,
     )
 
 
 def test_scaling_is_scale():
-    log_scale = normal((4,))
+    log_scale = normal(4)
     same(
         B.Scaling(log_scale=log_scale),
         tfb.Scale(log_scale=log_scale),
-        normal((3, 4)),
+        normal(3, 4),
         1,
     )
 
 
 def test_scaling_is_a_prior_of_another_standard_deviation():
     """Dinh et al. 2014, section 3.3, with -s for s."""
-    s, x = normal((4,)), normal((7, 4), 1)
+    s, x = normal(4), normal(7, 4, seed=1)
     scaled = tfd.TransformedDistribution(
         tfd.MultivariateNormalDiag(tf.zeros(4, tf.float64)), B.Scaling(log_scale=s)
     )
@@ -80,10 +77,10 @@ def test_scaling_is_a_prior_of_another_standard_deviation():
 
 
 def test_batch_of_scalings():
-    log_scale = normal((3, 1, 4))
+    log_scale = normal(3, 1, 4)
     ours = B.Scaling(log_scale=log_scale, event_shape=(4,))
     theirs = tfb.Scale(log_scale=log_scale)
-    x = normal((2, 4))
+    x = normal(2, 4)
     assert ours.experimental_batch_shape() == (3, 1)
     assert ours.forward_log_det_jacobian(x).shape == (3, 2)
     np.testing.assert_allclose(ours.forward(x), theirs.forward(x))
@@ -98,7 +95,7 @@ def test_conv1x1_is_scale_matvec_lu(parametrization):
     matrix = ours.matrix
     lower_upper, permutation = tf.linalg.lu(matrix)
     theirs = tfb.ScaleMatvecLU(lower_upper, permutation)
-    x = normal((5, 2, 3, 4))
+    x = normal(5, 2, 3, 4)
     np.testing.assert_allclose(ours.forward(x), theirs.forward(x), atol=1e-10)
     np.testing.assert_allclose(ours.inverse(x), theirs.inverse(x), atol=1e-10)
     # The log-determinant of Glow, table 1: height times width times log|det W|.
@@ -132,7 +129,7 @@ def test_conv1x1_starts_as_a_haar_rotation():
 
 
 def test_squeeze_is_space_to_depth():
-    x = normal((2, 4, 6, 3))
+    x = normal(2, 4, 6, 3)
     np.testing.assert_array_equal(
         B.Squeeze(2).forward(x), tf.nn.space_to_depth(tf.cast(x, tf.float64), 2)
     )
@@ -162,4 +159,4 @@ def test_masked_autoregressive_is_tfps():
     ours = B.MaskedAutoregressive(network, transformers.Affine("exp"), dtype="float64")
     perturb(ours)
     theirs = tfb.MaskedAutoregressiveFlow(lambda x: tf.split(network(x), 2, axis=-1))
-    same(ours, theirs, normal((4, 5)), 1)
+    same(ours, theirs, normal(4, 5), 1)

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.bijectors.cases import CASES, Case, perturb
+from tests.bijectors.cases import CASES, Case
+from tests.support import close, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import check_bijector
 
@@ -27,10 +28,6 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 def new(x):
     """The same numbers in a tensor that no cache has seen."""
     return tf.constant(x.numpy())
-
-
-def close(a, b, tolerance=1e-9):
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 def base_of(case: Case, dtype="float64"):

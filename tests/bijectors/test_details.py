@@ -13,17 +13,14 @@ import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bijectors.cases import conv, mlp, multiscale, perturb
+from tests.bijectors.cases import conv, mlp, multiscale
+from tests.support import normal, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks, transformers
 from tfp_flows.core.event_split import AxisPartition
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
-
-
-def normal(shape, seed=0, dtype="float64"):
-    return tf.constant(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
 # Conditioners.
@@ -57,7 +54,7 @@ def test_each_conditioner_runs_once(chain):
     bijector = chain([*members, tfb.Permute([3, 1, 0, 2])])
     base = tfd.MultivariateNormalDiag(tf.zeros(4, tf.float64))
     flow = tfd.TransformedDistribution(base, bijector)
-    x = normal((5, 4))
+    x = normal(5, 4)
 
     def gradient():
         with tf.GradientTape() as tape:
@@ -115,7 +112,7 @@ def test_couplings_in_a_row_take_an_event_apart_once(mask, size, monkeypatch):
             *(coupling(mask, Plus), coupling(other)),
         ]
     )
-    x = normal((4, size))
+    x = normal(4, size)
     y = x
     for b in reversed(chain.bijectors):
         y = b.forward(y)
@@ -140,7 +137,7 @@ def test_results_are_not_handed_over_between_answers():
     bijector = B.AffineCoupling(masks.half(4), counter, dtype="float64")
     base = tfd.MultivariateNormalDiag(tf.zeros(4, tf.float64))
     flow = tfd.TransformedDistribution(base, bijector)
-    x = normal((5, 4))
+    x = normal(5, 4)
     counter.calls = 0
     kept = bijector.inverse(x)
     flow.log_prob(x)
@@ -162,7 +159,7 @@ def test_a_broken_answer_leaves_nothing_behind():
             return super()._parameter_properties(dtype, num_classes)
 
     zeros, one = tf.zeros(4, tf.float64), tf.ones([], tf.float64)
-    x = normal((5, 4))
+    x = normal(5, 4)
     broken = tfd.Independent(Broken(zeros, one), 1)
     with pytest.raises(RuntimeError, match="broken"):
         tfd.TransformedDistribution(broken, bijector).log_prob(x)
@@ -174,7 +171,7 @@ def test_a_broken_answer_leaves_nothing_behind():
 class Module(tf.Module):
     def __init__(self):
         super().__init__()
-        self.weight = tf.Variable(normal((2, 4)))
+        self.weight = tf.Variable(normal(2, 4))
 
     def __call__(self, x):
         return x @ self.weight
@@ -206,7 +203,7 @@ def weights(seed=0):
 def test_any_callable_is_a_conditioner(conditioner, count):
     bijector = B.AffineCoupling(masks.half(4), conditioner(), dtype="float64")
     assert len(bijector.trainable_variables) == count
-    x = normal((5, 4))
+    x = normal(5, 4)
     y = bijector.forward(x)
     np.testing.assert_allclose(bijector.inverse(tf.identity(y)), x, atol=1e-12)
     with tf.GradientTape() as tape:
@@ -230,7 +227,7 @@ def test_unregistered_keras_layers_can_be_deep_copied():
 
     bijector = B.AffineCoupling(masks.half(4), Mine(), dtype="float64")
     perturb(bijector)
-    x = normal((3, 4))
+    x = normal(3, 4)
     np.testing.assert_array_equal(
         copy.deepcopy(bijector).forward(x), bijector.forward(x)
     )
@@ -285,7 +282,7 @@ def test_mixed_precision_stays_in_the_conditioner():
     network = networks.MLP(4, (8,), seed=0, dtype="mixed_bfloat16")
     bijector = B.AffineCoupling(masks.half(4), network)
     perturb(bijector)
-    x = normal((5, 4), dtype="float32")
+    x = normal(5, 4, dtype="float32")
     y, fldj = bijector.forward_and_log_det(x)
     assert y.dtype == fldj.dtype == tf.float32
     np.testing.assert_allclose(bijector.inverse(tf.identity(y)), x, atol=1e-5)
@@ -363,7 +360,7 @@ def test_couplings_over_drawn_masks(data):
     out_shape = (*leading, count * last)
     transformer = transformers.Shift() if count == 1 else transformers.Affine("exp")
     bijector = B.Coupling(mask, conditioner, transformer, dtype=dtype)
-    x = normal((*batch, *shape), dtype=dtype)
+    x = normal(*batch, *shape, dtype=dtype)
     y, fldj = bijector.forward_and_log_det(x)
     kept = np.broadcast_to(mask, x.shape)
     np.testing.assert_array_equal(y.numpy()[kept], x.numpy()[kept])
@@ -388,7 +385,7 @@ def test_couplings_over_drawn_masks(data):
 def test_permutations_over_drawn_shapes(size, axis, seed, dtype):
     shape = [2, 3, 4, 5]
     shape[axis] = size
-    x = normal(shape, dtype=dtype)
+    x = normal(*shape, dtype=dtype)
     bijector = B.Permutation("random", size, axis=axis, seed=seed)
     y = bijector.forward(x)
     np.testing.assert_array_equal(y, np.take(x, bijector.permutation, axis=axis))
@@ -407,7 +404,7 @@ def test_permutations_over_drawn_shapes(size, axis, seed, dtype):
     channels=st.integers(1, 3),
 )
 def test_squeeze_over_drawn_shapes(factor, height, width, channels):
-    x = normal((2, factor * height, factor * width, channels))
+    x = normal(2, factor * height, factor * width, channels)
     squeeze = B.Squeeze(factor)
     y = squeeze.forward(x)
     assert y.shape == (2, height, width, factor**2 * channels)
@@ -475,7 +472,7 @@ def test_chain_order_is_tfps():
 
 
 def test_empty_chain_is_the_identity():
-    x = normal((3, 2))
+    x = normal(3, 2)
     y, fldj = B.Chain([]).forward_and_log_det(x)
     np.testing.assert_array_equal(y, x)
     np.testing.assert_array_equal(fldj, np.zeros((3, 2)))
@@ -498,7 +495,7 @@ def test_context_reaches_members_of_tfps_compositions():
 
 def test_actnorm_is_initialised_once():
     actnorm = B.ActNorm([2, 2, 3])
-    batch = 5 + 3 * normal((50, 2, 2, 3), dtype="float32")
+    batch = 5 + 3 * normal(50, 2, 2, 3, dtype="float32")
     z = actnorm.initialize(batch)
     np.testing.assert_allclose(np.mean(z, (0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(np.std(z, (0, 1, 2)), 1, atol=1e-4)
@@ -512,7 +509,7 @@ def test_actnorm_is_initialised_once():
 def test_scaling_from_data_is_initialised_once(factor):
     scaling = B.Scaling([3], data_dependent=True, learning_rate_multiplier=factor)
     assert scaling.needs_initialization and not B.Scaling([3]).needs_initialization
-    batch = tf.constant([0.1, 1.0, 20.0]) * normal((500, 3), dtype="float32")
+    batch = tf.constant([0.1, 1.0, 20.0]) * normal(500, 3, dtype="float32")
     z = scaling.initialize(batch)
     np.testing.assert_allclose(np.std(z, 0), 1, atol=1e-3)
     assert not scaling.needs_initialization
@@ -525,13 +522,13 @@ def test_scaling_from_data_is_initialised_once(factor):
 
 def test_initialisation_walks_through_chains_and_levels():
     bijector = multiscale("float64")
-    y = 4 + 2 * normal((200, 4, 4, 2))
+    y = 4 + 2 * normal(200, 4, 4, 2)
     z = bijector.initialize(y)
     np.testing.assert_allclose(bijector.inverse(y), z, atol=1e-12)
     norms = [m for m in bijector.submodules if isinstance(m, B.ActNorm)]
     assert len(norms) == 2 and all(bool(m.initialized) for m in norms)
     wrapped = tfb.Chain([B.ActNorm([3], dtype="float64")])
-    B.Chain([wrapped]).initialize(normal((9, 3)))
+    B.Chain([wrapped]).initialize(normal(9, 3))
     assert bool(wrapped.bijectors[0].initialized)
 
 
@@ -545,7 +542,7 @@ def test_sampling_does_not_initialise():
 def test_batch_norm_in_both_modes(shape):
     norm = B.BatchNorm(shape, momentum=0.9, dtype="float64")
     perturb(norm)
-    y = 3 + 2 * normal((20, *shape))
+    y = 3 + 2 * normal(20, *shape)
     axes = tuple(range(len(shape)))
     mean, variance = np.mean(y, axes), np.var(y, axes)
     x, ildj = norm.inverse_and_log_det(y, training=True)
@@ -569,7 +566,7 @@ def test_batch_norm_in_both_modes(shape):
 
 def test_batch_norm_gradients_flow_through_the_statistics():
     norm = B.BatchNorm([2], dtype="float64")
-    y = normal((6, 2))
+    y = normal(6, 2)
     with tf.GradientTape() as tape:
         tape.watch(y)
         x, _ = norm.inverse_and_log_det(y, training=True)
@@ -583,7 +580,7 @@ def test_training_reaches_batch_norm_through_a_chain():
     norm = B.BatchNorm([2])
     chain = B.Chain([B.ActNorm([2]), norm, tfb.Scale(2.0)])
     assert chain.keywords == {"training"}
-    chain.inverse(normal((8, 2), dtype="float32") + 4, training=True)
+    chain.inverse(normal(8, 2, dtype="float32") + 4, training=True)
     assert np.abs(norm.moving_mean).max() > 0
     with pytest.raises(TypeError, match="training"):
         B.ActNorm([2]).inverse(tf.zeros([1, 2]), training=True)
@@ -592,7 +589,7 @@ def test_training_reaches_batch_norm_through_a_chain():
 def test_multiscale_splits_noise_by_level():
     bijector = multiscale("float64")
     assert bijector.part_shapes == [(2, 2, 4), (1, 1, 16)]
-    y = normal((3, 4, 4, 2))
+    y = normal(3, 4, 4, 2)
     z = bijector.inverse(y)
     parts = bijector.split_noise(z)
     assert [tuple(p.shape) for p in parts] == [(3, 2, 2, 4), (3, 1, 1, 16)]
@@ -609,7 +606,7 @@ def test_multiscale_priors_standardise():
 
     plain = B.MultiScale([level, level], (4, 4, 2))
     with_prior = B.MultiScale([level, level], (4, 4, 2), [prior])
-    y = normal((3, 4, 4, 2), dtype="float32")
+    y = normal(3, 4, 4, 2, dtype="float32")
     z, ildj = plain.inverse_and_log_det(y)
     e, ildj_prior = with_prior.inverse_and_log_det(y)
     np.testing.assert_allclose(e[:, :16], (z[:, :16] - 2) * np.exp(-0.5), rtol=1e-5)
@@ -618,7 +615,7 @@ def test_multiscale_priors_standardise():
 
 
 def test_new_couplings_are_the_identity():
-    x = normal((3, 2, 2, 4), dtype="float32")
+    x = normal(3, 2, 2, 4, dtype="float32")
     for scale in ("exp", "tanh"):
         coupling = B.AffineCoupling(
             masks.channel(4), conv(4, "float32"), scale, event_shape=(2, 2, 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.bijectors.cases import perturb
+from tests.support import perturb
 from tfp_flows import bijectors as B
 from tfp_flows.core.square_matrix import initial_matrix
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.bijectors.cases import perturb
+from tests.support import normal, perturb
 from tfp_flows import FlowModel, bijectors, distributions, flows, networks
 from tfp_flows.core.fixed_point import fixed_point, iterate
 
@@ -43,10 +43,6 @@ def strong(log_det, **options):
             v.assign_add(sign * tf.eye(*v.shape, dtype=v.dtype))
     bijector.network.normalize()
     return bijector
-
-
-def normal(*shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).standard_normal(shape))
 
 
 def flat_gradients(target, tape, variables):

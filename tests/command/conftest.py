@@ -5,17 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.command.support import call
 from tfp_flows import datasets
-from tfp_flows.command import cli
 from tfp_flows.command.settings import Settings
-
-
-def call(*arguments) -> int:
-    """The exit code of a command."""
-    try:
-        return cli.main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import tfp_flows
-from tests.command.conftest import call
+from tests.command.support import call
 from tfp_flows import datasets, plots
 from tfp_flows.command import files, tables
 from tfp_flows.command import train as training

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.conftest import call
+from tests.command.support import call
 from tfp_flows import datasets
 from tfp_flows._version import __version__
 from tfp_flows.command import parser

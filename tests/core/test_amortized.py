@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tests.support import close
 from tfp_flows import bijectors as B
 from tfp_flows import flows, networks
 
@@ -34,10 +35,6 @@ def perturbed(bijector, scale=0.5, seed=3):
     for i, v in enumerate(bijector.trainable_variables):
         v.assign_add(draw(*v.shape, seed=seed + i, scale=scale, dtype=v.dtype))
     return bijector
-
-
-def close(a, b, tolerance=1e-9):
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 def softplus(x):

@@ -11,16 +11,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows
-from tests.bijectors.cases import perturb
+from tests.support import normal, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks
 from tfp_flows.core.recompute import reconstruction_errors
 
 tfb = tfp.bijectors
-
-
-def normal(shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).standard_normal(shape))
 
 
 def members(count=2):
@@ -67,7 +63,7 @@ def test_eager_function_and_xla(method, checkpoint_every):
         bijectors, recompute_gradients=True, checkpoint_every=checkpoint_every
     )
     shape = (5, 2, 3) if method.startswith("inv") else (5, 6)
-    x, context = normal(shape), normal((5, 3), 1)
+    x, context = normal(*shape), normal(5, 3, seed=1)
     expected = gradients(plain, method, x, context)
     unknown = [tf.TensorSpec([None, *shape[1:]], x.dtype)]
     unknown.append(tf.TensorSpec([None, 3], x.dtype))
@@ -90,7 +86,7 @@ class Counting(tf.Module):
 
     def __init__(self, size, name=None):
         super().__init__(name=name)
-        self.weight = tf.Variable(normal((size, size)) * 0.3)
+        self.weight = tf.Variable(normal(size, size) * 0.3)
         self.calls, self.returned = 0, []
 
     def __call__(self, x):
@@ -113,7 +109,7 @@ def test_nothing_is_kept_and_a_conditioner_runs_twice(recompute):
     )
     for network in networks:
         network.calls, network.returned = 0, []
-    x = normal((5, 6))
+    x = normal(5, 6)
     with tf.GradientTape() as tape:
         y = chain.inverse(x)
         loss = tf.reduce_sum(y**2)
@@ -157,7 +153,7 @@ def test_derivatives_in_a_value_are_not_lost(compiled):
     bijectors = [first, residual, *inner, *others[3:]]
     for b in bijectors:
         perturb(b, 0.1)
-    x = normal((5, 2))
+    x = normal(5, 2)
 
     def evaluate(recompute):
         chain = B.Chain(bijectors, recompute_gradients=recompute)
@@ -177,7 +173,7 @@ def test_derivatives_in_a_value_are_not_lost(compiled):
 @pytest.mark.parametrize("of", ["x", "variables"])
 def test_gradients_of_gradients_are_refused(of):
     chain = B.Chain(members(1), recompute_gradients=True)
-    x, context = normal((4, 6)), normal((4, 3), 1)
+    x, context = normal(4, 6), normal(4, 3, seed=1)
     targets = x if of == "x" else chain.trainable_variables
 
     def second(chain):
@@ -201,7 +197,7 @@ def test_gradients_of_gradients_are_refused(of):
 def test_a_variable_of_two_members_gets_both_gradients():
     coupling = B.AdditiveCoupling(masks.half(4), Counting(2), dtype="float64")
     bijectors = [coupling, B.Permutation("reverse", 4), coupling]
-    x = normal((3, 4))
+    x = normal(3, 4)
 
     def gradient(chain):
         with tf.GradientTape() as tape:
@@ -217,7 +213,7 @@ def test_a_variable_of_two_members_gets_both_gradients():
 
 def test_single_precision_through_a_deep_flow():
     arguments = {"levels": 2, "steps": 12, "width": 8, "seed": 0}
-    x = tf.cast(normal((2, 8, 8, 1)), tf.float32)
+    x = tf.cast(normal(2, 8, 8, 1), tf.float32)
     found = []
     for recompute in (False, True):
         flow = tfp_flows.flows.glow(
@@ -245,7 +241,7 @@ def test_empty_batch():
 def test_errors_between_checkpoints():
     """A scale of 1e-6 loses digits, which a checkpoint after it gives back."""
     lossy = [tfb.Shift(1e4), tfb.Scale(1e-6), tfb.Shift(1.0)]
-    x = tf.cast(normal((4, 2)), tf.float32)
+    x = tf.cast(normal(4, 2), tf.float32)
     worst = {}
     for every in (None, 1):
         chain = B.Chain(lossy, recompute_gradients=True, checkpoint_every=every)

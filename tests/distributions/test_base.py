@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import normal
+from tests.support import normal
 from tfp_flows import distributions
 
 tfd = tfp.distributions

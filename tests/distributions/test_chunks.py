@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distributions.conftest import make_chain, make_flow, normal, perturb
+from tests.distributions.support import make_chain, make_flow
+from tests.support import close, normal, perturb
 from tfp_flows import Flow, bijectors, distributions, flows, masks, networks
 from tfp_flows.distributions.in_chunks import in_chunks
-
-
-def close(a, b, tolerance=1e-5):
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 class Watching(networks.MLP):
@@ -33,7 +30,7 @@ def watched(chunk_size, context_shape=None):
         masks.half(4), network, context_shape=context_shape
     )
     flow = Flow(distributions.standard_normal((4,)), coupling, chunk_size=chunk_size)
-    perturb(flow)
+    perturb(flow, 0.3)
     network.seen.clear()
     return flow, network.seen
 
@@ -53,28 +50,31 @@ def test_the_numbers_of_one_pass(run):
         ((2, 7), (2, 1)),
         ((2, 1), (7,)),
     ):
-        x, context = normal(*batch, 4), normal(*of_context, 2, seed=1)
+        x, context = (
+            normal(*batch, 4, dtype="float32"),
+            normal(*of_context, 2, seed=1, dtype="float32"),
+        )
         for name in ("log_prob", "encode", "decode", "bits_per_dim"):
             expected = getattr(flow, name)(x, context=context)
             found = run(lambda x, c, n=name: getattr(small, n)(x, context=c))(
                 x, context
             )
             assert found.shape == expected.shape, (name, batch, of_context)
-            close(found, expected)
-    context = normal(3, 2)
+            close(found, expected, 1e-5)
+    context = normal(3, 2, dtype="float32")
     for shape in (5, (2, 5), ()):
         expected = flow.sample_and_log_prob(shape, seed=1, context=context)
         found = run(lambda s=shape: small.sample_and_log_prob(s, 1, context=context))()
         for a, b in zip(found, expected, strict=True):
             assert a.shape == b.shape
-            close(a, b)
+            close(a, b, 1e-5)
         sample = run(lambda s=shape: small.sample(s, 1, context=context))()
-        close(sample, expected[0])
+        close(sample, expected[0], 1e-5)
 
 
 def test_no_pass_is_larger():
     flow, seen = watched(5)
-    x = normal(12, 4)
+    x = normal(12, 4, dtype="float32")
     for call in (flow.log_prob, flow.encode, flow.decode):
         seen.clear()
         call(x)
@@ -85,10 +85,10 @@ def test_no_pass_is_larger():
         assert seen == [4, 4, 4]
     # In a graph, one trace for all.
     seen.clear()
-    tf.function(lambda: flow.log_prob(normal(1200, 4)))()
+    tf.function(lambda: flow.log_prob(normal(1200, 4, dtype="float32")))()
     assert set(seen) == {5}
     seen.clear()
-    flow.log_prob(normal(5, 4))
+    flow.log_prob(normal(5, 4, dtype="float32"))
     assert seen == [5]
 
 
@@ -96,21 +96,24 @@ def test_what_goes_in_one_pass():
     """A tape keeps all of it anyway; an unknown number cannot be divided."""
     flow, seen = watched(5)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(flow.log_prob(normal(12, 4)))
+        loss = tf.reduce_sum(flow.log_prob(normal(12, 4, dtype="float32")))
     assert seen == [12]
     assert all(g is not None for g in tape.gradient(loss, flow.trainable_variables))
     seen.clear()
     spec = [tf.TensorSpec([None, 4])]
     close(
-        tf.function(flow.log_prob, input_signature=spec)(normal(12, 4)),
-        flow.copy(chunk_size=100).log_prob(normal(12, 4)),
+        tf.function(flow.log_prob, input_signature=spec)(
+            normal(12, 4, dtype="float32")
+        ),
+        flow.copy(chunk_size=100).log_prob(normal(12, 4, dtype="float32")),
+        1e-5,
     )
     assert seen[0] is None
 
 
 def test_gradients_through_a_function_in_chunks():
     flow = make_flow()
-    small, x = flow.copy(chunk_size=4), normal(11, 4)
+    small, x = flow.copy(chunk_size=4), normal(11, 4, dtype="float32")
     found = []
     for each in (flow, small):
         with tf.GradientTape() as tape:
@@ -135,15 +138,17 @@ def test_the_size_follows_from_the_widest_layer():
 
 def test_where_contexts_are_none():
     flow = make_flow(context_shape=(2,))
-    context = normal(11, 2).numpy()
+    context = normal(11, 2, dtype="float32").numpy()
     context[7, 0] = np.nan
-    found = flow.copy(chunk_size=4).log_prob(normal(11, 4), context=context)
+    found = flow.copy(chunk_size=4).log_prob(
+        normal(11, 4, dtype="float32"), context=context
+    )
     assert np.flatnonzero(np.isnan(found)).tolist() == [7]
 
 
 @pytest.mark.parametrize("length", [1, 4, 7, 8, 9])
 def test_every_length(length):
-    x = normal(length, 3)
+    x = normal(length, 3, dtype="float32")
     for run in (lambda f: f, tf.function):
         (found,) = run(
             lambda: in_chunks(lambda x: [2.0 * x], 4, [x], [1], [1], tf.float32)

@@ -10,7 +10,8 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import make_chain, normal, perturb
+from tests.distributions.support import make_chain
+from tests.support import close, normal, perturb
 from tfp_flows import Flow, FlowModel, bijectors, distributions
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.flows import OneHot
@@ -19,15 +20,11 @@ from tfp_flows.networks import MLP
 tfd = tfp.distributions
 
 
-def close(a, b, tolerance=1e-5):
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
 def by_class(dtype="float32", classes=3, **options):
     base = distributions.ClassConditionalNormal(
         (4,), classes, dtype, spread=2.0, seed=0, **options
     )
-    perturb(base)
+    perturb(base, 0.3)
     return base
 
 
@@ -48,7 +45,7 @@ class ByNetwork(tf.Module):
 
 def by_network(dtype="float32"):
     base = distributions.Conditional(ByNetwork(dtype), (4,), (2,), dtype)
-    perturb(base)
+    perturb(base, 0.3)
     return base
 
 
@@ -78,10 +75,10 @@ def test_each_class_has_a_gaussian(dtype, tolerance):
 
 def test_classes_start_alike_or_spread():
     base = distributions.ClassConditionalNormal((4,), 3)
-    z = normal(5, 4)
+    z = normal(5, 4, dtype="float32")
     standard = distributions.standard_normal((4,)).log_prob(z)
     for label in range(3):
-        close(base.log_prob(z, context=tf.one_hot(label, 3)), standard)
+        close(base.log_prob(z, context=tf.one_hot(label, 3)), standard, 1e-5)
     means = distributions.ClassConditionalNormal((400,), 3, spread=2.0, seed=0).mean(
         context=tf.eye(3)
     )
@@ -95,22 +92,22 @@ def test_shapes_and_broadcasting(build, size):
     base = build()
     assert (base.event_shape, base.batch_shape) == ((4,), ())
     assert base.context_shape == (size,)
-    z, context = normal(3, 4), normal(3, size)
+    z, context = normal(3, 4, dtype="float32"), normal(3, size, dtype="float32")
     each = [base.log_prob(z[i], context=context[i]) for i in range(3)]
     assert each[0].shape == ()
-    close(base.log_prob(z, context=context), each)
+    close(base.log_prob(z, context=context), each, 1e-5)
     table = base.log_prob(z[:, None], context=context)
     assert table.shape == (3, 3)
-    close(tf.linalg.diag_part(table), each)
+    close(tf.linalg.diag_part(table), each, 1e-5)
     assert base.log_prob(z[:0], context=context[:0]).shape == (0,)
     assert base.log_prob(z, context=context[0]).shape == (3,)
-    close(base.log_prob(z, context=context.numpy().astype("float64")), each)
+    close(base.log_prob(z, context=context.numpy().astype("float64")), each, 1e-5)
     for shape, batch in (((), (3,)), ((2,), (3,)), ((2, 5), (3,)), ((2,), ())):
         given = context if batch else context[0]
         assert base.sample(shape, context=given).shape == (*shape, *batch, 4)
         x, log_prob = base.experimental_sample_and_log_prob(shape, context=given)
         assert log_prob.shape == (*shape, *batch)
-        close(base.log_prob(x, context=given), log_prob)
+        close(base.log_prob(x, context=given), log_prob, 1e-5)
 
 
 @every
@@ -133,7 +130,7 @@ def test_eager_function_and_xla_agree(build, size):
 @every
 def test_variables_learn_and_copies(build, size):
     base = build()
-    z, context = normal(5, 4), normal(5, size)
+    z, context = normal(5, 4, dtype="float32"), normal(5, size, dtype="float32")
     with tf.GradientTape() as tape:
         log_prob = base.log_prob(z, context=context)
     variables = base.trainable_variables
@@ -160,7 +157,7 @@ def test_variables_learn_and_copies(build, size):
 def test_flow_gives_its_context_to_the_base(build, size, both):
     base = build("float64")
     chain = make_chain("float64", (size,) if both else None)
-    perturb(chain)
+    perturb(chain, 0.3)
     flow = Flow(base, chain)
     assert flow.context_shape == (size,)
     x, context = normal(3, 4, dtype="float64"), normal(3, size, dtype="float64")
@@ -188,7 +185,7 @@ def test_flow_gives_its_context_to_the_base(build, size, both):
 @pytest.mark.parametrize("name", ["log_prob", "sample", "encode", "decode"])
 def test_flow_misses_a_context_of_the_base(name):
     flow = Flow(by_class(), make_chain())
-    given = (5,) if name == "sample" else (normal(5, 4),)
+    given = (5,) if name == "sample" else (normal(5, 4, dtype="float32"),)
     with pytest.raises(ValueError, match=r"context is required.*3"):
         getattr(flow, name)(*given)
     with pytest.raises(TypeError, match=r"contxt.*known.*context"):
@@ -200,14 +197,14 @@ def test_contexts_of_wrong_shapes():
     flow = Flow(base, make_chain())
     for call in (base.log_prob, flow.log_prob):
         with pytest.raises(ValueError, match=r"context must end in \(3,\)"):
-            call(normal(5, 4), context=normal(5, 2))
+            call(normal(5, 4, dtype="float32"), context=normal(5, 2, dtype="float32"))
         with pytest.raises(ValueError, match="broadcast"):
-            call(normal(5, 4), context=normal(4, 3))
+            call(normal(5, 4, dtype="float32"), context=normal(4, 3, dtype="float32"))
     for call in (base.sample, flow.sample):
         with pytest.raises(ValueError, match=r"context must end in \(3,\)"):
-            call(2, context=normal(5, 2))
+            call(2, context=normal(5, 2, dtype="float32"))
     with pytest.raises(ValueError, match="context is required"):
-        base.log_prob(normal(5, 4))
+        base.log_prob(normal(5, 4, dtype="float32"))
     with pytest.raises(ValueError, match="context is required"):
         base.sample(2)
 
@@ -236,9 +233,9 @@ def test_any_function_of_a_context():
         lambda c: tfd.Independent(tfd.Laplace(c, 2.0), 1), (4,), (4,)
     )
     flow = Flow(base, bijectors.Scaling([4]))
-    x, context = normal(3, 4), normal(3, 4, seed=1)
+    x, context = normal(3, 4, dtype="float32"), normal(3, 4, seed=1, dtype="float32")
     expected = scipy.stats.laplace(context, 2.0).logpdf(x).sum(-1)
-    close(flow.log_prob(x, context=context), expected)
+    close(flow.log_prob(x, context=context), expected, 1e-5)
 
 
 # In a model.
@@ -280,9 +277,10 @@ def test_fit_save_and_export(tmp_path):
     model.export(tmp_path / "exported")
     loaded = tf.saved_model.load(str(tmp_path / "exported"))
     found = loaded.log_prob(tf.constant(x), tf.constant(labels))["log_prob"]
-    close(found, expected)
+    close(found, expected, 1e-5)
     arguments = tf.constant(2), tf.constant(1), tf.constant(0.7)
     close(
         loaded.sample(*arguments, tf.constant([0, 2]))["x"],
         model.flow.sample(2, seed=1, temperature=0.7, context=[0, 2]),
+        1e-5,
     )

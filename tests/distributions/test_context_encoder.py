@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distributions.conftest import make_chain, normal, perturb
+from tests.distributions.support import make_chain
+from tests.support import normal, perturb
 from tfp_flows import Flow, FlowModel, distributions
 
 
@@ -26,7 +27,7 @@ def image_encoder(outputs=2):
 class Linear(tf.Module):
     def __init__(self):
         super().__init__()
-        self.matrix = tf.Variable(normal(16, 2, seed=5))
+        self.matrix = tf.Variable(normal(16, 2, seed=5, dtype="float32"))
 
     def __call__(self, x):
         return tf.reshape(x, [-1, 16]) @ self.matrix
@@ -39,7 +40,7 @@ every = pytest.mark.parametrize("build", ENCODERS.values(), ids=ENCODERS)
 def encoded(encoder, dtype="float32"):
     base = distributions.standard_normal((4,), dtype)
     chain = make_chain(dtype, (2,))
-    perturb(chain)
+    perturb(chain, 0.3)
     return Flow(base, chain, context_encoder=encoder, context_shape=(4, 4, 1))
 
 
@@ -50,7 +51,7 @@ def test_is_the_flow_of_the_encoded_context(build):
     assert flow.context_shape == (4, 4, 1)
     assert flow.context_dtype == tf.float32
     plain = Flow(flow.distribution, flow.bijector)
-    x, context = normal(3, 4), normal(3, 4, 4, 1)
+    x, context = normal(3, 4, dtype="float32"), normal(3, 4, 4, 1, dtype="float32")
     expected = plain.log_prob(x, context=encoder(context))
     np.testing.assert_allclose(flow.log_prob(x, context=context), expected, 1e-6)
     # One context for all, one event for all, and more than one batch dimension.
@@ -79,7 +80,7 @@ def test_variables_are_the_flows(build):
         for v in encoder.variables
     }
     assert own and own <= {v.ref() for v in flow.trainable_variables}
-    x, context = normal(3, 4), normal(3, 4, 4, 1)
+    x, context = normal(3, 4, dtype="float32"), normal(3, 4, 4, 1, dtype="float32")
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(flow.log_prob(x, context=context))
     variables = flow.trainable_variables
@@ -97,7 +98,7 @@ def test_variables_are_the_flows(build):
 @every
 def test_copies(build):
     flow = encoded(build())
-    x, context = normal(3, 4), normal(3, 4, 4, 1)
+    x, context = normal(3, 4, dtype="float32"), normal(3, 4, 4, 1, dtype="float32")
     before = flow.log_prob(x, context=context)
     shared, deep = flow.copy(name="other"), copy.deepcopy(flow)
     assert {v.ref() for v in shared.variables} == {v.ref() for v in flow.variables}
@@ -114,7 +115,10 @@ def test_copies(build):
 @every
 def test_fit_trains_and_saves_it(build, tmp_path):
     flow = encoded(build())
-    x, context = normal(40, 4).numpy(), normal(40, 4, 4, 1).numpy()
+    x, context = (
+        normal(40, 4, dtype="float32").numpy(),
+        normal(40, 4, 4, 1, dtype="float32").numpy(),
+    )
     before = [np.copy(v) for v in flow._context_encoder.variables]
     model = FlowModel(flow)
     model.compile("adam")
@@ -151,7 +155,7 @@ def test_precision_is_the_flows():
 @pytest.mark.parametrize("embed", [keras.layers.Embedding(5, 2), None])
 def test_labels(embed):
     """A layer gets integers where one context has the shape `()`."""
-    table = tf.Variable(normal(5, 2, seed=3))
+    table = tf.Variable(normal(5, 2, seed=3, dtype="float32"))
     encoder = embed or (lambda labels: tf.gather(table, labels))
     flow = Flow(
         distributions.standard_normal((4,)),
@@ -159,10 +163,10 @@ def test_labels(embed):
         context_encoder=encoder,
         context_shape=(),
     )
-    perturb(flow)
+    perturb(flow, 0.3)
     assert flow.context_dtype == tf.int32
     plain = Flow(flow.distribution, flow.bijector)
-    x, labels = normal(3, 4), tf.constant([4, 0, 2])
+    x, labels = normal(3, 4, dtype="float32"), tf.constant([4, 0, 2])
     np.testing.assert_allclose(
         flow.log_prob(x, context=labels), plain.log_prob(x, context=encoder(labels))
     )
@@ -178,8 +182,8 @@ def test_dropout_is_for_training():
         context_encoder=encoder,
         context_shape=(2, 1),
     )
-    perturb(flow)
-    x, context = normal(50, 4), 3 * normal(50, 2, 1)
+    perturb(flow, 0.3)
+    x, context = normal(50, 4, dtype="float32"), 3 * normal(50, 2, 1, dtype="float32")
     fixed = flow.log_prob(x, context=context)
     np.testing.assert_array_equal(flow.log_prob(x, context=context), fixed)
     model = FlowModel(flow)
@@ -197,6 +201,8 @@ def test_errors():
         Flow(base, make_chain(), image_encoder())
     flow = encoded(image_encoder())
     with pytest.raises(ValueError, match=r"context must end in \(4, 4, 1\)"):
-        flow.log_prob(normal(3, 4), context=normal(3, 4, 5, 1))
+        flow.log_prob(
+            normal(3, 4, dtype="float32"), context=normal(3, 4, 5, 1, dtype="float32")
+        )
     with pytest.raises(ValueError, match=r"turn contexts of shape \(3, 3, 1\)"):
         flow.copy(context_shape=(3, 3, 1))

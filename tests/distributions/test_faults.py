@@ -8,15 +8,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import normal, perturb
+from tests.support import close, normal, perturb
 from tfp_flows import Flow, bijectors, distributions, flows, masks
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
-
-
-def close(a, b, tolerance=1e-5):
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 class Swallowing(keras.layers.Layer):
@@ -78,7 +74,7 @@ class Table(tf.Module):
 
     def __init__(self):
         super().__init__()
-        self.matrix = tf.Variable(normal(2, 4, seed=3))
+        self.matrix = tf.Variable(normal(2, 4, seed=3, dtype="float32"))
 
     def __call__(self, context):
         context = tf.where(tf.math.is_nan(context), tf.zeros_like(context), context)
@@ -94,7 +90,7 @@ def contexts(flow):
     """Three contexts, the second of which is none."""
     if flow.context_shape == ():
         return tf.constant([0, 7, 2])
-    context = normal(3, *flow.context_shape).numpy()
+    context = normal(3, *flow.context_shape, dtype="float32").numpy()
     context[1, -1] = np.nan
     return tf.constant(context)
 
@@ -121,8 +117,8 @@ RUNS = {
 @every
 def test_the_answer_to_no_context_is_nan(build, run):
     flow = build()
-    perturb(flow)
-    x, context = normal(3, 4), contexts(flow)
+    perturb(flow, 0.3)
+    x, context = normal(3, 4, dtype="float32"), contexts(flow)
     good = tf.gather(context, [0, 2])
     calls = {
         "log_prob": lambda x, c: flow.log_prob(x, context=c),
@@ -146,8 +142,8 @@ def test_the_answer_to_no_context_is_nan(build, run):
 @every
 def test_gradients_of_the_others_are_finite(build):
     flow = build()
-    perturb(flow)
-    x, context = normal(3, 4), contexts(flow)
+    perturb(flow, 0.3)
+    x, context = normal(3, 4, dtype="float32"), contexts(flow)
 
     @tf.function
     def gradients(x, context, valid):
@@ -169,7 +165,7 @@ def test_the_base_alone():
         distributions.ClassConditionalNormal((4,), 2),
         distributions.Conditional(Table(), (4,), (2,)),
     ):
-        z, context = normal(3, 4), contexts(base)
+        z, context = normal(3, 4, dtype="float32"), contexts(base)
         for found in (
             base.log_prob(z, context=context),
             base.mean(context=context),
@@ -189,7 +185,7 @@ def test_the_base_alone():
 def test_a_label_out_of_range_of_a_ready_flow(name):
     options = {"layers": 2, "width": 8} if name == "real_nvp" else {}
     flow = getattr(flows, name)((4,), num_classes=3, seed=0, **options)
-    x, labels = normal(4, 4), tf.constant([0, 3, -1, 2])
+    x, labels = normal(4, 4, dtype="float32"), tf.constant([0, 3, -1, 2])
     found = tf.function(lambda c: flow.log_prob(x, context=c))(labels)
     assert np.isnan(found).tolist() == [False, True, True, False]
     sample = tf.function(lambda c: flow.sample(context=c, seed=0))(labels)
@@ -250,7 +246,7 @@ def test_out_of_the_range_of_a_bijector(bijector, outside):
             tape.watch(x)
             found = run(flow.log_prob)(x)
             loss = tf.reduce_sum(found[:2])
-        close(found[:2], expected)
+        close(found[:2], expected, 1e-5)
         assert (found[2:].numpy() == -np.inf).all()
         of_x, *of_variables = tape.gradient(loss, [x, *flow.trainable_variables])
         assert np.isfinite(of_x).all() and np.abs(of_x[:2]).min() > 0
@@ -278,7 +274,7 @@ def test_out_of_the_support_of_a_base(make, outside, validate):
     x = tf.constant([*INSIDE, *outside])
     for run in RUNS.values():
         found = run(flow.log_prob)(x)
-        close(found[:2], base.log_prob(INSIDE))
+        close(found[:2], base.log_prob(INSIDE), 1e-5)
         assert (found[2:].numpy() == -np.inf).all()
 
 
@@ -297,7 +293,7 @@ def test_mixtures_of_bounded_flows():
         found = mixture.log_prob(x)
         loss = tf.reduce_sum(found[:3])
     expected = 0.25 * np.exp(low.log_prob(x)) + 0.75 * np.exp(high.log_prob(x))
-    close(np.exp(found), expected)
+    close(np.exp(found), expected, 1e-5)
     assert np.isfinite(found[:3]).all() and found[3] == -np.inf
     variables = [*low.trainable_variables, *high.trainable_variables]
     for g in tape.gradient(loss, variables):

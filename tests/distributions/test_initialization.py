@@ -10,14 +10,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import make_chain, normal
+from tests.distributions.support import make_chain
+from tests.support import close, normal
 from tfp_flows import Flow, bijectors, distributions
 
 tfb = tfp.bijectors
-
-
-def close(a, b, tolerance=1e-5):
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 class Standardize(keras.layers.Layer):
@@ -48,7 +45,7 @@ def standardized(x):
 def test_returns_the_noise():
     flow = Flow(distributions.standard_normal((4,)), bijectors.ActNorm([4]))
     assert flow.needs_initialization
-    x = 3.0 + 2.0 * normal(50, 4).numpy()
+    x = 3.0 + 2.0 * normal(50, 4, dtype="float32").numpy()
     close(flow.initialize(x), standardized(x), 1e-4)
     assert not flow.needs_initialization
     close(flow.encode(x), standardized(x), 1e-4)
@@ -68,7 +65,7 @@ def test_returns_the_noise():
 )
 def test_through_tfps_compositions(wrap):
     flow = Flow(distributions.standard_normal((4,)), wrap(bijectors.ActNorm([4])))
-    x = 3.0 + 2.0 * normal(50, 4)
+    x = 3.0 + 2.0 * normal(50, 4, dtype="float32")
     z = flow.initialize(x)
     assert not flow.needs_initialization
     close(z, flow.encode(x), 1e-4)
@@ -79,7 +76,7 @@ def test_a_base_that_is_a_flow():
     inner = Flow(distributions.standard_normal((4,)), bijectors.ActNorm([4]))
     flow = Flow(inner, bijectors.Scaling([4]))
     assert flow.needs_initialization
-    flow.initialize(3.0 + 2.0 * normal(50, 4))
+    flow.initialize(3.0 + 2.0 * normal(50, 4, dtype="float32"))
     assert not flow.needs_initialization
     assert not inner.needs_initialization
 
@@ -92,7 +89,10 @@ def test_the_encoder_of_the_context_comes_first():
         context_encoder=encoder,
         context_shape=(2,),
     )
-    x, context = normal(5, 6, 4), 100.0 + normal(5, 6, 2)
+    x, context = (
+        normal(5, 6, 4, dtype="float32"),
+        100.0 + normal(5, 6, 2, dtype="float32"),
+    )
     z = flow.initialize(x, context)
     assert not flow.needs_initialization
     close(encoder.mean, tf.reduce_mean(context, (0, 1)), 1e-4)
@@ -104,11 +104,11 @@ def test_the_encoder_of_the_context_comes_first():
 def test_errors():
     flow = Flow(distributions.standard_normal((4,)), make_chain(context_shape=(2,)))
     with pytest.raises(ValueError, match="context is required"):
-        flow.initialize(normal(5, 4))
+        flow.initialize(normal(5, 4, dtype="float32"))
     with pytest.raises(ValueError, match="empty batch"):
-        flow.initialize(normal(0, 4), normal(0, 2))
+        flow.initialize(normal(0, 4, dtype="float32"), normal(0, 2, dtype="float32"))
     with pytest.raises(ValueError, match=r"must end in \(4,\)"):
-        flow.initialize(normal(5, 3), normal(5, 2))
+        flow.initialize(normal(5, 3, dtype="float32"), normal(5, 2, dtype="float32"))
     assert flow.needs_initialization
 
 
@@ -122,12 +122,12 @@ def test_log_prob_warns_once(compiled):
         flow.sample(2)
         flow.sample_and_log_prob(2)
     with pytest.warns(UserWarning, match=r"training\.initialize.*FlowModel\.fit"):
-        log_prob(normal(3, 4))
+        log_prob(normal(3, 4, dtype="float32"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        log_prob(normal(3, 4))
-        log_prob(normal(5, 4))
+        log_prob(normal(3, 4, dtype="float32"))
+        log_prob(normal(5, 4, dtype="float32"))
         ready = Flow(distributions.standard_normal((4,)), make_chain())
-        ready.initialize(normal(5, 4))
-        ready.log_prob(normal(3, 4))
+        ready.initialize(normal(5, 4, dtype="float32"))
+        ready.log_prob(normal(3, 4, dtype="float32"))
         Flow(distributions.standard_normal((4,)), tfb.Exp()).log_prob([[1.0] * 4])

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import make_chain, make_flow, normal
+from tests.distributions.support import make_chain, make_flow
+from tests.support import normal
 from tfp_flows import Flow, distributions, flows
 
 
@@ -192,14 +193,17 @@ def of_parts():
 
 def test_contexts_of_several_parts():
     flow = of_parts()
-    flow.initialize(normal(5, 4), {"label": np.arange(5), "image": normal(5, 3)})
+    flow.initialize(
+        normal(5, 4, dtype="float32"),
+        {"label": np.arange(5), "image": normal(5, 3, dtype="float32")},
+    )
     assert flow.context_shape == {"label": (), "image": (3,)}
     assert flow.context_dtype == {"label": tf.int32, "image": tf.float32}
     encoder = flow._context_encoder.keras_layer
     assert {v.value.ref() for v in encoder.variables} <= {
         v.ref() for v in flow.trainable_variables
     }
-    x, image = normal(3, 4), normal(3, 3, seed=1)
+    x, image = normal(3, 4, dtype="float32"), normal(3, 3, seed=1, dtype="float32")
     labels = tf.constant([4, 0, 2])
     plain = Flow(flow.distribution, flow.bijector)
     encoded = encoder({"label": labels, "image": image})
@@ -228,13 +232,16 @@ def test_contexts_of_several_parts():
 @pytest.mark.parametrize(
     ("context", "match"),
     [
-        (normal(3, 3), r"a dict with the parts \['image', 'label'\]"),
+        (normal(3, 3, dtype="float32"), r"a dict with the parts \['image', 'label'\]"),
         ({"label": 1}, r"parts \['image', 'label'\], got \['label'\]"),
-        ({"label": 1, "image": normal(3, 2)}, r"context\['image'\] must end in \(3,\)"),
-        ({"label": [1, 2], "image": normal(3, 3)}, "do not broadcast"),
+        (
+            {"label": 1, "image": normal(3, 2, dtype="float32")},
+            r"context\['image'\] must end in \(3,\)",
+        ),
+        ({"label": [1, 2], "image": normal(3, 3, dtype="float32")}, "do not broadcast"),
         (None, "context is required, a dict"),
     ],
 )
 def test_errors_of_parts(context, match):
     with pytest.raises(ValueError, match=match):
-        of_parts().log_prob(normal(3, 4), context=context)
+        of_parts().log_prob(normal(3, 4, dtype="float32"), context=context)

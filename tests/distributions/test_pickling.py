@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import make_chain, make_flow, normal, perturb
+from tests.distributions.support import make_chain, make_flow
+from tests.support import normal, perturb
 from tfp_flows import Flow, bijectors, distributions, flows, masks, networks
 
 tfb = tfp.bijectors
@@ -50,7 +51,7 @@ class Mute(keras.layers.Layer):
 class Location(tf.Module):
     def __init__(self):
         super().__init__()
-        self.matrix = tf.Variable(normal(2, 4, seed=3))
+        self.matrix = tf.Variable(normal(2, 4, seed=3, dtype="float32"))
 
     def __call__(self, context):
         return tfd.Independent(tfd.Normal(context @ self.matrix, 1.0), 1)
@@ -97,7 +98,7 @@ MADE = {
     ),
     "by_class": lambda: distributions.ClassConditionalNormal((4,), 2, spread=1.0),
     "by_context": lambda: distributions.Conditional(Location(), (4,), (2,)),
-    "given": lambda: make_flow(context_shape=(2,)).given(normal(3, 2)),
+    "given": lambda: make_flow(context_shape=(2,)).given(normal(3, 2, dtype="float32")),
     "transformed": lambda: tfd.TransformedDistribution(
         distributions.diagonal_normal((4,)), tfb.Chain([tfb.Scale(2.0), make_chain()])
     ),
@@ -110,10 +111,10 @@ ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def density(made):
     keywords = {}
     if getattr(made, "context_shape", None) is not None:
-        keywords["context"] = normal(3, *made.context_shape, seed=1)
+        keywords["context"] = normal(3, *made.context_shape, seed=1, dtype="float32")
     if "seed" in getattr(made, "keywords", ()):
         keywords["seed"] = 0
-    return made.log_prob(2.0 + tf.abs(normal(3, 4)), **keywords)
+    return made.log_prob(2.0 + tf.abs(normal(3, 4, dtype="float32")), **keywords)
 
 
 @ways
@@ -168,7 +169,7 @@ def test_a_copy_of_a_copy_has_its_layer(way):
     assert {v.ref() for v in shared.variables} == {v.ref() for v in again.variables}
     for v in again.trainable_variables:
         v.assign_add(tf.ones_like(v))
-    x = normal(3, 4)
+    x = normal(3, 4, dtype="float32")
     np.testing.assert_array_equal(shared.inverse(x), again.inverse(x))
 
 
@@ -186,9 +187,9 @@ def test_a_copy_of_a_copy_has_its_layer(way):
 )
 def test_bijectors_alone(build, way):
     bijector = build()
-    perturb(bijector)
+    perturb(bijector, 0.3)
     again = way(bijector)
-    x = normal(3, 4)
+    x = normal(3, 4, dtype="float32")
     np.testing.assert_array_equal(again.inverse(x), bijector.inverse(x))
     assert not {v.ref() for v in again.variables} & {
         v.ref() for v in bijector.variables
@@ -213,8 +214,8 @@ np.save(sys.argv[2], made.log_prob(x).numpy())
 
 def test_in_another_process(tmp_path):
     flow = flows.real_nvp((4,), layers=2, width=4, seed=0)
-    perturb(flow)
-    x = normal(3, 4).numpy()
+    perturb(flow, 0.3)
+    x = normal(3, 4, dtype="float32").numpy()
     (tmp_path / "flow").write_bytes(pickle.dumps((flow, x)))
     files = [str(tmp_path / "flow"), str(tmp_path / "found.npy")]
     root = Path(__file__).parents[2]

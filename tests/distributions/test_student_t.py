@@ -8,7 +8,8 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import make_chain, normal
+from tests.distributions.support import make_chain
+from tests.support import normal
 from tfp_flows import Flow, distributions
 
 tfd = tfp.distributions

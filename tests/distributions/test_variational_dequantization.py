@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.conftest import perturb
+from tests.support import perturb
 from tfp_flows import Flow, FlowModel, bijectors, distributions, masks, networks
 from tfp_flows.distributions import VariationalDequantization
 
@@ -210,7 +210,7 @@ def test_bits_per_dim_of_integers():
 def test_gradients_reach_both_flows(dtype):
     inner = gaussian((1,), dtype)
     flow = VariationalDequantization(inner, noise_flow(dtype), LEVELS)
-    perturb(inner)
+    perturb(inner, 0.3)
     context = tf.ones([len(CELLS), 1], dtype)
     assert flow.context_shape == (1,)
     assert flow.context_dtype == dtype
@@ -268,7 +268,7 @@ def test_copies_and_checkpoints(tmp_path):
     assert [v.ref() for v in shared.variables] == [v.ref() for v in flow.variables]
     assert not {v.ref() for v in deep.variables} & {v.ref() for v in flow.variables}
     path = tf.train.Checkpoint(flow=flow).save(str(tmp_path / "checkpoint"))
-    perturb(flow)
+    perturb(flow, 0.3)
     assert np.abs(flow.log_prob(CELLS, **keywords) - expected).max() > 1e-3
     np.testing.assert_array_equal(deep.log_prob(CELLS, **keywords), expected)
     tf.train.Checkpoint(flow=flow).restore(path).assert_consumed()

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.flows.conftest import SMALL, perturb
+from tests.flows.support import SMALL
+from tests.support import perturb
 from tfp_flows import FlowModel, bijectors, flows
 
 # New flows are looked at, which no data have initialised.

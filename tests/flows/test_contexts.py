@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import perturb
+from tests.support import perturb
 from tfp_flows import Flow, FlowModel, flows, training
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.flows import NormalizedContext, OneHot

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import SMALL, perturb
+from tests.flows.support import SMALL
+from tests.support import perturb
 from tfp_flows import flows
 from tfp_flows.distributions import VariationalDequantization
 
@@ -46,7 +47,7 @@ def test_probabilities_are_those_of_the_intervals(dequantize):
     flow = flows.maf(
         (2,), layers=2, width=8, seed=0, bounds=(0, 3), dequantize=dequantize
     )
-    perturb(flow, 0.2)
+    perturb(flow)
     grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 2), -1).reshape(-1, 2)
     found = np.exp(flow.log_prob(grid, seed=0, samples=400))
     fine = (np.arange(40) + 0.5) / 40

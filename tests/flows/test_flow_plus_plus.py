@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.flows.conftest import members, perturb
+from tests.flows.support import members
+from tests.support import perturb
 from tfp_flows import flows
 from tfp_flows.bijectors import Coupling
 from tfp_flows.distributions import VariationalDequantization

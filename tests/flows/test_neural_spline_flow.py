@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import perturb
+from tests.support import perturb
 from tfp_flows import flows
 
 # New flows are looked at, which no data have initialised.

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import SMALL, members, perturb
+from tests.flows.support import SMALL, members
+from tests.support import perturb
 from tfp_flows import FlowModel, bijectors, flows, training
 
 # New flows are looked at, which no data have initialised.

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.flows.conftest import SMALL, Small, gradients, members, perturb
+from tests.flows.support import SMALL, Small, gradients, members
+from tests.support import perturb
 from tfp_flows import flows
 from tfp_flows.transformers import Affine
 

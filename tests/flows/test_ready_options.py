@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import SMALL, gradients, members, perturb
+from tests.flows.support import SMALL, gradients, members
+from tests.support import perturb
 from tfp_flows import FlowModel, flows
 
 # New flows are looked at, which no data have initialised.

@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import normal
 from tfp_flows.networks import MADE
 
 
@@ -17,10 +18,6 @@ def random_weights(network, *args):
     draw = np.random.default_rng(0)
     for v in network.trainable_variables:
         v.assign(0.5 * draw.standard_normal(v.shape))
-
-
-def normal(*shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).standard_normal(shape))
 
 
 def influence(network, x, *context):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support import normal, perturb
 from tfp_flows import bijectors, distributions, masks, networks
 from tfp_flows.networks.pointwise import Pointwise
 
@@ -41,29 +42,17 @@ every = pytest.mark.parametrize("name", sorted(NETWORKS))
 with_hidden = pytest.mark.parametrize("name", HIDDEN)
 
 
-def normal(*shape: int, dtype: str = "float32", seed: int = 0) -> tf.Tensor:
-    return tf.constant(np.random.default_rng(seed).standard_normal(shape), dtype)
-
-
-def perturb(layer: keras.layers.Layer, match: str = "", scale: float = 0.3) -> None:
-    """Moves the variables whose path contains `match` away from their start."""
-    draw = np.random.default_rng(1)
-    for v in layer.trainable_variables:
-        if match in v.path:
-            v.assign_add(scale * draw.standard_normal(v.shape))
-
-
 def contexts(shape: tuple[int, ...]) -> dict[str, tf.Tensor | None]:
-    found = {"none": None, "vector": normal(BATCH, 3, seed=2)}
+    found = {"none": None, "vector": normal(BATCH, 3, seed=2, dtype="float32")}
     if len(shape) == 3:
-        found["image"] = normal(BATCH, *shape[:2], 3, seed=2)
+        found["image"] = normal(BATCH, *shape[:2], 3, seed=2, dtype="float32")
     return found
 
 
 @every
 def test_output_shape_and_zero_start(name):
     build, shape = NETWORKS[name]
-    x = normal(BATCH, *shape)
+    x = normal(BATCH, *shape, dtype="float32")
     for mode in ("concat", "film"):
         for kind, context in contexts(shape).items():
             if mode == "film" and kind == "image":
@@ -74,7 +63,7 @@ def test_output_shape_and_zero_start(name):
             assert out.shape == (BATCH, *shape[:-1], OUTPUTS), (mode, kind)
             assert out.dtype == tf.float32
             np.testing.assert_array_equal(out, np.zeros(out.shape))
-            perturb(network, "output")
+            perturb(network, 0.3, seed=1, match="output")
             assert np.abs(network(*arguments)).min() > 0, (mode, kind)
 
 
@@ -84,7 +73,7 @@ def test_zero_start_learns(name):
     build, shape = NETWORKS[name]
     network = build(seed=0)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(network(normal(BATCH, *shape)))
+        loss = tf.reduce_sum(network(normal(BATCH, *shape, dtype="float32")))
     variables = [v.value for v in network.trainable_variables if "output" in v.path]
     assert len(variables) == 2
     for gradient in tape.gradient(loss, variables):
@@ -98,18 +87,18 @@ def test_residual_blocks_start_as_the_identity(name):
         # The others have no blocks: their hidden layers start at random instead.
         build, shape = NETWORKS[name]
         network = build(seed=0)
-        network(normal(BATCH, *shape))
+        network(normal(BATCH, *shape, dtype="float32"))
         kernels = [v for v in network.variables if "hidden" in v.path and v.ndim > 1]
         assert len(kernels) == 2
         assert all(np.std(kernel) > 0.05 for kernel in kernels)
         return
     kind = type(NETWORKS[name][0]())
-    x = normal(BATCH, *NETWORKS[name][1])
+    x = normal(BATCH, *NETWORKS[name][1], dtype="float32")
     outs = []
     for blocks in (0, 3):
         network = kind(OUTPUTS, 8, blocks, seed=0)
         network(x)
-        perturb(network, "output")
+        perturb(network, 0.3, seed=1, match="output")
         outs.append(network(x))
     np.testing.assert_array_equal(*outs)
 
@@ -117,7 +106,10 @@ def test_residual_blocks_start_as_the_identity(name):
 @every
 def test_concat_is_a_wider_input(name):
     build, shape = NETWORKS[name]
-    x, context = normal(BATCH, *shape), normal(BATCH, 3, seed=2)
+    x, context = (
+        normal(BATCH, *shape, dtype="float32"),
+        normal(BATCH, 3, seed=2, dtype="float32"),
+    )
     network, wide = build(seed=0), build(seed=0)
     repeated = tf.broadcast_to(
         tf.reshape(context, (BATCH, *[1] * (len(shape) - 1), 3)),
@@ -125,7 +117,7 @@ def test_concat_is_a_wider_input(name):
     )
     joined = tf.concat([x, repeated], -1)
     network(x, context), wide(joined)
-    perturb(network), perturb(wide)
+    perturb(network, 0.3, seed=1), perturb(wide, 0.3, seed=1)
     np.testing.assert_allclose(network(x, context), wide(joined), rtol=1e-6, atol=1e-6)
     if len(shape) == 3:
         np.testing.assert_allclose(
@@ -138,13 +130,19 @@ def test_concat_is_a_wider_input(name):
 @with_hidden
 def test_film_starts_without_effect_and_then_modulates(name):
     build, shape = NETWORKS[name]
-    x, context = normal(BATCH, *shape), normal(BATCH, 3, seed=2)
+    x, context = (
+        normal(BATCH, *shape, dtype="float32"),
+        normal(BATCH, 3, seed=2, dtype="float32"),
+    )
     network, plain = build(context_mode="film", seed=0), build(seed=0)
     network(x, context), plain(x)
     for part in ("output", "block"):
-        perturb(network, part), perturb(plain, part)
+        (
+            perturb(network, 0.3, seed=1, match=part),
+            perturb(plain, 0.3, seed=1, match=part),
+        )
     np.testing.assert_array_equal(network(x, context), plain(x))
-    perturb(network, "film")
+    perturb(network, 0.3, seed=1, match="film")
     difference = np.abs(network(x, context) - plain(x))
     assert difference.reshape(BATCH, -1).max(1).min() > 1e-3
 
@@ -154,13 +152,13 @@ def test_film_formula(name):
     """`relu((1 + gamma) h + beta)`, written out for one hidden layer."""
     if name == "mlp":
         network = networks.MLP(2, (4,), context_mode="film", seed=0)
-        x = normal(BATCH, 3)
+        x = normal(BATCH, 3, dtype="float32")
     else:
         network = networks.ConvNet(2, 4, (1,), context_mode="film", seed=0)
-        x = normal(BATCH, 2, 2, 3)
-    context = normal(BATCH, 2, seed=2)
+        x = normal(BATCH, 2, 2, 3, dtype="float32")
+    context = normal(BATCH, 2, seed=2, dtype="float32")
     network(x, context)
-    perturb(network)
+    perturb(network, 0.3, seed=1)
     values = {v.path.split("/", 1)[1]: np.asarray(v) for v in network.variables}
     gamma, beta = np.split(
         context @ values["film_0/kernel"] + values["film_0/bias"], 2, -1
@@ -196,7 +194,7 @@ def test_configuration_round_trip_through_json(name):
     network(x, context), again(x, context)
     for a, b in zip(network.variables, again.variables, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=a.path)
-    perturb(network), perturb(again)
+    perturb(network, 0.3, seed=1), perturb(again, 0.3, seed=1)
     np.testing.assert_array_equal(network(x, context), again(x, context))
     assert len(again.losses) == len(network.losses) > 0
 
@@ -206,10 +204,13 @@ def test_keras_file_round_trip(name, tmp_path):
     build, shape = NETWORKS[name]
     x, context = keras.Input(shape), keras.Input((3,))
     model = keras.Model([x, context], build(seed=0)(x, context))
-    perturb(model)
+    perturb(model, 0.3, seed=1)
     model.save(tmp_path / "network.keras")
     loaded = keras.models.load_model(tmp_path / "network.keras")
-    data = [normal(BATCH, *shape), normal(BATCH, 3, seed=2)]
+    data = [
+        normal(BATCH, *shape, dtype="float32"),
+        normal(BATCH, 3, seed=2, dtype="float32"),
+    ]
     np.testing.assert_array_equal(model(data), loaded(data))
 
 
@@ -219,7 +220,7 @@ def test_seeds(name):
 
     def start(seed):
         network = build(seed=seed)
-        network(normal(BATCH, *shape))
+        network(normal(BATCH, *shape, dtype="float32"))
         return [np.asarray(v) for v in network.variables]
 
     def random(values):
@@ -234,7 +235,7 @@ def test_seeds(name):
 
 def test_layers_of_one_network_start_differently():
     network = networks.MLP(2, (6, 6, 6), seed=0)
-    network(normal(BATCH, 6))
+    network(normal(BATCH, 6, dtype="float32"))
     first, second, third = (
         np.asarray(v)
         for v in network.variables
@@ -248,8 +249,8 @@ def test_layers_of_one_network_start_differently():
 def test_kernel_regularizer_counts_every_kernel(name):
     build, shape = NETWORKS[name]
     network = build(kernel_regularizer=keras.regularizers.L2(0.25), seed=0)
-    network(normal(BATCH, *shape))
-    perturb(network)
+    network(normal(BATCH, *shape, dtype="float32"))
+    perturb(network, 0.3, seed=1)
     expected = 0.25 * sum(
         np.square(v).sum() for v in network.variables if v.path.endswith("kernel")
     )
@@ -264,7 +265,7 @@ def test_float64(name):
     context = normal(BATCH, 3, dtype="float64", seed=2)
     assert network(x, context).dtype == tf.float64
     assert {v.dtype for v in network.variables} == {"float64"}
-    perturb(network)
+    perturb(network, 0.3, seed=1)
     # Precision, not only the name of the dtype: 1e-12 is lost on the way in float32.
     moved = network(x + 1e-12, context) - network(x, context)
     assert 0 < np.abs(moved).max() < 1e-9
@@ -291,10 +292,13 @@ def test_mixed_precision_inside_a_coupling(name):
         coupling = bijectors.AffineCoupling(
             mask, network, event_shape=shape, context_shape=(3,)
         )
-        perturb(network, scale=0.1)
+        perturb(network, 0.1, seed=1)
         return coupling
 
-    x, context = normal(BATCH, *shape), normal(BATCH, 3, seed=2)
+    x, context = (
+        normal(BATCH, *shape, dtype="float32"),
+        normal(BATCH, 3, seed=2, dtype="float32"),
+    )
     exact = build("float32")
     coupling = build("mixed_bfloat16")
     dtypes.clear()
@@ -328,7 +332,7 @@ def test_global_mixed_precision_policy(policy):
         network = networks.MLP(4, (8,), seed=0)
         assert network.compute_dtype == policy.removeprefix("mixed_")
         coupling = bijectors.AffineCoupling(masks.half(4), network)
-        perturb(network)
+        perturb(network, 0.3, seed=1)
         flow = distributions.Flow(distributions.standard_normal((4,)), coupling)
         x, log_prob = flow.sample_and_log_prob(6, seed=0)
         assert x.dtype == log_prob.dtype == tf.float32
@@ -344,18 +348,22 @@ def test_global_mixed_precision_policy(policy):
         (lambda: networks.ConvNet(2, context_mode="add"), ValueError, "film"),
         (
             lambda: networks.ConvNet(2, 4, context_mode="film")(
-                normal(2, 4, 4, 1), normal(2, 4, 4, 3)
+                normal(2, 4, 4, 1, dtype="float32"), normal(2, 4, 4, 3, dtype="float32")
             ),
             ValueError,
             "concat",
         ),
         (
-            lambda: networks.ConvNet(2, 4)(normal(2, 4, 4, 1), normal(2, 4, 3)),
+            lambda: networks.ConvNet(2, 4)(
+                normal(2, 4, 4, 1, dtype="float32"), normal(2, 4, 3, dtype="float32")
+            ),
             ValueError,
             "context",
         ),
         (
-            lambda: networks.MLP(2, (4,))(normal(2, 4), normal(2, 4, 3)),
+            lambda: networks.MLP(2, (4,))(
+                normal(2, 4, dtype="float32"), normal(2, 4, 3, dtype="float32")
+            ),
             ValueError,
             "context",
         ),

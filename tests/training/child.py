@@ -24,7 +24,7 @@ def load(directory: Path) -> None:
 
     import tensorflow as tf
 
-    from tests.training.conftest import answers, image, vector
+    from tests.training.support import answers, image, vector
 
     # Built from another seed, so that every variable has to come from the file.
     for name, build in (("vector", vector), ("image", image)):
@@ -78,7 +78,7 @@ def back_up(directory: Path, killed: str) -> None:
 
     import keras
 
-    from tests.training.conftest import train_glow
+    from tests.training.support import train_glow
 
     class Kill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -112,7 +112,7 @@ def distribute(directory: Path) -> None:
     import keras
 
     import tfp_flows
-    from tests.training.conftest import (
+    from tests.training.support import (
         compiled,
         contexts,
         image,
@@ -189,7 +189,7 @@ def work(directory: Path, index: str, *workers: str) -> None:
     # Before anything else asks TensorFlow for its devices.
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
 
-    from tests.training.conftest import compiled, normalised, points, train_whole
+    from tests.training.support import compiled, normalised, points, train_whole
 
     assert strategy.num_replicas_in_sync == len(workers)
     found = train_whole(strategy, directory, directory / "one.weights.h5")

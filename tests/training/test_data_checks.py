@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.conftest import compiled, contexts, images, perturb, points, vector
+from tests.support import perturb
+from tests.training.support import compiled, contexts, images, points, vector
 from tfp_flows import FlowModel, flows
 from tfp_flows.training import data_checks
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.conftest import assert_same, compiled, points, values, vector
+from tests.training.support import assert_same, compiled, points, values, vector
 from tfp_flows import FlowModel
 from tfp_flows.training import FusedAdam, TrainingDiverged
 

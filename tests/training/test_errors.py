@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.training.conftest import (
+from tests.training.support import (
     assert_same,
     compiled,
     contexts,

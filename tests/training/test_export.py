@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.conftest import contexts, image, images, perturb, points, vector
+from tests.support import perturb
+from tests.training.support import contexts, image, images, points, vector
 from tfp_flows import FlowModel, flows
 
 SMALL = {"width": 4, "seed": 0}

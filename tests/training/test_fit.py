@@ -11,14 +11,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tests.training.conftest import (
+from tests.support import perturb
+from tests.training.support import (
     assert_same,
     compiled,
     contexts,
     copies,
     image,
     images,
-    perturb,
     points,
     values,
     vector,

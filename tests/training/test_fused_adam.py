@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.training.conftest import compiled, points, vector
+from tests.training.support import compiled, points, vector
 from tfp_flows.training import FusedAdam
 
 OPTIONS = {

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.training.conftest import (
+from tests.support import perturb
+from tests.training.support import (
     assert_same,
     compiled,
     image,
     images,
-    perturb,
     points,
     values,
     vector,

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.training.conftest import (
+from tests.training.support import (
     assert_same,
     assert_trained_as_one,
     normalised,

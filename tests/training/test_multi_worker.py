@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tfp_flows
-from tests.training.conftest import (
+from tests.training.support import (
     assert_trained_as_one,
     normalised,
     run_children,

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.flows.conftest import perturb
+from tests.support import perturb
 from tfp_flows import flows
 from tfp_flows.training import ReconstructionError, reconstruction_error
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
-from tests.training.conftest import contexts, points, vector
+from tests.training.support import contexts, points, vector
 from tfp_flows import datasets
 
 

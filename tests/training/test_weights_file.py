@@ -12,14 +12,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.training.conftest import (
-    assert_same,
-    image,
-    perturb,
-    points,
-    values,
-    vector,
-)
+from tests.support import perturb
+from tests.training.support import assert_same, image, points, values, vector
 from tfp_flows import (
     Flow,
     FlowModel,

@@ -8,14 +8,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.training.conftest import (
-    assert_same,
-    compiled,
-    perturb,
-    points,
-    values,
-    vector,
-)
+from tests.support import perturb
+from tests.training.support import assert_same, compiled, points, values, vector
 from tfp_flows import FlowModel, distributions, flows
 from tfp_flows.training import BitsPerDim, NegativeLogLikelihood
 from tfp_flows.training import negative_log_likelihood as nll

@@ -50,14 +50,6 @@ def images(n: int = 24, seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
     return x, np.arange(n, dtype="int32") % 3
 
 
-def perturb(flow, scale: float = 0.2, seed: int = 7):
-    """Moves a flow away from the special point at which it starts."""
-    draw = np.random.default_rng(seed)
-    for v in flow.trainable_variables:
-        v.assign_add((scale * draw.standard_normal(v.shape)).astype(v.dtype.name))
-    return flow
-
-
 def compiled(flow, optimizer="adam", **options) -> tfp_flows.FlowModel:
     model = tfp_flows.FlowModel(flow)
     model.compile(optimizer, **options)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfp_flows
+from tests.support import perturb
 from tfp_flows import flows
 from tfp_flows.bijectors import Chain
 
@@ -46,12 +47,6 @@ class Small:
             return tf.constant(draw.standard_normal(shape), dtype)
         margin = 0.1 * self.high
         return tf.constant(draw.uniform(margin, self.high - margin, shape), dtype)
-
-
-def perturb(flow: tfp_flows.Flow, scale: float = 0.2, seed: int = 7) -> None:
-    draw = np.random.default_rng(seed)
-    for v in flow.trainable_variables:
-        v.assign_add(tf.constant(scale * draw.standard_normal(v.shape), v.dtype))
 
 
 def members(chain) -> list:
