@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -41,11 +42,26 @@ from tfp_flows.distributions.inputs import (
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-__all__ = ["Flow", "with_config"]
+__all__ = ["Flow", "with_config", "without_warning"]
 
 
 # How large the widest layer of a bijector may be in one pass, in bytes.
 _BYTES_OF_A_LAYER = 2**27
+
+
+@contextlib.contextmanager
+def without_warning(distribution: tfd.Distribution) -> Iterator[None]:
+    """Densities that no user asked for do not warn of missing initialisation."""
+    modules = (distribution, *distribution.submodules)
+    flows = [m for m in modules if isinstance(m, Flow)]
+    before = [flow._looked_for_initialization for flow in flows]
+    for flow in flows:
+        flow._looked_for_initialization = True
+    try:
+        yield
+    finally:
+        for flow, looked in zip(flows, before, strict=True):
+            flow._looked_for_initialization = looked
 
 
 class _Given(NamedTuple):
@@ -521,7 +537,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         # Where the density is 0, no gradient of what is made of it gets through: in a
         # mixture, it may be NaN.
         none = tf.constant(-math.inf, log_prob.dtype)
-        log_prob = tf.where(log_prob == none, none, log_prob)
+        log_prob = tf.where(tf.equal(log_prob, none), none, log_prob)
         return nan_unless(given.valid, log_prob, 0)
 
     def _call_sample_n(self, sample_shape, seed, **keywords):

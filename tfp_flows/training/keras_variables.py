@@ -106,6 +106,7 @@ def _read_variables(flow, creator=None) -> list[tf.Variable]:
         with contextlib.ExitStack() as stack:
             if creator is not None:
                 stack.enter_context(tf.variable_creator_scope(creator))
+            stack.enter_context(without_warning(flow))
             return flow.log_prob(x, **keywords)
 
     # Not every bijector of TFP takes an unknown number of examples.
