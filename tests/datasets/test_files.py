@@ -9,6 +9,9 @@ import pytest
 
 from tfp_flows.datasets import load
 
+# A compressed file of which the end is missing.
+CUT_SHORT = gzip.compress(b"1,2\n" * 99, mtime=0)[:-5]
+
 
 @pytest.fixture
 def file(tmp_path):
@@ -101,7 +104,11 @@ def test_wrong_csv(file, text, message):
         ("a.XLSX", "PK", r"pandas\.read_excel"),
         ("a.pkl", b"\x80", r"if you trust it"),
         ("a.csv.gz", b"1,2\n", r"not a readable \.gz file"),
-        ("a.csv.gz", gzip.compress(b"1,2\n" * 99)[:-5], r"not a readable \.gz file"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"1,2\n" * 99, mtime=0)[:-5],
+            r"not a readable \.gz file",
+        ),
     ],
 )
 def test_wrong_files(file, name, content, message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flows.conftest import SMALL
+from tests.flows.support import SMALL
 
 
 @pytest.fixture

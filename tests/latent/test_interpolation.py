@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.flows.conftest import SMALL
+from tests.flows.support import SMALL
 from tests.latent.support import close, linear_flow, of_classes
 from tfp_flows import latent
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.conftest import SMALL
+from tests.flows.support import SMALL
 from tests.latent.support import close, linear_flow
 from tfp_flows import latent
 

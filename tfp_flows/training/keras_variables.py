@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.distributions.flow import without_warning
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
