@@ -6,15 +6,13 @@ import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.from_tfp import adapt, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector, describe, min_event_ndims
 from tfp_flows.core.recompute import evaluate
 from tfp_flows.core.walk import Run, Step, joined, runs_of, walk
-
-tfb = tfp.bijectors
 
 __all__ = ["Chain"]
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.from_tfp import adapt, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector, describe
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.core.walk import Step
-
-tfb = tfp.bijectors
 
 __all__ = ["MultiScale"]
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.chain import Chain
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.joint_bijector import describe
 from tfp_flows.core.walk import Run, Step, runs_of
-
-tfb = tfp.bijectors
 
 __all__ = ["Repeat"]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.ranges import has_bounded_range, inverse_within_range
 from tfp_flows.core.tfp_internals import CHAINS, INVERTS
 from tfp_flows.core.walk import runs_of
-
-tfb = tfp.bijectors
 
 __all__ = ["FromTFP", "Inverted", "adapt", "common_context_shape"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 import tfp_flows.core.pickling  # noqa: F401
 from tfp_flows.core.conditioner import hold, release
@@ -23,8 +23,6 @@ from tfp_flows.core.shapes import (
 )
 from tfp_flows.core.tfp_internals import handover, is_asked_by_cache
 from tfp_flows.core.tracking import check_tracked
-
-tfb = tfp.bijectors
 
 __all__ = ["JointBijector", "describe", "min_event_ndims"]
 

@@ -11,12 +11,10 @@ import math
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.tfp_internals import CHAINS, INDEPENDENTS, SAMPLES
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = ["Support", "has_bounded_range", "inverse_within_range"]
 

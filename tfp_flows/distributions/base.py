@@ -7,11 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_shape
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = ["diagonal_normal", "standard_logistic", "standard_normal"]
 

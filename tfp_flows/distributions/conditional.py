@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.seeds import stateless_seed
@@ -14,8 +14,6 @@ from tfp_flows.core.shapes import broadcast_context
 from tfp_flows.distributions.contexts import nan_unless, without_nan
 from tfp_flows.distributions.describe import describe_distribution
 from tfp_flows.distributions.static_shape import StaticShape
-
-tfd = tfp.distributions
 
 __all__ = ["Conditional"]
 

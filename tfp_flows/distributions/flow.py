@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.chain import Chain
 from tfp_flows.core.arguments import check_integer
@@ -38,9 +39,6 @@ from tfp_flows.distributions.inputs import (
     check_sample_shape,
     check_temperature,
 )
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = ["Flow", "with_config", "without_warning"]
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer, check_number, check_shape
 from tfp_flows.core.seeds import generator
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = ["gaussian_mixture"]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.distributions.contexts import as_context, parts_of
 from tfp_flows.distributions.in_chunks import common_batch
 from tfp_flows.distributions.static_shape import StaticShape
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = ["GivenContext"]
 

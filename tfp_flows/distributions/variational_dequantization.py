@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.seeds import stateless_seed
@@ -15,8 +16,6 @@ from tfp_flows.distributions.flow import Flow
 from tfp_flows.distributions.given_context import GivenContext
 from tfp_flows.distributions.inputs import as_data, check_sample_shape
 from tfp_flows.distributions.static_shape import StaticShape
-
-tfd = tfp.distributions
 
 __all__ = ["VariationalDequantization"]
 

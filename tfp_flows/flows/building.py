@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import bijectors, distributions
 from tfp_flows.core.arguments import (
@@ -32,8 +32,6 @@ from tfp_flows.flows.bases import make_base
 from tfp_flows.flows.contexts import resolve_context
 from tfp_flows.flows.dequantization import Dequantization
 from tfp_flows.flows.preprocessing import preprocess
-
-tfb = tfp.bijectors
 
 __all__ = ["READY", "Plan", "check_config", "from_config", "ready"]
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
 from tfp_flows.bijectors import BatchNorm, Coupling, Permutation, Repeat
 from tfp_flows.core.arguments import check_choice, check_unused
 from tfp_flows.networks import MADE, MLP, GatedResidualConvNet, ResidualMLP
 from tfp_flows.transformers import Transformer
-
-tfb = tfp.bijectors
 
 __all__ = [
     "amortized_layers",

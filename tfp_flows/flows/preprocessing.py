@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.logit import Logit
 from tfp_flows.bijectors.standardize import Standardize
 from tfp_flows.core.arguments import check_choice, check_number
-
-tfb = tfp.bijectors
 
 __all__ = ["preprocess"]
 

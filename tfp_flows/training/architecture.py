@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 __all__ = ["Architecture", "ArchitectureMismatch", "ArchitectureState"]
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 # Of what is written here. A file of a higher one is refused.
 FORMAT = 1

@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.distributions import VariationalDequantization
 from tfp_flows.training import multi_device
-
-tfd = tfp.distributions
 
 __all__ = [
     "START_NUMBERS",

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.repeat import unrolled
-
-tfd = tfp.distributions
 
 __all__ = ["export"]
 

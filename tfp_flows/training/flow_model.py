@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_number
 from tfp_flows.core.keras_internals import in_symbolic_scope, storage
@@ -22,8 +22,6 @@ from tfp_flows.training.fused_adam import FusedAdam
 from tfp_flows.training.initialize import initialize, needs_initialization, start_of
 from tfp_flows.training.keras_variables import find_variables, rows
 from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
-
-tfd = tfp.distributions
 
 __all__ = ["FlowModel", "negative_log_likelihood"]
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.distributions.flow import without_warning
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = ["Row", "find_variables", "rows"]
 
