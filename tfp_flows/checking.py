@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -128,7 +129,7 @@ def check_bijector(
     *,
     event_ndims: int | None = None,
     tolerance: float | None = None,
-    **keywords,
+    **keywords: Any,
 ) -> Report:
     r"""Checks a bijector at given values: round trips, log-determinants, gradients.
 
@@ -178,7 +179,7 @@ def check_bijector(
     rank = y.shape.rank - ndims[1]
     # A batch of contexts or of parameters can be larger than that of x.
     x = tf.broadcast_to(x, [*y.shape[:rank], *x.shape[x.shape.rank - ndims[0] :]])
-    there = _look(bijector, True, x, ndims, keywords)
+    there = cast(_Look, _look(bijector, True, x, ndims, keywords))
     back = _look(bijector, False, y, ndims[::-1], keywords)
     looks = {"forward": there} | ({} if back is None else {"inverse": back})
     shapes = tuple(x.shape[rank:]), tuple(y.shape[rank:])
@@ -197,11 +198,13 @@ def check_bijector(
         shapes=shapes,
         events=len(there.value),
         tolerance=_TOLERANCE[x.dtype.name] if tolerance is None else float(tolerance),
-        forward_round_trip=back and _distance(back.value, x),
-        inverse_round_trip=back and _round_trip(bijector, back, y, keywords),
+        forward_round_trip=None if back is None else _distance(back.value, x),
+        inverse_round_trip=None
+        if back is None
+        else _round_trip(bijector, back, y, keywords),
         forward_log_det=there.log_det_error(),
-        inverse_log_det=back and back.log_det_error(),
-        log_det_sum=back and _off(there.log_det, -back.log_det),
+        inverse_log_det=None if back is None else back.log_det_error(),
+        log_det_sum=None if back is None else _off(there.log_det, -back.log_det),
         condition_number=float((singular.max(-1) / singular.min(-1)).max()),
         forward_lipschitz=float(singular.max()),
         inverse_lipschitz=float(inverse_singular.max()),
@@ -257,7 +260,13 @@ class _Look:
         return [k for k, v in results.items() if not np.isfinite(v).all()]
 
 
-def _look(bijector, forward, x, ndims, keywords) -> _Look | None:
+def _look(
+    bijector: tfb.Bijector,
+    forward: bool,
+    x: tf.Tensor,
+    ndims: tuple[int, int],
+    keywords: dict[str, Any],
+) -> _Look | None:
     """One direction at `x`; None if the bijector does not implement it."""
     if forward:
         map_, log_det_of = bijector.forward, bijector.forward_log_det_jacobian
@@ -311,7 +320,9 @@ def _look(bijector, forward, x, ndims, keywords) -> _Look | None:
     )
 
 
-def _event_ndims(bijector, x, event_ndims) -> tuple[int, int]:
+def _event_ndims(
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int | None
+) -> tuple[int, int]:
     """Ranks of an event of `x` and of `forward(x)`."""
     least = bijector.forward_min_event_ndims
     if tf.nest.is_nested(least) or tf.nest.is_nested(bijector.inverse_min_event_ndims):
@@ -331,7 +342,7 @@ def _event_ndims(bijector, x, event_ndims) -> tuple[int, int]:
     return event_ndims, bijector.forward_event_ndims(event_ndims)
 
 
-def _jacobian(tape, value, x) -> np.ndarray:
+def _jacobian(tape: tf.GradientTape, value: tf.Tensor, x: tf.Tensor) -> np.ndarray:
     # Row by row: for events of a few entries this is several times as fast as tracing
     # a vectorised pass, and any operation will do.
     rows = []
@@ -344,22 +355,24 @@ def _jacobian(tape, value, x) -> np.ndarray:
     return np.stack(rows, axis=1)
 
 
-def _round_trip(bijector, look, expected, keywords) -> float:
+def _round_trip(
+    bijector: tfb.Bijector, look: _Look, expected: tf.Tensor, keywords: dict[str, Any]
+) -> float:
     again = bijector.forward(_new(look.output), **keywords)
     return _distance(_array(again), expected)
 
 
-def _distance(value, expected) -> float:
+def _distance(value: np.ndarray, expected: Any) -> float:
     expected = _array(expected)
     error = np.abs(value.reshape(expected.shape) - expected).max()
     return float(error / (1 + np.abs(expected).max()))
 
 
-def _off(log_det, expected) -> float:
+def _off(log_det: np.ndarray, expected: np.ndarray) -> float:
     return float((np.abs(log_det - expected) / (1 + np.abs(expected))).max())
 
 
-def _array(x) -> np.ndarray:
+def _array(x: Any) -> np.ndarray:
     return np.asarray(x).astype(np.float64)
 
 
@@ -368,13 +381,15 @@ def _new(x):
     return tf.constant(x.numpy())
 
 
-def _label(v) -> str:
+def _label(v: tf.Variable) -> str:
     return f"{v.name.split(':')[0]} {v.shape}"
 
 
-def _variables(looks, is_so) -> tuple[str, ...]:
+def _variables(
+    looks: dict[str, _Look], is_so: Callable[[np.ndarray | None], bool]
+) -> tuple[str, ...]:
     """Names of variables of whose gradient something holds, and in which direction."""
-    names = {}
+    names: dict[Any, list[str]] = {}
     for direction, look in looks.items():
         for v, gradient in look.gradients:
             if is_so(gradient):
@@ -386,11 +401,11 @@ def _variables(looks, is_so) -> tuple[str, ...]:
     )
 
 
-def _number(value) -> str:
+def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.2g}"
 
 
-def _listed(names) -> str:
+def _listed(names: Sequence[str]) -> str:
     if len(names) > 3:
         return ", ".join(names[:2]) + f" and {len(names) - 2} more"
     return ", ".join(names) or "none"

@@ -160,7 +160,7 @@ class Coupling(JointBijector):
         return [kept, changed], lambda p: merge(*p), merge(kept, again), log_det
 
 
-def split_parameters(parameters, count: int):
+def split_parameters(parameters: tf.Tensor, count: int) -> tf.Tensor:
     """`[..., count * n]` as `[..., count, n]`, which is what a transformer takes."""
     return reshape_event(parameters, 1, [count, parameters.shape[-1] // count])
 

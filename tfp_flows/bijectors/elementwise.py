@@ -68,7 +68,7 @@ class Elementwise(JointBijector):
         )
         self._conditioner = (
             None
-            if conditioner is None
+            if conditioner is None or context_shape is None
             else Conditioner(
                 conditioner,
                 context_shape,

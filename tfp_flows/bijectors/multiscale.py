@@ -103,11 +103,12 @@ class MultiScale(JointBijector):
             kept = (channels + 1) // 2
             leaving = channels - kept
             self._part_shapes.append((height, width, leaving))
+            prior = priors[i]
             self._priors.append(
                 None
-                if priors[i] is None
+                if prior is None
                 else Conditioner(
-                    priors[i],
+                    prior,
                     (height, width, kept),
                     (height, width, 2 * leaving),
                     context_shape,
@@ -145,7 +146,7 @@ class MultiScale(JointBijector):
     def keywords(self):
         return super().keywords.union(*(level.keywords for level in self._levels))
 
-    def split_noise(self, z) -> list[tf.Tensor]:
+    def split_noise(self, z: tf.Tensor) -> list[tf.Tensor]:
         """Noise `[*batch, D]` as one image `[*batch, h, w, c]` for each level."""
         sizes = [math.prod(shape) for shape in self._part_shapes]
         return [

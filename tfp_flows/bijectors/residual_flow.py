@@ -210,7 +210,7 @@ class ResidualFlow(JointBijector):
     def keywords(self) -> frozenset[str]:
         return super().keywords | {"seed"}
 
-    def invert(self, y, context=None) -> FixedPoint:
+    def invert(self, y: Any, context: Any = None) -> FixedPoint:
         """The inverse, and how it was found.
 
         Args:
@@ -235,7 +235,9 @@ class ResidualFlow(JointBijector):
         )
         return FixedPoint(*(restore(part) for part in found))
 
-    def log_det_and_standard_error(self, x, draws: int = 16, seed: Any = 0, **keywords):
+    def log_det_and_standard_error(
+        self, x: Any, draws: int = 16, seed: Any = 0, **keywords: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """An estimate of the forward log-determinant, and how far off it may be.
 
         Args:

@@ -174,7 +174,7 @@ def _moments(rows, about):
     return about + first, np.maximum(second - np.square(first), 0.0)
 
 
-def _named(which) -> str:
+def _named(which: np.ndarray) -> str:
     names = [str(i) for i in np.flatnonzero(which)]
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f"feature {shown}"

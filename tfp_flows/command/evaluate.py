@@ -74,7 +74,7 @@ def evaluate(
     )
     log_q, errors = _log_probs(model, batches)
     size = math.prod(source.event_shape)
-    results = {
+    results: dict[str, Any] = {
         "split": split,
         "examples": len(log_q),
         "log_likelihood": float(log_q.mean()),
@@ -120,8 +120,8 @@ def _log_probs(
         )
         for i, batch in enumerate(batches)
     ]
-    log_q, errors = zip(*found, strict=True)
-    errors = None if errors[0] is None else np.concatenate(errors).astype(np.float64)
+    log_q, parts = zip(*found, strict=True)
+    errors = None if parts[0] is None else np.concatenate(parts).astype(np.float64)
     return np.concatenate(log_q).astype(np.float64), errors
 
 
@@ -163,7 +163,8 @@ def sample(
     part = max(1, min(_PART_SAMPLES, _PART_NUMBERS // size))
     parts = []
     for i, start in enumerate(range(0, n, part)):
-        shape, keywords = (min(part, n - start),), {}
+        shape: tuple[int, ...] = (min(part, n - start),)
+        keywords = {}
         if labels is not None:
             shape = ()
             keywords["context"] = labels[start : start + part].astype(np.int32)

@@ -23,7 +23,7 @@ from tfp_flows.training import load_model as load_checked
 try:
     import fcntl
 except ImportError:  # Not on Windows, where nothing keeps two processes apart.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "HISTORY",
@@ -52,8 +52,16 @@ REPORT = "report.json"
 SETTINGS = "settings.json"
 
 # Everything that a run writes. What a run is continued from goes first.
-_FILES = (LAST, MODEL, HISTORY, REPORT, "loss.png", "samples.png", "samples.npy")
-_FILES += ("density.png", SETTINGS)
+_FILES: tuple[str, ...] = (
+    LAST,
+    MODEL,
+    HISTORY,
+    REPORT,
+    "loss.png",
+    "samples.png",
+    "samples.npy",
+)
+_FILES += ("samples.png", "samples.npy", "density.png", SETTINGS)
 
 _LOCK = ".lock"
 

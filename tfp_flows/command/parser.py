@@ -8,6 +8,9 @@ import runpy
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from tfp_flows.command.flow_options import Option
 
 from .flow_options import ReadyFlow, ready_flows
 
@@ -114,7 +117,9 @@ def _unknown(word: str, flow: ReadyFlow | None) -> str:
     )
 
 
-def _parsers(flow: ReadyFlow | None):
+def _parsers(
+    flow: ReadyFlow | None,
+) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     """The parser of all commands, and that of each."""
     parser = _Parser(
         prog="tfp-flows",
@@ -141,7 +146,7 @@ def _version() -> str:
     return runpy.run_path(str(path))["__version__"]
 
 
-def _add_train(commands, flow: ReadyFlow | None):
+def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a flow on a data set",
@@ -224,7 +229,7 @@ def _add_train(commands, flow: ReadyFlow | None):
     return train
 
 
-def _add_option(group, option) -> None:
+def _add_option(group: Any, option: Option) -> None:
     # argparse takes a percent sign for the beginning of a format.
     text = option.help.replace("%", "%%").replace("\n", " ")
     keywords = {"dest": f"flow_option_{option.name}", "default": None, "help": text}
@@ -286,11 +291,11 @@ def _add_flows(commands):
     return flows
 
 
-def _add_model(parser) -> None:
+def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="directory of a run, or a .keras model file")
 
 
-def _add_data_dir(parser) -> None:
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", help="where TensorFlow Datasets keeps its data (default: its own)"
     )

@@ -15,7 +15,8 @@ _SMALL = 16 * 16
 
 # What suits two CPU cores: settings of the run, and options of the flow. What is not
 # here is the default of `Settings`, or of the flow, which is its paper's.
-_VECTORS = {
+_Recipes = dict[str, tuple[dict[str, Any], dict[str, Any]]]
+_VECTORS: _Recipes = {
     "nice": ({"epochs": 50}, {"width": 256}),
     "real_nvp": ({"epochs": 60}, {"width": 128}),
     "planar": ({"epochs": 60, "learning_rate": 5e-3}, {"layers": 32}),
@@ -33,7 +34,7 @@ _VECTORS = {
         {"layers": 6, "width": 64, "components": 8},
     ),
 }
-_SMALL_IMAGES = {
+_SMALL_IMAGES: _Recipes = {
     "nice": ({"epochs": 100}, {"width": 200}),
     "real_nvp": ({"epochs": 60}, {"width": 32, "depth": 2}),
     "glow": ({"epochs": 60}, {"steps": 8, "width": 64}),
@@ -52,7 +53,7 @@ _SMALL_IMAGES = {
         {"layers": 2, "width": 32, "depth": 2, "components": 4},
     ),
 }
-_IMAGES = {
+_IMAGES: _Recipes = {
     # In the paper, MNIST is modelled without a logit.
     "nice": (
         {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},

@@ -146,7 +146,7 @@ def _normal(z: np.ndarray) -> np.ndarray:
     return -0.5 * (np.square(z) + math.log(2 * math.pi)).sum(1)
 
 
-def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int):
+def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int) -> Any:
     """The mixture that held-out rows like best, `None` if none can be had."""
     try:
         from sklearn.exceptions import ConvergenceWarning

@@ -220,7 +220,7 @@ def carry_out(
             seed=settings.seed,
         )
         finite = np.isfinite(x).reshape(len(x), -1).all(1)
-        report = {
+        report: dict[str, Any] = {
             "command": command,
             "settings": dataclasses.asdict(settings),
             "versions": versions(),
@@ -333,7 +333,10 @@ def _fit(
     """Runs the epochs that are left; the optimizer's count says which they are."""
     settings, source, model = run.settings, run.source, run.model
     steps = source.steps("train", settings.batch_size)
-    batches = {"batch_size": settings.batch_size, "labels": settings.conditional}
+    batches: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "labels": settings.conditional,
+    }
     validation = None
     if source.sizes["validation"]:
         validation = source.dataset("validation", seed=settings.seed, **batches)
@@ -352,7 +355,7 @@ def _fit(
         _Diverged(),
         _Keep(state),
     ]
-    if done:
+    if done and run.resumed is not None:
         callbacks.append(_GoOn(files.read_progress(run.resumed)))
     with _interrupts() as interrupted:
         callbacks.append(_SaveLast(state, steps, save_every, interrupted))
@@ -645,4 +648,5 @@ def _square(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float
     """A range for each axis that holds the points with a margin."""
     low, high = points.min(0), points.max(0)
     margin = np.where(high > low, 0.15 * (high - low), 1.0)
-    return tuple(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))
+    x, y = zip((low - margin).tolist(), (high + margin).tolist(), strict=True)
+    return x, y

@@ -107,7 +107,7 @@ def stretch(activation, slope, gap):
     return (1.0 - share) + gap * share
 
 
-def activation_of(name: str, negative_slope: float):
+def activation_of(name: str, negative_slope: float) -> _Tanh | _LeakyReLU:
     """The activation of that name, with its steepest slope and its scalar root."""
     check_choice("activation", name, ("tanh", "leaky_relu"))
     if name == "tanh":

@@ -60,7 +60,7 @@ class Amortized(JointBijector):
         ]
         self._shapes = [tuple(np.shape(v)) for v in initial.values()]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
-        if conditioner is None:
+        if conditioner is None or context_shape is None:
             self._conditioner = None
         else:
             layout = ", ".join(

@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 
-def check_integer(name: str, value: Any, at_least: int = 1) -> int:
+def check_integer(name: str, value: Any, at_least: float = 1) -> int:
     """`value` as an int.
 
     Raises:
@@ -46,7 +46,8 @@ def check_number(
       TypeError: if it is no real number.
       ValueError: if it is NaN, infinite, or outside the limits.
     """
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real:
         raise TypeError(f"{name} must be a number, got {value!r}.")
     if (
         math.isfinite(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -94,7 +94,7 @@ class Conditioner(tf.Module):
         """Whether the callable says that it still waits for a batch of data."""
         return bool(getattr(_unwrap(self.function), "needs_initialization", False))
 
-    def initialize(self, x) -> None:
+    def initialize(self, x: Any) -> None:
         """Hands a batch of inputs to the `initialize` of the callable."""
         _unwrap(self.function).initialize(_flat(x, self.input_shape))
 
@@ -135,7 +135,7 @@ def _flat(x, shape):
     return tf.reshape(x, (-1, *shape))
 
 
-def _described(shape) -> str:
+def _described(shape: Any) -> str:
     if isinstance(shape, dict):
         return f"{shape}, each behind a batch"
     return f"[batch, {', '.join(map(str, shape))}]"
@@ -246,7 +246,7 @@ def _rebuild_layer(cls, config, weights):
     return _Untracked._of_layers.setdefault(id(layer), wrapper)
 
 
-def _variables_beside(function) -> list[tf.Variable]:
+def _variables_beside(function: Any) -> list[tf.Variable]:
     """Variables of what is no `tf.Module`: a Keras 3 layer's, say."""
     if not isinstance(function, _Untracked):
         return []

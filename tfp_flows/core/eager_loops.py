@@ -10,7 +10,9 @@ import tensorflow as tf
 __all__ = ["traced_loop"]
 
 
-def traced_loop(function: Callable, *tensors: tf.Tensor, **options: Hashable):
+def traced_loop(
+    function: Callable, *tensors: tf.Tensor, **options: Hashable
+) -> tf.Tensor:
     """`function(*tensors, **options)`, without gradients, as a graph in eager mode.
 
     A loop is then some ten times as fast. The graph is kept, one for all tensors of the
@@ -22,12 +24,12 @@ def traced_loop(function: Callable, *tensors: tf.Tensor, **options: Hashable):
       *tensors: what may change from call to call.
       **options: what makes another graph: hashable values.
     """
-    tensors = [tf.stop_gradient(x) for x in tensors]
+    constants = [tf.stop_gradient(x) for x in tensors]
     if tf.executing_eagerly():
-        kinds = tuple((x.dtype, x.shape.rank) for x in tensors)
+        kinds = tuple((x.dtype, x.shape.rank) for x in constants)
         function = _traced(function, tuple(sorted(options.items())), kinds)
-        return tf.stop_gradient(function(*tensors))
-    return tf.stop_gradient(function(*tensors, **options))
+        return tf.stop_gradient(function(*constants))
+    return tf.stop_gradient(function(*constants, **options))
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,20 +24,20 @@ class Partition(Protocol):
     kept_shape: tuple[int, ...]
     changed_shape: tuple[int, ...]
 
-    def split(self, x) -> tuple[tf.Tensor, tf.Tensor]:
+    def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The part that the conditioner sees and the part that is transformed."""
         ...
 
-    def merge(self, kept, changed) -> tf.Tensor:
+    def merge(self, kept: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
         """The inverse of `split`."""
         ...
 
-    def log_det(self, elementwise) -> tf.Tensor:
+    def log_det(self, elementwise: tf.Tensor) -> tf.Tensor:
         """Sums elementwise log-derivatives of the changed part over the event."""
         ...
 
 
-def partition(mask: np.ndarray, event_shape: tuple[int, ...]) -> Partition:
+def partition(mask: np.ndarray, event_shape: Sequence[int]) -> Partition:
     """The cheapest partition for a mask.
 
     A mask that is the same along all axes but one is a split along that axis: the
@@ -59,7 +60,7 @@ class AxisPartition:
       line: where the split goes; a mask and its opposite have the same.
     """
 
-    def __init__(self, keep: np.ndarray, axis: int, event_shape: tuple[int, ...]):
+    def __init__(self, keep: np.ndarray, axis: int, event_shape: Sequence[int]):
         self._axis = axis
         self._ndims = len(event_shape)
         size, kept = keep.size, int(keep.sum())

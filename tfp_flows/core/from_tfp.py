@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -170,7 +172,9 @@ class Inverted(JointBijector):
         return f"Invert({self.bijector!r})"
 
 
-def common_context_shape(bijectors) -> tuple[int, ...] | None:
+def common_context_shape(
+    bijectors: Iterable[JointBijector],
+) -> tuple[int, ...] | None:
     """The one context shape of those bijectors that take a context.
 
     Raises:

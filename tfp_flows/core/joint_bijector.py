@@ -117,7 +117,7 @@ class JointBijector(tfb.Bijector):
 
     # Arguments of the constructor that `copy` may replace although variables are
     # shared: those on which no variable depends.
-    _free_arguments = frozenset()
+    _free_arguments: frozenset[str] = frozenset()
 
     # Faster paths that a class opts in to. They hold for a class that names them and
     # for subclasses that override none of what they bypass (`_BYPASSED`):
@@ -128,7 +128,7 @@ class JointBijector(tfb.Bijector):
     # * "runs": `_runs` takes the bijector apart into others.
     # * "untaped": an evaluation takes no gradients of its own, or sees to it that
     #   tapes record meanwhile (`tape.recording`).
-    _fast_paths = frozenset()
+    _fast_paths: frozenset[str] = frozenset()
     _TF_MODULE_IGNORED_PROPERTIES = tfb.Bijector._TF_MODULE_IGNORED_PROPERTIES | {
         "_joint_variables",
         "_joint_shared",
@@ -444,7 +444,9 @@ class JointBijector(tfb.Bijector):
         own = {k: v for k, v in parameters.items() if k not in left_out}
         self._parameters = self._no_dependency(own)
 
-    def _add_variable(self, name: str, value, trainable: bool = True, **options):
+    def _add_variable(
+        self, name: str, value: Any, trainable: bool = True, **options: Any
+    ) -> tf.Variable:
         """A variable of this bijector; in a `copy`, that of the original.
 
         Args:
@@ -481,7 +483,7 @@ class JointBijector(tfb.Bijector):
             )
         return sum_trailing(log_det, extra)
 
-    def _joint_see_layers(self, in_use: bool = False):
+    def _joint_see_layers(self, in_use: bool = False) -> None:
         """Makes variables of Keras layers those of this `tf.Module`."""
         layers = self.__dict__.get("_joint_layers", _NO_LAYERS).value
         if in_use and not all(layer.built for layer in layers):

@@ -51,7 +51,7 @@ def linearize_by_tape(g):
 
 def mean_and_standard_error(
     estimate: Callable, draws: int, seed: Any, dtype: tf.DType, exact: bool
-):
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean of independent estimates, and its standard error.
 
     Args:

@@ -26,7 +26,7 @@ COMPOSITIONS = tuple(
 )
 
 
-def _reduce(composition: Any):
+def _reduce(composition: Any) -> tuple[Any, ...]:
     return _rebuild, (type(composition), composition.parameters)
 
 

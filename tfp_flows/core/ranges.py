@@ -44,7 +44,9 @@ def has_bounded_range(bijector: tfb.Bijector) -> bool:
     return isinstance(bijector, _BOUNDED)
 
 
-def inverse_within_range(bijector: tfb.Bijector, y: tf.Tensor):
+def inverse_within_range(
+    bijector: tfb.Bijector, y: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Inverse and its log-determinant, minus infinity outside the range of `forward`.
 
     Args:
@@ -87,7 +89,9 @@ class Support:
         support = cls(distribution)
         return support if support._bijector() is not None else None
 
-    def log_prob(self, whole: tfd.Distribution, z, **keywords: Any) -> tf.Tensor:
+    def log_prob(
+        self, whole: tfd.Distribution, z: tf.Tensor, **keywords: Any
+    ) -> tf.Tensor:
         """`whole.log_prob(z)`, but minus infinity where a number is outside.
 
         Args:

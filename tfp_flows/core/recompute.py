@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def evaluate(
     value: tf.Tensor,
     keywords: dict[str, Any],
     checkpoint_every: int | None = None,
-):
+) -> tuple[tf.Tensor, tf.Tensor]:
     r"""Value and log-determinant of steps, with a gradient that rebuilds inputs.
 
     Nothing is kept between the steps. The gradient walks back from the result: each
@@ -111,7 +111,9 @@ def _takes_no_gradients(step: Step) -> bool:
     )
 
 
-def _take_unrecorded(step: Step, value, keywords):
+def _take_unrecorded(
+    step: Step, value: tf.Tensor, keywords: dict[str, Any]
+) -> tuple[tf.Tensor, tf.Tensor]:
     """As `step.take`, but not recorded on the outer tapes, which have been stopped."""
     if tf.executing_eagerly() and _takes_no_gradients(step):
         return step.take(value, keywords)
@@ -120,13 +122,15 @@ def _take_unrecorded(step: Step, value, keywords):
         return step.take(value, keywords)
 
 
-def _undo(step: Step, result, keywords):
+def _undo(step: Step, result: tf.Tensor, keywords: dict[str, Any]) -> tf.Tensor:
     """The value that gave `result`."""
     back = Step(step.bijector, not step.forward, step.result_event_ndims)
     return back.take(result, keywords)[0]
 
 
-def _replay(step: Step, result, keywords, tape):
+def _replay(
+    step: Step, result: tf.Tensor, keywords: dict[str, Any], tape: tf.GradientTape
+) -> tuple[list[tf.Tensor], Callable, tf.Tensor, tf.Tensor]:
     """Rebuilds the value that `result` came from, and evaluates it on `tape`.
 
     Returns:
@@ -145,7 +149,9 @@ def _replay(step: Step, result, keywords, tape):
     return parts, merge, result, step.over_events(log_det, merge(parts))
 
 
-def _record(step: Step, value, keywords, tape):
+def _record(
+    step: Step, value: tf.Tensor, keywords: dict[str, Any], tape: tf.GradientTape
+) -> tuple[list[tf.Tensor], Callable, tf.Tensor, tf.Tensor]:
     """As `_replay`, from the value itself."""
     tape.watch(value)
     return [value], lambda parts: parts[0], *step.take(value, keywords)
@@ -305,7 +311,9 @@ def _is_kept(step: Step, position: int, every: int | None) -> bool:
     return is_due or not step.bijector.has_direct_inverse
 
 
-def _shared(run: Run, keeps, function):
+def _shared(
+    run: Run, keeps: Sequence[tuple[bool, ...]], function: Callable
+) -> Callable:
     """`run.shared` for units that keep the same.
 
     On the way back, steps wait for one another, so that nothing runs side by side.

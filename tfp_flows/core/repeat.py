@@ -81,7 +81,8 @@ class SharedTrace:
     ):
         self._function, self._variables, self._modules = function, variables, modules
         self._attributes = {} if copies else {"_noinline": True}
-        self._concrete = self._given = None
+        self._concrete: Any = None
+        self._given: Any = None
         self._is_shared = True
 
     def __call__(self, i: int, *arguments: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -97,7 +98,7 @@ def broadcast_context(value, ndims, context, context_shape, name):
     )
 
 
-def sum_trailing(x, ndims: int):
+def sum_trailing(x: tf.Tensor, ndims: int) -> tf.Tensor:
     """Sums over the last `ndims` dimensions."""
     rank = x.shape.rank
     return tf.reduce_sum(x, axis=list(range(rank - ndims, rank))) if ndims else x
@@ -152,7 +153,7 @@ def _broadcast(x, common, static, ndims):
     return x
 
 
-def take(x, indices, inverse_indices, axis: int):
+def take(x: tf.Tensor, indices: Any, inverse_indices: Any, axis: int) -> tf.Tensor:
     """`tf.gather` by a permutation, whose gradient is a gather as well."""
 
     @tf.custom_gradient

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class PLUMatrix:
     permutation $P$ and the signs are fixed, so that $W$ stays invertible and
     $\log|\det W| = \sum_i d_i$ (Kingma & Dhariwal 2018, equations 10 and 11).
     """
+
+    _add_variable: Callable[..., tf.Variable]
 
     def _add_factors(self, matrix: np.ndarray, dtype: tf.DType) -> None:
         """Creates the variables, from a first `matrix`."""
@@ -60,10 +62,11 @@ def multiply(x, matrix):
 
 def vector_size(size: int | Sequence[int]) -> int:
     """The size of a vector, given as a number or as the shape `[D]`."""
+    given: Any = size
     try:
-        number = operator.index(size)
+        number = operator.index(given)
     except TypeError:
-        shape = [int(n) for n in size]
+        shape = [int(n) for n in given]
         number = shape[0] if len(shape) == 1 else 0
     if number < 1:
         raise ValueError(

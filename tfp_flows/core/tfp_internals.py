@@ -18,6 +18,8 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
+import types
+from typing import Any
 
 import tensorflow_probability as tfp
 from tensorflow_probability.python.internal import vectorization_util
@@ -46,11 +48,11 @@ def _required(condition: bool, what: str) -> None:
         )
 
 
-def _class_behind(public: type, name: str) -> type:
+def _class_behind(public: type, name: str) -> type[Any]:
     """What the `__new__` of a public class makes of members that are no tensors."""
-    private = next((c for c in public.__mro__ if c.__name__ == name), None)
+    private = next((c for c in public.__mro__ if c.__name__ == name), public)
     _required(
-        private is not None and private is not public,
+        private is not public,
         f"a class {name} behind {public.__name__}",
     )
     return private
@@ -88,8 +90,8 @@ def is_asked_by_cache() -> bool:
     return sys._getframe(2).f_globals.get("__name__") in _CACHES
 
 
-def _code_of(owner: type, name: str):
-    function = getattr(owner, name, None)
+def _code_of(owner: type, name: str) -> types.CodeType:
+    function: Any = getattr(owner, name, None)
     _required(function is not None, f"{owner.__name__}.{name}")
     return inspect.unwrap(function).__code__
 

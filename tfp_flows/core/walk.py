@@ -67,7 +67,7 @@ class Step(NamedTuple):
         result, log_det = method(value, **self.known(keywords))
         return result, self.over_events(log_det, value)
 
-    def known(self, keywords) -> dict[str, Any]:
+    def known(self, keywords: dict[str, Any]) -> dict[str, Any]:
         """The keywords that the bijector knows."""
         names = self.bijector.keywords if keywords else ()
         return {k: v for k, v in keywords.items() if k in names}
@@ -183,8 +183,8 @@ def joined(runs: Sequence[Run], by_member: bool = False) -> list[Run]:
 
     result: list[Run] = []
     for apart, group in itertools.groupby(runs, kind):
-        group = list(group)
-        result += group if apart else [Run([[s for run in group for s in run.steps]])]
+        same = list(group)
+        result += same if apart else [Run([[s for run in same for s in run.steps]])]
     return result
 
 
@@ -193,7 +193,9 @@ def sees_to_itself(step: Step) -> bool:
     return getattr(step.bijector, "_recomputes_itself", False)
 
 
-def walk(runs: Sequence[Run], value: tf.Tensor, keywords: dict[str, Any]):
+def walk(
+    runs: Sequence[Run], value: tf.Tensor, keywords: dict[str, Any]
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Takes a value through all steps.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfp_flows.datasets.source import DataSource
-from tfp_flows.datasets.splits import MappedSplit, MemorySplit
+from tfp_flows.datasets.splits import MappedSplit, MemorySplit, Split
 
 __all__ = ["from_arrays", "hold_out"]
 
@@ -84,9 +84,9 @@ def from_arrays(
     num_classes = 1 + max(int(y.max()) for y in labels.values()) if labels else None
     rows = hold_out(len(values["train"]), values, name, validation, test)
     chosen = np.random.default_rng(seed).permutation(len(values["train"]))
-    splits = {}
+    splits: dict[str, Split] = {}
     for split in _SPLITS:
-        x, y, picked = values.get(split), labels.get(split), None
+        y, picked = labels.get(split), None
         if split in rows:
             # Sorted, so that a split keeps the order of the data and a train split
             # that nothing is taken from is the array itself.
@@ -94,6 +94,8 @@ def from_arrays(
             x, y = values["train"], labels.get("train")
             if len(picked) == len(x):
                 picked = None
+        else:
+            x = values[split]
         if isinstance(x, np.memmap):
             splits[split] = MappedSplit(
                 reopen or functools.partial(_same, x),
@@ -260,7 +262,7 @@ def _check_finite(
     counts = bad.reshape(len(x), -1).sum(0)
     features = [
         f"{_feature(i, x.shape[1:], columns)}: {counts[i]}"
-        for i in np.flatnonzero(counts)
+        for i in np.flatnonzero(counts).tolist()
     ]
     more = f" and {len(features) - 5} other features" if len(features) > 5 else ""
     raise ValueError(
@@ -277,7 +279,7 @@ def _warn_of_lost_digits(
     size = np.abs(single).reshape(len(x), -1).max(0)
     spread = np.ptp(single, axis=0).reshape(-1)
     # Where float32 has steps that are fine beside the spread, nothing is merged.
-    for i in np.flatnonzero(size * np.finfo(np.float32).eps > 1e-4 * spread):
+    for i in np.flatnonzero(size * np.finfo(np.float32).eps > 1e-4 * spread).tolist():
         kept, there = (len(np.unique(a.reshape(len(a), -1)[:, i])) for a in (single, x))
         if kept < 0.9 * there:
             where = _feature(i, x.shape[1:], columns)

@@ -11,11 +11,14 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, TextIO
+from typing import IO, TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 __all__ = ["FILE_FORMATS", "Content", "looks_like_a_file", "read_file"]
 
@@ -208,7 +211,7 @@ def _separator(file: TextIO) -> str:
 
 
 def _raise_bad_row(
-    rows: Iterable[Sequence[str]], name: str, columns: Sequence[str], header: int
+    rows: Reader, name: str, columns: Sequence[str], header: int
 ) -> None:
     """Names the first cell that is no number, or row that has too many or too few."""
     for row in rows:

@@ -90,8 +90,10 @@ def load(
         return _sample_toy(TOYS[name], _TOY_SIZES if n is None else n, seed)
     if n is not None:
         raise ValueError(f"n is for toys only ({', '.join(TOYS)}), got data {data!r}.")
-    options = {"validation": validation, "test": test}
-    if isinstance(data, os.PathLike) or (name and looks_like_a_file(name)):
+    options: dict[str, Any] = {"validation": validation, "test": test}
+    if isinstance(data, (str, os.PathLike)) and (
+        name is None or looks_like_a_file(name)
+    ):
         content = read_file(data)
         return from_arrays(
             content.arrays,

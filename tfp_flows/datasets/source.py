@@ -120,7 +120,7 @@ class DataSource:
             return batches.enumerate().map(lambda i, batch: (epoch, i, batch))
 
         @tf.autograph.experimental.do_not_convert
-        def finish(epoch: tf.Tensor, i: tf.Tensor, batch: tuple[tf.Tensor, ...]):
+        def finish(epoch: tf.Tensor, i: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> Any:
             x = tf.cast(batch[0], tf.float32)
             if dequantize and self.bounds:
                 noise_seed = tf.stack([seed, 2 * epoch + 1])
@@ -197,7 +197,7 @@ class DataSource:
         for name in sorted(self._splits):
             if self.sizes[name]:
                 for array in self._splits[name].looked_at():
-                    digest.update(np.ascontiguousarray(array))
+                    digest.update(np.ascontiguousarray(array).data)
         return {
             "event_shape": list(self.event_shape),
             "dtype": first.dtype.name,

@@ -104,7 +104,9 @@ class MemorySplit:
         )
 
 
-def _pair(x: np.ndarray, labels: np.ndarray | None):
+def _pair(
+    x: np.ndarray, labels: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     return x, labels
 
 

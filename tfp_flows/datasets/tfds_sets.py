@@ -135,8 +135,9 @@ def _features(
             "images can be loaded by name. Load others as an array."
         )
     label = features.get("label")
-    labelled = isinstance(label, tfds.features.ClassLabel)
-    return image, label.num_classes if labelled else None
+    if not isinstance(label, tfds.features.ClassLabel):
+        return image, None
+    return image, label.num_classes
 
 
 def _prepared(

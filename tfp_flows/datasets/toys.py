@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def _toy(name: str, draw: Callable, log_density: Callable) -> Toy:
             raise ValueError(f"n must be 0 or more, got {n}.")
         return draw(np.random.default_rng(seed), n).astype(np.float32)
 
-    def log_prob(x) -> np.ndarray:
+    def log_prob(x: Any) -> np.ndarray:
         x = np.asarray(x, dtype=np.float64)
         if x.ndim == 0 or x.shape[-1] != 2:
             raise ValueError(f"x must be points [..., 2], got shape {list(x.shape)}.")
@@ -68,7 +69,7 @@ def _log_normal(square: np.ndarray, sd: float) -> np.ndarray:
     return -square / (2 * sd**2) - math.log(2 * math.pi * sd**2)
 
 
-def _polar(radius, angle) -> np.ndarray:
+def _polar(radius: Any, angle: np.ndarray) -> np.ndarray:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1)
 
 

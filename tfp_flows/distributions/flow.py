@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -238,7 +238,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
     def _parameter_properties(cls, dtype, num_classes=None):
         return super()._parameter_properties(dtype, num_classes)
 
-    def copy(self, **overrides) -> Flow:
+    def copy(self, **overrides: Any) -> Flow:
         """A flow with some constructor arguments replaced, and the same variables.
 
         Use `copy.deepcopy` for variables of its own.
@@ -305,7 +305,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
             if isinstance(part, (JointBijector, Flow))
         )
 
-    def initialize(self, x, context=None) -> tf.Tensor:
+    def initialize(self, x: Any, context: Any = None) -> tf.Tensor:
         """Sets what depends on data from a batch, in the order in which data meet it.
 
         An encoder of the context that has `needs_initialization` comes first: its
@@ -647,7 +647,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         """Keywords as the bijector takes them."""
         return self._given(keywords).bijector
 
-    def _given(self, keywords, others=()) -> _Given:
+    def _given(self, keywords: dict[str, Any], others: Iterable[str] = ()) -> _Given:
         keywords, valid = self._check(keywords, others), None
         if self._context_shape is not None:
             context, valid = without_nan(keywords["context"], self._context_shape)
@@ -712,14 +712,14 @@ def with_config(flow: tfd.Distribution, config: Mapping[str, Any]) -> tfd.Distri
     return flow
 
 
-def _default_chunk_size(flow) -> int:
+def _default_chunk_size(flow: Flow) -> int:
     shape = flow.event_shape.as_list() or [1]
     widths = [v.shape[-1] for v in flow.bijector.variables if v.shape.rank]
     entries = math.prod(shape[:-1]) * max([shape[-1], *widths])
     return max(_BYTES_OF_A_LAYER // (entries * tf.as_dtype(flow.dtype).size), 1)
 
 
-def _wanted(shape) -> str:
+def _wanted(shape: ContextShape) -> str:
     if isinstance(shape, dict):
         return f"a dict of arrays [*batch, *shape] with the shapes {shape}"
     return f"of shape [*batch{''.join(f', {n}' for n in shape)}]"
@@ -732,7 +732,7 @@ def _as_floats(context, dtype):
     return tf.cast(context, dtype) if dtype.is_floating else context
 
 
-def _base_keywords(distribution) -> set[str]:
+def _base_keywords(distribution: tfd.Distribution) -> set[str]:
     """Keywords that a base distribution takes; TFP's take none."""
     takes_context = getattr(distribution, "context_shape", None) is not None
     context = {"context"} if takes_context else set()

@@ -12,6 +12,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import check_event_shape
+from tfp_flows.distributions.contexts import ContextShape
 from tfp_flows.distributions.flow import Flow
 from tfp_flows.distributions.given_context import GivenContext
 from tfp_flows.distributions.inputs import as_data, check_sample_shape
@@ -95,7 +96,7 @@ class VariationalDequantization(StaticShape):
             name=name,
         )
 
-    def copy(self, **overrides) -> VariationalDequantization:
+    def copy(self, **overrides: Any) -> VariationalDequantization:
         """One with some constructor arguments replaced, and the same variables.
 
         Use `copy.deepcopy` for variables of its own.
@@ -110,7 +111,7 @@ class VariationalDequantization(StaticShape):
         """Whether parts of the flow still wait for a batch of data."""
         return self._flow.needs_initialization
 
-    def initialize(self, x, context=None) -> tf.Tensor:
+    def initialize(self, x: Any, context: Any = None) -> tf.Tensor:
         """Adds noise to integers and initialises the flow, see `Flow.initialize`.
 
         Args:
@@ -159,12 +160,12 @@ class VariationalDequantization(StaticShape):
         return self._flow.bijector
 
     @property
-    def context_shape(self) -> tuple[int, ...] | None:
+    def context_shape(self) -> ContextShape | None:
         """Shape of one context of the flow, or `None`."""
         return self._flow.context_shape
 
     @property
-    def context_dtype(self) -> tf.DType | None:
+    def context_dtype(self) -> tf.DType | dict[str, tf.DType] | None:
         """As that of the flow."""
         return self._flow.context_dtype
 

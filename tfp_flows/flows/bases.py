@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow_probability as tfp
@@ -19,7 +19,7 @@ def _resampled(shape, dtype, seed, width=128, depth=2, **options):
     return distributions.ResampledBase(network, shape, dtype, **options)
 
 
-_BASES = {
+_BASES: dict[str, Callable[..., tfp.distributions.Distribution]] = {
     "normal": distributions.standard_normal,
     "logistic": distributions.standard_logistic,
     "diagonal": distributions.diagonal_normal,
@@ -53,7 +53,7 @@ def make_base(
       ValueError: on an unknown base or argument of it, or `"class_conditional"` without
         labels.
     """
-    options = {"name": base} if isinstance(base, str) else dict(base)
+    options: dict[str, Any] = {"name": base} if isinstance(base, str) else dict(base)
     name = options.pop("name", None)
     if name not in _BASES:
         raise ValueError(f"base must be one of {sorted(_BASES)}, got {name!r}.")

@@ -126,11 +126,11 @@ class Plan:
         dtype: Any = "float32",
         name: str | None = None,
     ):
-        self._data_shape = event_shape
+        self._data_shape = event_shape = tuple(event_shape)
         flat = (math.prod(event_shape),)
         self.event_shape = flat if kind.flatten else event_shape
         self.size, self.is_image = flat[0], len(self.event_shape) == 3
-        self.dtype, self.name = dtype, name
+        self.dtype, self.name = dtype, kind.name if name is None else name
         self.conditioner_dtype = conditioner_dtype
         self.recompute_gradients = recompute_gradients
         self._draw = generator(seed)
@@ -177,7 +177,9 @@ class Plan:
             list(members), name=name, recompute_gradients=self.recompute_gradients
         )
 
-    def assemble(self, members: Iterable[tfb.Bijector], config: Mapping[str, Any]):
+    def assemble(
+        self, members: Iterable[tfb.Bijector], config: Mapping[str, Any]
+    ) -> distributions.Flow | distributions.VariationalDequantization:
         """The flow of all members, in the order in which data meet them."""
         chain = self.chain([*self._first, *members], f"{self.name}_chain")
         noise_shape = chain.inverse_event_shape(self._data_shape).as_list()
@@ -224,7 +226,9 @@ class _Kind:
             | distributions.VariationalDequantization,
         )
 
-    def arguments(self, args, options) -> dict[str, Any]:
+    def arguments(
+        self, args: Sequence[Any], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """All arguments, checked, with defaults and seed."""
         unknown = sorted(options.keys() - self.signature.parameters.keys())
         if unknown:
@@ -437,7 +441,7 @@ def from_config(config: Mapping[str, Any]) -> distributions.Flow:
         raise ValueError(f"config of {name} is not understood: {error}") from error
 
 
-def _key_of(build) -> str:
+def _key_of(build: Callable) -> str:
     """What a `config` calls a flow; ours go by the name of the function."""
     ours = __name__.rpartition(".")[0] + "."
     if build.__module__.startswith(ours):

@@ -35,7 +35,7 @@ class OneHot:
     def __init__(self, num_classes: int, dtype: Any):
         self.num_classes, self.dtype = num_classes, tf.as_dtype(dtype)
 
-    def check(self, labels) -> None:
+    def check(self, labels: tf.Tensor) -> None:
         """Raises the errors that calling it would."""
         if not labels.dtype.is_integer:
             raise ValueError(

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
 from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1, Squeeze
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import in_turn, masks_in_turn, mixture_coupling
 from tfp_flows.transformers import Inverted, LogisticMixture
-
-tfb = tfp.bijectors
 
 __all__ = ["flow_plus_plus"]
 
 
 @ready(takes=("context_mode", "conditioner_dtype"), at_least={"depth": 0, "heads": 0})
 def flow_plus_plus(
-    plan,
+    plan: Plan,
     *,
     layers: int | Sequence[int] | None = None,
     components: int = 32,
     width: int | None = None,
     depth: int | None = None,
     heads: int | None = None,
-):
+) -> Iterator[tfb.Bijector]:
     """Couplings by mixtures of logistics, attention, and learned dequantisation.
 
     Ho et al. 2019, "Flow++: Improving Flow-Based Generative Models with Variational

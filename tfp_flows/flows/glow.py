@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import tensorflow_probability as tfp
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
 from tfp_flows.bijectors import (
@@ -12,18 +14,16 @@ from tfp_flows.bijectors import (
     MultiScale,
     Squeeze,
 )
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import count_changed, count_levels, repeat
 from tfp_flows.networks import ConvNet
-
-tfb = tfp.bijectors
 
 __all__ = ["glow"]
 
 
 @ready(shapes=(3,), takes=("context_mode", "conditioner_dtype"))
 def glow(
-    plan,
+    plan: Plan,
     *,
     levels: int | None = None,
     steps: int = 32,
@@ -31,7 +31,7 @@ def glow(
     conv1x1: str = "plu",
     scale: str = "sigmoid",
     max_log_scale: float | None = 1.0,
-):
+) -> Iterator[tfb.Bijector]:
     """Levels of squeeze, steps of flow, and a split with a learned prior.
 
     Kingma & Dhariwal 2018, "Glow: Generative Flow with Invertible 1x1 Convolutions",

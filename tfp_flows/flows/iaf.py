@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
+
 from tfp_flows.bijectors import InverseAutoregressive
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import autoregressive_layers, warn_if_affine
 from tfp_flows.transformers import Affine
 
@@ -12,7 +16,7 @@ __all__ = ["iaf"]
 
 @ready(flatten=True, takes=("context_mode",))
 def iaf(
-    plan,
+    plan: Plan,
     *,
     layers: int = 5,
     width: int = 256,
@@ -21,7 +25,7 @@ def iaf(
     order: str = "reverse",
     scale: str = "tanh",
     max_log_scale: float | None = None,
-):
+) -> Iterator[tfb.Bijector]:
     """Affine autoregressive transforms with fast samples.
 
     Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive

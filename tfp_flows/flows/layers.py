@@ -29,7 +29,7 @@ __all__ = [
 
 
 def repeat(
-    make_unit: Callable[[], Sequence[tfb.Bijector]], count: int, name: str = "layers"
+    make_unit: Callable[[], list[tfb.Bijector]], count: int, name: str = "layers"
 ) -> list[tfb.Bijector]:
     """`count` units as one `Repeat`, where there is more than one."""
     if count > 1:
@@ -236,7 +236,9 @@ def mixture_coupling(
     return Coupling(mask, network, transformer, shape, name=name, **plan.layer)
 
 
-def count_levels(event_shape, levels: int | None, squeezes_last: bool) -> int:
+def count_levels(
+    event_shape: Sequence[int], levels: int | None, squeezes_last: bool
+) -> int:
     """The number of levels, checked against (or chosen by) an image's sides.
 
     Args:

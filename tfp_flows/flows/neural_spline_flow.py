@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import tensorflow_probability as tfp
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import (
     PLU,
@@ -13,19 +15,17 @@ from tfp_flows.bijectors import (
     Permutation,
 )
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import count_changed, in_turn, masks_in_turn
 from tfp_flows.networks import MADE, ResidualMLP
 from tfp_flows.transformers import RationalQuadratic
-
-tfb = tfp.bijectors
 
 __all__ = ["neural_spline_flow"]
 
 
 @ready(flatten=True, takes=("context_mode", "conditioner_dtype"))
 def neural_spline_flow(
-    plan,
+    plan: Plan,
     *,
     kind: str = "coupling",
     layers: int = 5,
@@ -35,7 +35,7 @@ def neural_spline_flow(
     depth: int = 2,
     linear: str | None = None,
     actnorm: bool = False,
-):
+) -> Iterator[tfb.Bijector]:
     """Rational-quadratic splines, by couplings or autoregressive.
 
     Durkan et al. 2019, "Neural Spline Flows", section 4: a linear layer, then a spline
@@ -79,7 +79,7 @@ def neural_spline_flow(
         check_unused("for two or more features", linear=linear)
     both = masks_in_turn(plan) if couples else None
     spline = RationalQuadratic(bins, bound)
-    matrix = {"qr": QR}.get(linear, PLU)
+    matrix = QR if linear == "qr" else PLU
 
     def layer(i):
         if actnorm:

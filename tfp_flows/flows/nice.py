@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
+
 from tfp_flows import masks
 from tfp_flows.bijectors import AdditiveCoupling, Permutation, Scaling
 from tfp_flows.core.arguments import check_choice
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import count_changed, in_turn, masks_in_turn, repeat
 from tfp_flows.networks import MLP
 
@@ -20,13 +24,13 @@ __all__ = ["nice"]
     base="logistic",
 )
 def nice(
-    plan,
+    plan: Plan,
     *,
     layers: int = 4,
     width: int = 1000,
     depth: int = 5,
     partition: str = "alternating",
-):
+) -> Iterator[tfb.Bijector]:
     """Additive couplings and one learned scaling.
 
     The defaults are the network for MNIST of Dinh et al. 2014, "NICE: Non-linear

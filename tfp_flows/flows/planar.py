@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
+
 from tfp_flows.bijectors import Planar
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import amortized_layers
 
 __all__ = ["planar"]
@@ -11,14 +15,14 @@ __all__ = ["planar"]
 
 @ready(flatten=True, at_least={"depth": 0})
 def planar(
-    plan,
+    plan: Plan,
     *,
     layers: int = 16,
     activation: str = "tanh",
     direction: str = "density",
     width: int | None = None,
     depth: int | None = None,
-):
+) -> Iterator[tfb.Bijector]:
     """Planar layers, each of which bends space along one direction.
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,

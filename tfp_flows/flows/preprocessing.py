@@ -17,7 +17,7 @@ __all__ = ["preprocess"]
 
 
 def preprocess(
-    event_shape: tuple[int, ...],
+    event_shape: Sequence[int],
     bounds: Sequence[Any] | None,
     logit_margin: float | None,
     normalize: bool | str | None,

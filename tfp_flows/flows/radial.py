@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
+
 from tfp_flows.bijectors import Radial
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import amortized_layers
 
 __all__ = ["radial"]
@@ -11,13 +15,13 @@ __all__ = ["radial"]
 
 @ready(flatten=True, at_least={"depth": 0})
 def radial(
-    plan,
+    plan: Plan,
     *,
     layers: int = 16,
     direction: str = "density",
     width: int | None = None,
     depth: int | None = None,
-):
+) -> Iterator[tfb.Bijector]:
     """Radial layers, each of which moves space towards a point or away from it.
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import tensorflow_probability as tfp
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
 from tfp_flows.bijectors import (
@@ -13,7 +15,7 @@ from tfp_flows.bijectors import (
     Squeeze,
 )
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import (
     count_changed,
     count_levels,
@@ -23,14 +25,12 @@ from tfp_flows.flows.layers import (
 )
 from tfp_flows.networks import MLP, ResidualConvNet
 
-tfb = tfp.bijectors
-
 __all__ = ["real_nvp"]
 
 
 @ready(takes=("context_mode", "conditioner_dtype"), at_least={"depth": 0})
 def real_nvp(
-    plan,
+    plan: Plan,
     *,
     layers: int | None = None,
     width: int | None = None,
@@ -40,7 +40,7 @@ def real_nvp(
     batch_norm: bool | None = None,
     scale: str = "tanh",
     max_log_scale: float | None = None,
-):
+) -> Iterator[tfb.Bijector]:
     """Affine couplings, on vectors or on images.
 
     Dinh et al. 2017, "Density estimation using Real NVP", equations 7 and 8.

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import tensorflow_probability as tfp
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import ActNorm, ResidualFlow, Squeeze
 from tfp_flows.core.arguments import check_unused
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import count_levels, repeat
 from tfp_flows.networks import LipschitzConvNet, LipschitzMLP
-
-tfb = tfp.bijectors
 
 __all__ = ["residual_flow"]
 
 
 @ready()
 def residual_flow(
-    plan,
+    plan: Plan,
     *,
     layers: int | None = None,
     width: int | None = None,
@@ -30,7 +30,7 @@ def residual_flow(
     probes: int | None = None,
     evaluation_terms: int | None = None,
     actnorm: bool = True,
-):
+) -> Iterator[tfb.Bijector]:
     """Residual blocks that can be inverted because they are contractions.
 
     Behrmann et al. 2019, "Invertible Residual Networks", and Chen et al. 2019,

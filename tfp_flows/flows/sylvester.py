@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
+
 from tfp_flows.bijectors import Permutation, Sylvester
 from tfp_flows.core.arguments import check_unused
-from tfp_flows.flows.building import ready
+from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import amortized_layers
 
 __all__ = ["sylvester"]
@@ -12,7 +16,7 @@ __all__ = ["sylvester"]
 
 @ready(flatten=True, at_least={"depth": 0})
 def sylvester(
-    plan,
+    plan: Plan,
     *,
     layers: int = 4,
     columns: int | None = None,
@@ -22,7 +26,7 @@ def sylvester(
     direction: str = "density",
     width: int | None = None,
     depth: int | None = None,
-):
+) -> Iterator[tfb.Bijector]:
     """Sylvester layers: planar ones with several hidden units.
 
     Van den Berg et al. 2018, "Sylvester Normalizing Flows for Variational Inference",

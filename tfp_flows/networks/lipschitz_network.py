@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -220,7 +221,9 @@ class LipschitzNetwork(keras.layers.Layer):
             "seed": self.seed,
         }
 
-    def _plan(self, x_shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def _plan(
+        self, x_shape: Sequence[int | None]
+    ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Shapes of each layer's kernel and of the power iteration's vector."""
         raise NotImplementedError
 

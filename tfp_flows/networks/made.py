@@ -357,7 +357,7 @@ class MADE(Network):
         }
 
 
-def _order(order, size: int, seed: int | None) -> np.ndarray:
+def _order(order: Any, size: int, seed: int | None) -> np.ndarray:
     """Indices of the entries in the order in which they are generated."""
     if isinstance(order, str):
         if order == "natural":
@@ -400,7 +400,7 @@ def _fill(indices: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([indices, np.full(size - len(indices), -1)])
 
 
-def _take(rows, indices: np.ndarray):
+def _take(rows: tf.Tensor, indices: np.ndarray) -> tf.Tensor:
     """Rows by their indices, zeros where an index is -1."""
     count = rows.shape[0]
     if np.array_equal(indices, np.arange(count)):
@@ -411,7 +411,7 @@ def _take(rows, indices: np.ndarray):
     return tf.gather(rows, indices)
 
 
-def _reshape(x, leading, trailing: int):
+def _reshape(x: tf.Tensor, leading: list[Any], trailing: int) -> tf.Tensor:
     """`x` with other leading dimensions before its last `trailing` ones."""
     rest = x.shape.rank - trailing
     out = tf.reshape(x, tf.concat([leading, tf.shape(x)[rest:]], 0))

@@ -60,7 +60,7 @@ class Network(keras.layers.Layer):
         self.seed = seed
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self._random = generator(seed)
-        self._film = []
+        self._film: list[keras.layers.Layer] = []
 
     def get_config(self):
         return {
@@ -83,7 +83,7 @@ class Network(keras.layers.Layer):
             "dtype": self.dtype_policy,
         }
 
-    def _dense(self, units: int, name: str, zero: bool = False):
+    def _dense(self, units: int, name: str, zero: bool = False) -> keras.layers.Layer:
         return keras.layers.Dense(units, name=name, **self._options(zero))
 
     def _conv(
@@ -93,7 +93,7 @@ class Network(keras.layers.Layer):
         name: str,
         zero: bool = False,
         activation: Callable | None = None,
-    ):
+    ) -> keras.layers.Layer:
         options = {"name": name, "activation": activation, **self._options(zero)}
         if size == 1:
             return Pointwise(filters, **options)

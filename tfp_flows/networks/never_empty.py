@@ -9,7 +9,9 @@ import tensorflow as tf
 __all__ = ["never_empty"]
 
 
-def never_empty(network: Callable, x: tf.Tensor, context: tf.Tensor | None = None):
+def never_empty(
+    network: Callable, x: tf.Tensor, context: tf.Tensor | None = None
+) -> tf.Tensor:
     """`network(x, context)`, which sees one example of zeros where there is none.
 
     With oneDNN, TensorFlow's convolution of an empty batch comes back with as many

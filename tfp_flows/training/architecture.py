@@ -122,11 +122,11 @@ class ArchitectureState(tf.train.experimental.PythonState):
     def serialize(self) -> str:
         return self._architecture.to_json()
 
-    def deserialize(self, string_value) -> None:
+    def deserialize(self, string_value: Any) -> None:
         self._architecture.check(string_value, "the checkpoint")
 
 
-def _estimation_arguments(module) -> frozenset[str]:
+def _estimation_arguments(module: tf.Module) -> frozenset[str]:
     return frozenset(getattr(module, "_estimation_arguments", ()))
 
 
@@ -148,7 +148,7 @@ def _numbers(module: tf.Module, free: frozenset[str]) -> str:
         if isinstance(value, (int, float, np.generic, np.ndarray)) or tf.is_tensor(
             value
         ):
-            known = tf.get_static_value(value) if tf.is_tensor(value) else value
+            known: Any = tf.get_static_value(value) if tf.is_tensor(value) else value
             if known is None or not np.issubdtype(np.asarray(known).dtype, np.number):
                 continue
             known = np.asarray(known, np.float32)
@@ -174,7 +174,7 @@ def _nameless(value: Any) -> Any:
     """A description of Keras layers with their names numbered from 0."""
     if not isinstance(value, Mapping):
         return value
-    numbers = {}
+    numbers: dict[str, str] = {}
 
     def collect(part):
         if isinstance(part, dict):
@@ -202,6 +202,7 @@ def _first_difference(found: list[str], expected: list[str]) -> tuple[str, str]:
         (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b),
         min(len(found), len(expected)),
     )
-    return tuple(
+    there, here = (
         lines[n] if n < len(lines) else "nothing more" for lines in (found, expected)
     )
+    return there, here

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -137,11 +137,11 @@ def as_array(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _is_frame(value) -> bool:
+def _is_frame(value: Any) -> bool:
     return hasattr(value, "columns") and hasattr(value, "dtypes")
 
 
-def _frame_as_array(name, frame) -> np.ndarray:
+def _frame_as_array(name: str, frame: Any) -> np.ndarray:
     """A data frame, column by column: text is an error that names its columns."""
     columns, wrong = [], {}
     for label in frame.columns:
@@ -163,7 +163,7 @@ def _frame_as_array(name, frame) -> np.ndarray:
     return np.stack(columns, 1)
 
 
-def _objects_as_numbers(name, array) -> np.ndarray:
+def _objects_as_numbers(name: str, array: np.ndarray) -> np.ndarray:
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -172,7 +172,7 @@ def _objects_as_numbers(name, array) -> np.ndarray:
         ) from error
 
 
-def _labels_of(value) -> list[Any] | None:
+def _labels_of(value: Any) -> list[Any] | None:
     """Names of the columns of a data frame."""
     return list(value.columns) if _is_frame(value) else None
 
@@ -327,7 +327,7 @@ def take_stream(
     return stream, Data(*whole)
 
 
-def _batch_as_data(batch, flow) -> Data:
+def _batch_as_data(batch: Any, flow: tfd.Distribution) -> Data:
     if isinstance(batch, dict):
         raise TypeError(
             "batches must be x, (x, context) or (x, context, sample_weight); got dicts "
@@ -472,7 +472,9 @@ def _check_weight(weight, rows):
     _check_finite("sample_weight", weight, tf.float32)
 
 
-def _check_finite(name, values, dtype, labels=None) -> None:
+def _check_finite(
+    name: str, values: np.ndarray, dtype: Any, labels: Sequence[Any] | None = None
+) -> None:
     """Raises a `ValueError` on what is NaN or infinite, or becomes so in `dtype`."""
     if values.dtype.kind != "f" or not values.size:
         return
@@ -501,7 +503,9 @@ def _check_finite(name, values, dtype, labels=None) -> None:
     )
 
 
-def _count(values, is_bad) -> np.ndarray:
+def _count(
+    values: np.ndarray, is_bad: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """How many values of each feature are bad."""
     size = max(math.prod(values.shape[1:]), 1)
     step = max(_PIECE // size, 1)
@@ -513,13 +517,15 @@ def _count(values, is_bad) -> np.ndarray:
     return counts
 
 
-def _feature(index, shape, labels) -> str:
+def _feature(index: Any, shape: Sequence[int], labels: Sequence[Any] | None) -> str:
     if labels is not None and len(shape) == 1:
         return repr(labels[index])
     return str(tuple(map(int, np.unravel_index(index, shape))))
 
 
-def class_weights(class_weight: dict[int, float], context: Any, sample_weight: Any):
+def class_weights(
+    class_weight: dict[int, float], context: Any, sample_weight: Any
+) -> np.ndarray:
     """Weights of examples from those of their labels.
 
     Raises:
@@ -557,7 +563,7 @@ def describe_oddities(
     is_vector = x.ndim == 2
     columns = flat.astype(np.float64) if is_vector else None
     constant = np.zeros(flat.shape[1], bool)
-    if is_vector and not quantum:
+    if columns is not None and not quantum:
         constant = np.ptp(columns, axis=0) == 0
 
     def names(where):
@@ -571,7 +577,7 @@ def describe_oddities(
         )
     if not quantum and not isinstance(flow, VariationalDequantization):
         _warn_of_whole_numbers(flat, is_vector, constant, names)
-    if not is_vector:
+    if columns is None:
         return
     merged = _merged(columns, flow.dtype) & ~constant
     if merged.any():
@@ -610,7 +616,7 @@ def _warn_of_whole_numbers(flat, is_vector, constant, names):
         )
 
 
-def _merged(columns, dtype) -> np.ndarray:
+def _merged(columns: np.ndarray, dtype: Any) -> np.ndarray:
     """Which columns lose more than 5 % of their distinct values in `dtype`."""
     number = tf.as_dtype(dtype).as_numpy_dtype
     resolution = np.finfo(number).eps * np.abs(columns).max(0)

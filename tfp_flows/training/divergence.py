@@ -87,7 +87,7 @@ class WatchDivergence(keras.callbacks.Callback):
             epoch, batch, loss = self._bad
             self._end(f"the loss became {loss} in epoch {epoch + 1}, batch {batch + 1}")
 
-    def _keep(self, when: str):
+    def _keep(self, when: str) -> None:
         """Copies the weights if they are finite, else ends the training."""
         start = time.perf_counter()
         values = [np.array(storage(v).numpy()) for v in self.model.weights]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +15,7 @@ __all__ = ["export"]
 
 
 def export(
-    flow: tfd.Distribution, variables: Sequence[tf.Variable], path: str | Path
+    flow: tfd.Distribution, variables: Sequence[tf.Variable], path: str | os.PathLike
 ) -> None:
     """Writes `log_prob`, `sample`, `encode` and `decode`; see `FlowModel.export`.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -451,7 +452,9 @@ class FlowModel(keras.Model):
             return self._take_stream(data)
         return self._as_keras(self._take(data)[0], batch_size)
 
-    def _as_keras(self, data: Data, batch_size=None, shuffle=False):
+    def _as_keras(
+        self, data: Data, batch_size: int | None = None, shuffle: bool = False
+    ) -> tuple[Any, Any, Any]:
         """Arrays as Keras takes them: `(x, y, sample_weight)`.
 
         Keras would round float64 to `keras.config.floatx()`. Data of a float64 flow
@@ -465,7 +468,7 @@ class FlowModel(keras.Model):
             return _as_dataset(parts, batch_size or 32, shuffle), None, None
         return x, context, weight
 
-    def _initialize(self, data: Data, own: bool = False):
+    def _initialize(self, data: Data, own: bool = False) -> None:
         """Initialises the parts that wait for data."""
         if needs_initialization(self.flow):
             x, context, _ = multi_device.common_start(
@@ -541,7 +544,9 @@ class FlowModel(keras.Model):
         return {"flow": config, "name": self.name, "dequantize": self.dequantize}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], custom_objects=None):
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Any = None
+    ) -> FlowModel:
         from tfp_flows import flows
 
         arguments = dict(config)
@@ -633,7 +638,9 @@ class FlowModel(keras.Model):
                 variable.assign(value)
             raise
 
-    def export(self, filepath, verbose: bool = False, **kwargs):
+    def export(
+        self, filepath: str | os.PathLike, verbose: bool = False, **kwargs: Any
+    ) -> None:
         """Writes a SavedModel that needs neither this package nor TFP.
 
         Its signatures, which are methods of the loaded object as well:
@@ -658,7 +665,7 @@ class FlowModel(keras.Model):
             print(f"SavedModel written to {filepath}")
 
 
-def _bind(method, *args, **kwargs) -> dict[str, Any]:
+def _bind(method: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """The arguments of a method of Keras by name."""
     bound = inspect.signature(method).bind(*args, **kwargs)
     _, *names = bound.arguments
@@ -674,13 +681,16 @@ def _split(data: Data, fraction: float) -> tuple[Data, Data]:
             f"validation_split={fraction} leaves no example on one side of "
             f"{len(data.x)}."
         )
-    return tuple(
+    first, last = (
         Data(*(None if v is None else v[part] for v in data))
         for part in (slice(n), slice(n, None))
     )
+    return first, last
 
 
-def _as_dataset(parts, batch_size: int, shuffle: bool) -> tf.data.Dataset:
+def _as_dataset(
+    parts: Sequence[Any], batch_size: int, shuffle: bool
+) -> tf.data.Dataset:
     """Batches of arrays, in their own precision."""
     n = len(parts[0])
     order = tf.data.Dataset.range(n)
@@ -697,7 +707,7 @@ def _as_dataset(parts, batch_size: int, shuffle: bool) -> tf.data.Dataset:
     return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
-def _is_sharded(x) -> bool:
+def _is_sharded(x: Any) -> bool:
     """Whether a dataset says that each worker has data of its own."""
     if not isinstance(x, tf.data.Dataset):
         return False

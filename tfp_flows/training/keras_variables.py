@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -93,7 +94,9 @@ def _refuse_to_create(next_creator, **kwargs):
     raise _Lazy
 
 
-def _read_variables(flow, creator=None) -> list[tf.Variable]:
+def _read_variables(
+    flow: tfd.Distribution, creator: Callable | None = None
+) -> list[tf.Variable]:
     """Trainable variables that the density reads, in the order in which it does."""
     keywords = {}
     context_shape = getattr(flow, "context_shape", None)
@@ -118,7 +121,7 @@ def _read_variables(flow, creator=None) -> list[tf.Variable]:
     )
 
 
-def _create_variables(flow) -> None:
+def _create_variables(flow: tfd.Distribution) -> None:
     """Evaluates a density once, and gives all variables the values they had before."""
     before = [(v, v.numpy()) for v in flow.variables]
 
@@ -138,7 +141,9 @@ def _create_variables(flow) -> None:
         variable.assign(value)
 
 
-def rows(distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()):
+def rows(
+    distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()
+) -> list[Row]:
     """One `Row` for each bijector or distribution that owns variables.
 
     Args:
@@ -157,7 +162,9 @@ def rows(distribution: tfd.Distribution, extra: Sequence[tf.Variable] = ()):
         id(m): [c for c in m.submodules if any(c is o for o in modules)]
         for m in modules
     }
-    result, names, seen = [], set(), set()
+    result: list[Row] = []
+    names: set[str] = set()
+    seen: set[Any] = set()
     for module in modules:
         below = {v.ref() for child in inside[id(module)] for v in child.variables}
         own = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 
@@ -35,7 +36,7 @@ class NegativeLogLikelihood(_OfLogDensities):
       dtype: dtype of the mean.
     """
 
-    def __init__(self, name: str = "nll", dtype=None):
+    def __init__(self, name: str = "nll", dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
 
 
@@ -49,7 +50,7 @@ class BitsPerDim(_OfLogDensities):
       dtype: dtype of the mean.
     """
 
-    def __init__(self, size: int, name: str = "bits_per_dim", dtype=None):
+    def __init__(self, size: int, name: str = "bits_per_dim", dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
         self.size = size
 

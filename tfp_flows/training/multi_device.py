@@ -49,7 +49,9 @@ def has_workers(strategy: tf.distribute.Strategy) -> bool:
     )
 
 
-def per_replica(logs: dict[str, Any], strategy: tf.distribute.Strategy):
+def per_replica(
+    logs: dict[str, Any], strategy: tf.distribute.Strategy
+) -> dict[str, Any]:
     """Metrics of a step in the shape that Keras averages over workers.
 
     It reduces the first axis, which a number does not have.
@@ -211,7 +213,7 @@ def _gather(batch, strategy):
     )
 
 
-def _fingerprint(values) -> float:
+def _fingerprint(values: Any) -> float:
     """A number that differs where values or their order do."""
     values = np.asarray(values, np.float64).ravel()
     return float(values @ np.cos(np.arange(values.size)))

@@ -12,7 +12,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import h5py
 import keras
@@ -120,7 +120,7 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
             return _read_weights(file, path.name)
 
 
-def _read_weights(file, name: str | None = None) -> dict[str, np.ndarray]:
+def _read_weights(file: Any, name: str | None = None) -> dict[str, np.ndarray]:
     """`own_variables`, from a file of HDF5 whose arrays are all there."""
     with h5py.File(file, "r") as opened:
         declared, stored = 0, 0
@@ -166,7 +166,7 @@ def check_config(config: Mapping[str, Any], size: int | None = None) -> None:
             _refuse(name, number, limit, "")
 
 
-def _is_list(part: Any) -> bool:
+def _is_list(part: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     return isinstance(part, (list, tuple))
 
 
