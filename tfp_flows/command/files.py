@@ -52,16 +52,8 @@ REPORT = "report.json"
 SETTINGS = "settings.json"
 
 # Everything that a run writes. What a run is continued from goes first.
-_FILES: tuple[str, ...] = (
-    LAST,
-    MODEL,
-    HISTORY,
-    REPORT,
-    "loss.png",
-    "samples.png",
-    "samples.npy",
-)
-_FILES += ("samples.png", "samples.npy", "density.png", SETTINGS)
+_FILES: tuple[str, ...] = (LAST, MODEL, HISTORY, REPORT, "loss.png", "samples.png")
+_FILES += ("samples.npy", "density.png", SETTINGS)
 
 _LOCK = ".lock"
 

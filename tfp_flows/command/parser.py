@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfp_flows.command.flow_options import Option
-
-from .flow_options import ReadyFlow, ready_flows
+from .flow_options import Option, ReadyFlow, ready_flows
 
 __all__ = ["TOYS", "answer", "parse"]
 
