@@ -108,11 +108,11 @@ class Chain(JointBijector):
         return describe(self, bijectors=self._members)
 
     @property
-    def keywords(self):
+    def keywords(self) -> frozenset[str]:
         return frozenset().union(*(b.keywords for b in self._members))
 
     @property
-    def domain(self):
+    def domain(self) -> tuple[float, float] | None:
         return self._members[0].domain if self._members else None
 
     def _forward_event_shape(self, input_shape):

@@ -142,7 +142,7 @@ class Coupling(JointBijector):
         return self._partition if is_split else None
 
     @property
-    def has_direct_inverse(self):
+    def has_direct_inverse(self) -> bool:
         return getattr(self._transformer, "has_direct_inverse", True)
 
     def _replay(self, result, forward, tape, context=None):

@@ -96,7 +96,7 @@ class Elementwise(JointBijector):
         return f" {self._transformer!r}"
 
     @property
-    def has_direct_inverse(self):
+    def has_direct_inverse(self) -> bool:
         return getattr(self._transformer, "has_direct_inverse", True)
 
     _fast_paths = frozenset({"untaped"})

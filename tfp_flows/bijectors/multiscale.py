@@ -143,7 +143,7 @@ class MultiScale(JointBijector):
         return list(self._part_shapes)
 
     @property
-    def keywords(self):
+    def keywords(self) -> frozenset[str]:
         return super().keywords.union(*(level.keywords for level in self._levels))
 
     def split_noise(self, z: tf.Tensor) -> list[tf.Tensor]:

@@ -114,7 +114,7 @@ class Scaling(JointBijector):
         return True
 
     @property
-    def log_scale(self):
+    def log_scale(self) -> tf.Tensor:
         r"""$s$, of shape `[*batch, *event_shape]`, in nats."""
         return self._variable if self._factor == 1.0 else self._factor * self._variable
 

@@ -11,7 +11,7 @@ from tfp_flows.core.eager_loops import traced_loop
 __all__ = ["activation_of", "shrink", "stretch"]
 
 
-def shrink(product):
+def shrink(product: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     r"""What keeps $1 + S w^\top v$ positive, given the raw $x = S w^\top v$.
 
     Returns:
@@ -101,7 +101,9 @@ class _LeakyReLU:
         return target / stretch(self, slope, gap)
 
 
-def stretch(activation, slope, gap):
+def stretch(
+    activation: _Tanh | _LeakyReLU, slope: tf.Tensor, gap: tf.Tensor
+) -> tf.Tensor:
     r"""$1 + c h'$ for $1 + S c = \mathrm{gap}$, without cancellation at the edge."""
     share = slope / activation.steepest
     return (1.0 - share) + gap * share

@@ -98,7 +98,7 @@ class Conditioner(tf.Module):
         """Hands a batch of inputs to the `initialize` of the callable."""
         _unwrap(self.function).initialize(_flat(x, self.input_shape))
 
-    def __call__(self, x, context=None):
+    def __call__(self, x: Any, context: Any = None) -> tf.Tensor:
         function = _unwrap(self.function)
         if isinstance(self.input_shape, dict):
             name, shape = next(iter(self.input_shape.items()))
@@ -112,7 +112,8 @@ class Conditioner(tf.Module):
             return _cast_like(out, x)
         flat = tf.reshape(x, (-1, *self.input_shape))
         if context is not None:
-            context = tf.reshape(context, (-1, *self.context_shape))
+            shape_of_context: Any = self.context_shape
+            context = tf.reshape(context, (-1, *shape_of_context))
         out = self(flat, context)
         return reshape_event(out, len(self.input_shape), self.output_shape, like=x)
 
@@ -222,14 +223,14 @@ class _Untracked:
         return _rebuild_layer, (type(layer), config, weights)
 
 
-def hold(value):
+def hold(value: Any) -> Any:
     """The layer of a conditioner as what copies and pickles it; all else as it is."""
     if not isinstance(value, keras.layers.Layer):
         return value
     return _Untracked._of_layers.get(id(value), value)
 
 
-def release(value):
+def release(value: Any) -> Any:
     """What `hold` was given."""
     return _unwrap(value)
 

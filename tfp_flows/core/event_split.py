@@ -24,7 +24,7 @@ class Partition(Protocol):
     kept_shape: tuple[int, ...]
     changed_shape: tuple[int, ...]
 
-    def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def split(self, x: tf.Tensor) -> Sequence[tf.Tensor]:
         """The part that the conditioner sees and the part that is transformed."""
         ...
 
@@ -78,17 +78,17 @@ class AxisPartition:
         self._contiguous = runs == 1
         self._pairs = axis == -1 and size % 2 == 0 and runs == size - 1
 
-    def split(self, x):
+    def split(self, x: tf.Tensor) -> Sequence[tf.Tensor]:
         return self.swap(self.take_apart(x))
 
-    def merge(self, kept, changed):
+    def merge(self, kept: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
         return self.put_together(self.swap((kept, changed)))
 
-    def swap(self, parts):
+    def swap(self, parts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         """First and second part as kept and changed one, and the other way round."""
         return parts[::-1] if self._flip else parts
 
-    def take_apart(self, x):
+    def take_apart(self, x: tf.Tensor) -> Sequence[tf.Tensor]:
         """First and second part along the axis."""
         if self._contiguous:
             return tf.split(x, self._sizes, axis=self._axis)
@@ -98,7 +98,7 @@ class AxisPartition:
         x = take(x, self._order, self._restore, self._axis)
         return tf.split(x, self._sizes, axis=self._axis)
 
-    def put_together(self, parts):
+    def put_together(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """The inverse of `take_apart`."""
         if self._contiguous:
             return tf.concat(parts, axis=self._axis)
@@ -108,7 +108,7 @@ class AxisPartition:
         x = tf.concat(parts, axis=self._axis)
         return take(x, self._restore, self._order, self._axis)
 
-    def log_det(self, elementwise):
+    def log_det(self, elementwise: tf.Tensor) -> tf.Tensor:
         return sum_trailing(elementwise, self._ndims)
 
 

@@ -190,7 +190,12 @@ def require_convergence(
     return tf.where(tf.reshape(failed, [-1] + [1] * len(axes)), nan, found.value)
 
 
-def gradients_of_arguments(function, arguments, upstream, variables=None):
+def gradients_of_arguments(
+    function: Callable,
+    arguments: Sequence[tf.Tensor],
+    upstream: Any,
+    variables: Sequence[tf.Variable] | None = None,
+) -> Any:
     """What a custom gradient returns for `function(*arguments)`.
 
     Args:

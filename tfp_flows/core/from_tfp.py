@@ -71,7 +71,7 @@ class FromTFP(JointBijector):
         return self.bijector
 
     @property
-    def has_direct_inverse(self):
+    def has_direct_inverse(self) -> bool:
         # The inverse of what has a network may take a pass for each entry.
         return not self.bijector.variables
 
@@ -139,11 +139,11 @@ class Inverted(JointBijector):
         return self._original
 
     @property
-    def keywords(self):
+    def keywords(self) -> frozenset[str]:
         return self.bijector.keywords
 
     @property
-    def has_direct_inverse(self):
+    def has_direct_inverse(self) -> bool:
         return self.bijector.has_direct_inverse
 
     @property

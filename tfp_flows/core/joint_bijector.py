@@ -174,12 +174,12 @@ class JointBijector(tfb.Bijector):
             self._joint_see_layers()
 
     @property
-    def variables(self):
+    def variables(self) -> tuple[tf.Variable, ...]:
         self._joint_see_layers()
         return super().variables
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> tuple[tf.Variable, ...]:
         self._joint_see_layers()
         return super().trainable_variables
 
@@ -242,7 +242,9 @@ class JointBijector(tfb.Bijector):
             + (["training"] if self._has_training_mode else [])
         )
 
-    def forward_and_log_det(self, x, **keywords):
+    def forward_and_log_det(
+        self, x: Any, **keywords: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         r"""Maps noise to data.
 
         Args:
@@ -260,7 +262,9 @@ class JointBijector(tfb.Bijector):
         with self._name_and_control_scope("forward_and_log_det"):
             return self._joint_evaluate(x, True, keywords)
 
-    def inverse_and_log_det(self, y, **keywords):
+    def inverse_and_log_det(
+        self, y: Any, **keywords: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         r"""Maps data to noise.
 
         Args:
@@ -288,7 +292,7 @@ class JointBijector(tfb.Bijector):
         """Whether this bijector still waits for a batch of data, see `initialize`."""
         return False
 
-    def initialize(self, y, **keywords):
+    def initialize(self, y: Any, **keywords: Any) -> tf.Tensor:
         """Sets parameters that depend on data (ActNorm's) from a batch.
 
         Parts that are initialised already, or restored from a file, stay as they are.
@@ -304,7 +308,7 @@ class JointBijector(tfb.Bijector):
             y, keywords = self._joint_check(y, False, keywords)
             return self._initialize(y, **keywords)
 
-    def copy(self, **overrides):
+    def copy(self, **overrides: Any) -> JointBijector:
         """A new instance with some constructor arguments replaced.
 
         The copy shares this bijector's variables, as TFP's bijectors do; use
@@ -330,7 +334,7 @@ class JointBijector(tfb.Bijector):
                 f"cannot be replaced (only {sorted(self._free_arguments | {'name'})}). "
                 f"Build a new {cls.__name__} instead."
             )
-        new = cls.__new__(cls)
+        new: Any = cls.__new__(cls)
         object.__setattr__(new, "_joint_shared", own)
         new.__init__(**{**self.parameters, **overrides})
         known = {id(v) for v in _variables_in((self, list(overrides.values())))}

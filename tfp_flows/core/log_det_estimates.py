@@ -8,7 +8,7 @@ Gradients reach what is handed over as an argument, and nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ ALGORITHM = "philox"
 _random = tf.random.experimental
 
 
-def linearize_by_tape(g):
+def linearize_by_tape(g: Callable) -> Callable:
     """The `linearize` of any `g(x, *tensors)`, by automatic differentiation."""
 
     def linearize(x, *tensors):
@@ -85,7 +85,12 @@ def _copies(x, count):
     return tf.ensure_shape(copies, [None, *x.shape[1:]])
 
 
-def exact_log_det(linearize, weights, contexts, x):
+def exact_log_det(
+    linearize: Callable,
+    weights: Sequence[tf.Tensor],
+    contexts: Sequence[tf.Tensor],
+    x: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     r"""$g(x)$ and $\log\det(I + J_g)$, by a Cholesky decomposition.
 
     Args:
@@ -131,7 +136,15 @@ def _log_det_of_one_plus(jacobian):
     return 2.0 * sum_log_diagonal(lower) + sum_log_diagonal(second)
 
 
-def estimated_log_det(linearize, weights, contexts, x, signs, term_weights, unbiased):
+def estimated_log_det(
+    linearize: Callable,
+    weights: Sequence[tf.Tensor],
+    contexts: Sequence[tf.Tensor],
+    x: tf.Tensor,
+    signs: tf.Tensor,
+    term_weights: tf.Tensor,
+    unbiased: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
     r"""$g(x)$ and an estimate of $\log\det(I + J_g)$ by its power series.
 
     Args:
@@ -159,13 +172,13 @@ def estimated_log_det(linearize, weights, contexts, x, signs, term_weights, unbi
     return out[:count], tf.reduce_mean(log_det, 0)
 
 
-def random_signs(shape, seed, dtype):
+def random_signs(shape: Any, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Independent numbers -1 and 1 from a stateless seed `[2]`."""
     bits = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32, alg=ALGORITHM)
     return tf.cast(2 * bits - 1, dtype)
 
 
-def roulette_weights(seed, dtype):
+def roulette_weights(seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Weights of the terms that come after those always computed; zeros end them."""
     uniform = tf.random.stateless_uniform([], seed, dtype=tf.float64, alg=ALGORITHM)
     # 1 - uniform is above zero.

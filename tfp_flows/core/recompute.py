@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ __all__ = ["evaluate", "recomputing", "reconstruction_errors"]
 
 class _State(threading.local):
     recomputing = False
-    errors = None
+    errors: list[tf.Tensor] | None = None
 
 
 _state = _State()
@@ -48,7 +48,7 @@ def recomputing() -> bool:
 
 
 @contextlib.contextmanager
-def reconstruction_errors():
+def reconstruction_errors() -> Iterator[list[tf.Tensor]]:
     """Collects an error for each stretch of steps that is evaluated meanwhile.
 
     It is the largest difference between an input and what the gradient would rebuild,

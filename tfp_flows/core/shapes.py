@@ -44,7 +44,9 @@ def reshape_event(
     return y
 
 
-def check_event_shape(value, shape, ndims, what):
+def check_event_shape(
+    value: tf.Tensor, shape: Sequence[Any] | None, ndims: int, what: str
+) -> tf.Tensor:
     """`value`, known to end in `shape` (of rank `ndims`); otherwise a ValueError."""
     rank = value.shape.rank
     if rank is None:
@@ -65,7 +67,9 @@ def check_event_shape(value, shape, ndims, what):
     return tf.ensure_shape(value, [None] * (rank - ndims) + list(shape))
 
 
-def broadcast_context(value, ndims, context, context_shape, name):
+def broadcast_context(
+    value: tf.Tensor, ndims: int, context: Any, context_shape: Sequence[Any], name: str
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Value and context with one common batch shape; a ValueError names what is off."""
     if context is None:
         raise ValueError(
@@ -104,7 +108,9 @@ def sum_trailing(x: tf.Tensor, ndims: int) -> tf.Tensor:
     return tf.reduce_sum(x, axis=list(range(rank - ndims, rank))) if ndims else x
 
 
-def broadcast_log_det(log_det, value, ndims, name):
+def broadcast_log_det(
+    log_det: tf.Tensor, value: tf.Tensor, ndims: int, name: str
+) -> tf.Tensor:
     """A log-determinant with the batch shape of the value that it belongs to.
 
     Raises:
@@ -119,7 +125,7 @@ def broadcast_log_det(log_det, value, ndims, name):
     return tf.broadcast_to(log_det, tf.shape(value)[: batch.rank])
 
 
-def check_log_det(log_det, batch, name):
+def check_log_det(log_det: tf.Tensor, batch: tf.TensorShape, name: str) -> None:
     """A ValueError if a log-determinant is no number for each event of a batch."""
     rank = log_det.shape.rank
     if rank is None or rank <= batch.rank:

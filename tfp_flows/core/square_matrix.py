@@ -53,7 +53,7 @@ class PLUMatrix:
         return permutation, lower, upper, tf.reduce_sum(log_diagonal)
 
 
-def multiply(x, matrix):
+def multiply(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """`matrix` applied to the last axis of `x`, as one matrix product."""
     rows, size = matrix.shape
     flat = tf.matmul(tf.reshape(x, [-1, size]), matrix, transpose_b=True)

@@ -22,10 +22,9 @@ import types
 from typing import Any
 
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 from tensorflow_probability.python.internal import vectorization_util
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = [
     "CHAINS",
@@ -121,13 +120,14 @@ class Handover(threading.local):
         self._waiting = []
 
     @staticmethod
-    def answer():
+    def answer() -> types.FrameType | None:
         """The outermost answer of TFP's that the caller works for, or `None`.
 
         Only an unbroken run of library frames counts: once a user's function is in
         between, what it does with the result is unknown.
         """
-        found, frame = None, sys._getframe(2)
+        found: types.FrameType | None = None
+        frame: types.FrameType | None = sys._getframe(2)
         while frame is not None:
             if not frame.f_globals.get("__name__", "").startswith(_LIBRARIES):
                 break
@@ -136,7 +136,16 @@ class Handover(threading.local):
             frame = frame.f_back
         return found
 
-    def put(self, answer, bijector, forward, value, keywords, result, log_det):
+    def put(
+        self,
+        answer: types.FrameType,
+        bijector: tfb.Bijector,
+        forward: bool,
+        value: Any,
+        keywords: dict[str, Any],
+        result: Any,
+        log_det: Any,
+    ) -> None:
         """Keeps a result for the rest of an answer."""
         x, y = (value, result) if forward else (result, value)
         fldj = log_det if forward else -log_det
@@ -144,7 +153,15 @@ class Handover(threading.local):
         self._waiting = [w for w in self._waiting if w[0] is answer]
         self._waiting.append((answer, bijector, x, y, fldj, keywords))
 
-    def find(self, answer, bijector, forward, value, keywords, drop):
+    def find(
+        self,
+        answer: types.FrameType,
+        bijector: tfb.Bijector,
+        forward: bool,
+        value: Any,
+        keywords: dict[str, Any],
+        drop: bool,
+    ) -> tuple[Any, Any] | None:
         """The result of an earlier call in the same answer, or `None`.
 
         Args:

@@ -60,7 +60,9 @@ class Step(NamedTuple):
             return None
         return b._event_split if b._has_fast_path("handover") else None
 
-    def take(self, value, keywords):
+    def take(
+        self, value: tf.Tensor, keywords: dict[str, Any]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Result and log-determinant, with the keywords that the bijector knows."""
         b = self.bijector
         method = b._forward_and_log_det if self.forward else b._inverse_and_log_det
@@ -72,7 +74,7 @@ class Step(NamedTuple):
         names = self.bijector.keywords if keywords else ()
         return {k: v for k, v in keywords.items() if k in names}
 
-    def over_events(self, log_det, value):
+    def over_events(self, log_det: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         """Sums a log-determinant over the event dimensions outside the bijector's."""
         b = self.bijector
         batch = value.shape[: value.shape.rank - min_event_ndims(b, self.forward)]

@@ -353,7 +353,9 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         """
         return GivenContext(self, context)
 
-    def log_prob(self, value, name="log_prob", **keywords):
+    def log_prob(
+        self, value: Any, name: str = "log_prob", **keywords: Any
+    ) -> tf.Tensor:
         """Log-density of data, in nats; minus infinity for what can be no datum.
 
         A flow that still waits for a batch of data (see `initialize`) says so in a
@@ -382,7 +384,13 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         )
         return log_prob(value, name=name, **keywords) if found is None else found[0]
 
-    def sample(self, sample_shape=(), seed=None, name="sample", **keywords):
+    def sample(
+        self,
+        sample_shape: Any = (),
+        seed: Any = None,
+        name: str = "sample",
+        **keywords: Any,
+    ) -> tf.Tensor:
         """Draws data.
 
         Args:
@@ -407,7 +415,9 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         shape = check_sample_shape(sample_shape)
         return super().sample(shape, seed, name=name, **keywords)
 
-    def sample_and_log_prob(self, sample_shape=(), seed=None, **keywords):
+    def sample_and_log_prob(
+        self, sample_shape: Any = (), seed: Any = None, **keywords: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws data and gives their log-density, in one pass.
 
         At a temperature, the density is still the model's, not that of the tempered
@@ -425,7 +435,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         shape = check_sample_shape(sample_shape)
         return self.experimental_sample_and_log_prob(shape, seed, **keywords)
 
-    def encode(self, x, **keywords):
+    def encode(self, x: Any, **keywords: Any) -> tf.Tensor:
         """The noise of data.
 
         Args:
@@ -437,7 +447,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         """
         return self._convert(as_data(x, self.dtype, f"{self.name}: x"), False, keywords)
 
-    def decode(self, z, **keywords):
+    def decode(self, z: Any, **keywords: Any) -> tf.Tensor:
         """The data of noise; the inverse of `encode`.
 
         Args:
@@ -466,7 +476,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         result, _ = method(value, **given.bijector)
         return nan_unless(given.valid, result, result_ndims)
 
-    def noise_moments(self, **keywords):
+    def noise_moments(self, **keywords: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and standard deviation of the noise, given a context if it needs one.
 
         Args:
@@ -484,7 +494,7 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         ndims = self.distribution.event_shape.rank
         return tuple(nan_unless(given.valid, moment, ndims) for moment in moments)
 
-    def bits_per_dim(self, x, **keywords):
+    def bits_per_dim(self, x: Any, **keywords: Any) -> tf.Tensor:
         r"""$-\log_2 p(x) / D$, with $D$ the number of entries of an event.
 
         For images dequantised by uniform noise, in the units in which their pixels
@@ -501,7 +511,9 @@ class Flow(TRANSFORMED_DISTRIBUTION):
         size = self.event_shape.num_elements()
         return self.log_prob(x, **keywords) / -(size * math.log(2.0))
 
-    def experimental_local_measure(self, y, backward_compat=False, **keywords):
+    def experimental_local_measure(
+        self, y: Any, backward_compat: bool = False, **keywords: Any
+    ) -> tuple[tf.Tensor, Any]:
         """As `tfd.TransformedDistribution`'s, with the context where it belongs."""
         log_prob, tangent_space = super().experimental_local_measure(
             y, backward_compat=backward_compat, **keywords

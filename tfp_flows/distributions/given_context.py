@@ -77,7 +77,9 @@ class GivenContext(StaticShape):
         """The contexts."""
         return self._context
 
-    def experimental_local_measure(self, value, backward_compat=False, **keywords):
+    def experimental_local_measure(
+        self, value: Any, backward_compat: bool = False, **keywords: Any
+    ) -> tuple[tf.Tensor, Any]:
         """As that of the conditional distribution, under the contexts."""
         return self._distribution.experimental_local_measure(
             value, backward_compat=backward_compat, **self._and_context(keywords)

@@ -50,7 +50,9 @@ class StaticShape(tfd.Distribution):
         )
 
     @classmethod
-    def parameter_properties(cls, dtype=tf.float32, num_classes=None):
+    def parameter_properties(
+        cls, dtype: Any = tf.float32, num_classes: int | None = None
+    ) -> dict[str, Any]:
         """No argument is a tensor whose batch TFP may slice or broadcast."""
         return {}
 

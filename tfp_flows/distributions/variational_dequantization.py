@@ -184,7 +184,9 @@ class VariationalDequantization(StaticShape):
         """What `tfp_flows.flows.from_config` builds this from, if it can."""
         return self._config
 
-    def log_prob(self, value, name="log_prob", **keywords):
+    def log_prob(
+        self, value: Any, name: str = "log_prob", **keywords: Any
+    ) -> tf.Tensor:
         """A lower bound, in the mean over its noise, on the log-probability in nats.
 
         Args:
@@ -203,7 +205,13 @@ class VariationalDequantization(StaticShape):
         """
         return super().log_prob(value, name=name, **keywords)
 
-    def sample(self, sample_shape=(), seed=None, name="sample", **keywords):
+    def sample(
+        self,
+        sample_shape: Any = (),
+        seed: Any = None,
+        name: str = "sample",
+        **keywords: Any,
+    ) -> tf.Tensor:
         """Draws integers: the flow's samples rounded down, and into `[0, levels)`.
 
         Args:
@@ -219,7 +227,9 @@ class VariationalDequantization(StaticShape):
         shape = check_sample_shape(sample_shape)
         return super().sample(shape, seed, name=name, **keywords)
 
-    def dequantize(self, x, samples=(), seed=None):
+    def dequantize(
+        self, x: Any, samples: Any = (), seed: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         r"""Adds noise to integers.
 
         Args:
@@ -234,7 +244,7 @@ class VariationalDequantization(StaticShape):
         """
         return self._dequantize(self._integers(x)[0], samples, seed)
 
-    def bits_per_dim(self, x, **keywords):
+    def bits_per_dim(self, x: Any, **keywords: Any) -> tf.Tensor:
         r"""$-\log_2 P(x) / D$ as `log_prob` bounds it, an upper bound in the mean.
 
         Args:

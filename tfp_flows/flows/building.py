@@ -507,7 +507,7 @@ def _dtype_name(dtype):
     return check_choice("dtype", name, ("float32", "float64"))
 
 
-def network_dtype(dtype, conditioner_dtype):
+def network_dtype(dtype: Any, conditioner_dtype: str | None) -> Any:
     """What networks get as their `dtype`: the flow's, or a mixed policy of Keras."""
     if conditioner_dtype is None:
         policy = keras.config.dtype_policy()

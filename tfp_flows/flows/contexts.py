@@ -51,7 +51,7 @@ class OneHot:
                     f"{worst.flat[0]}."
                 )
 
-    def __call__(self, labels):
+    def __call__(self, labels: tf.Tensor) -> tf.Tensor:
         self.check(labels)
         valid = (labels >= 0) & (labels < self.num_classes)
         on = tf.where(valid, tf.ones([], self.dtype), np.nan)
@@ -90,7 +90,7 @@ class NormalizedContext(tf.Module):
         """Sets shifts and scales by contexts `[*batch, *context_shape]`."""
         self.standardize.initialize(tf.cast(context, self.standardize.dtype))
 
-    def __call__(self, context):
+    def __call__(self, context: tf.Tensor) -> tf.Tensor:
         context = self.standardize.inverse(context)
         return context if self.encoder is None else self.encoder(context)
 

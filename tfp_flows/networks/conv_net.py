@@ -60,14 +60,16 @@ class ConvNet(Network):
         ]
         self._output = self._conv(outputs, 3, "output", zero=True)
 
-    def build(self, x_shape, context_shape=None):
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
         shape = self._input_shape(x_shape, context_shape)
         for layer in [*self._hidden, self._output]:
             layer.build(shape)
             shape = (*shape[:-1], self.width)
         self._build_film([self.width] * len(self.kernels), context_shape)
 
-    def call(self, x, context=None):
+    def call(self, x: Any, context: Any = None) -> Any:
         return never_empty(self._of_some, x, context)
 
     def _of_some(self, x, context):
@@ -79,7 +81,7 @@ class ConvNet(Network):
         out = self._output(h)
         return out if self.output_scale == 1.0 else self.output_scale * out
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "width": self.width,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -79,7 +80,9 @@ class GatedResidualConvNet(Network):
         ]
         self._output = conv(outputs, 3, "output", zero=True)
 
-    def build(self, x_shape, context_shape=None):
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
         self._first.build(self._input_shape(x_shape, context_shape))
         shape = (*x_shape[:-1], self.width)
         layers = itertools.chain(*self._blocks, *self._attention)
@@ -91,7 +94,7 @@ class GatedResidualConvNet(Network):
             )
         self._build_film([self.width] * self.blocks, context_shape)
 
-    def call(self, x, context=None):
+    def call(self, x: Any, context: Any = None) -> Any:
         return never_empty(self._of_some, x, context)
 
     def _of_some(self, x, context):
@@ -117,7 +120,7 @@ class GatedResidualConvNet(Network):
         read = ops.transpose(read, (0, 2, 1, 3))
         return ops.reshape(read, (-1, height, width, self.width))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "width": self.width,

@@ -63,5 +63,5 @@ class LipschitzConvNet(LipschitzNetwork):
             channels = filters
         return plan
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width, "kernels": self.kernels}

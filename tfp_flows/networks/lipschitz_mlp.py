@@ -47,5 +47,5 @@ class LipschitzMLP(LipschitzNetwork):
         sizes = [x_shape[-1], *self.hidden, self.outputs]
         return [((a, b), (1, b)) for a, b in itertools.pairwise(sizes)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden}

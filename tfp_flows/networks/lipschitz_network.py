@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -212,7 +212,7 @@ class LipschitzNetwork(keras.layers.Layer):
         self._layers_of_weights: list[dict[str, keras.Variable]] = []
         self._states: list[keras.Variable] = []
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "outputs": self.outputs,
@@ -227,7 +227,9 @@ class LipschitzNetwork(keras.layers.Layer):
         """Shapes of each layer's kernel and of the power iteration's vector."""
         raise NotImplementedError
 
-    def build(self, x_shape, context_shape=None):
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
         if context_shape is not None and len(context_shape) not in (2, len(x_shape)):
             raise ValueError(
                 f"{self.name}: context must be a vector or have the rank of the input; "
@@ -319,7 +321,9 @@ class LipschitzNetwork(keras.layers.Layer):
             result.append(tensors)
         return result
 
-    def evaluate(self, weights, x, context=None):
+    def evaluate(
+        self, weights: Sequence[dict[str, tf.Tensor]], x: tf.Tensor, context: Any = None
+    ) -> tf.Tensor:
         """The network at given weights.
 
         Args:
@@ -332,7 +336,9 @@ class LipschitzNetwork(keras.layers.Layer):
         """
         return self._pass(weights, x, context)[0]
 
-    def linearize(self, weights, x, context=None):
+    def linearize(
+        self, weights: Sequence[dict[str, tf.Tensor]], x: tf.Tensor, context: Any = None
+    ) -> tuple[tf.Tensor, Callable]:
         r"""The network at given weights, and its transposed Jacobian $J^\top$ at `x`.
 
         Args:
@@ -369,11 +375,13 @@ class LipschitzNetwork(keras.layers.Layer):
             x = self._activate(h, layer)
         return _apply(last["kernel"], x), hidden
 
-    def call(self, x, context=None, training=False):
+    def call(self, x: Any, context: Any = None, training: bool = False) -> tf.Tensor:
         weights = self.bounded_weights(bool(training))
         return self.evaluate(weights, tf.cast(x, weights[0]["kernel"].dtype), context)
 
-    def compute_output_shape(self, x_shape, context_shape=None):
+    def compute_output_shape(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> tuple[Any, ...]:
         return (*x_shape[:-1], self.outputs)
 
     def _linear(self, context, kernel):

@@ -98,7 +98,9 @@ class MADE(Network):
         """The order, or `None` for a random one, which is among the variables."""
         return None if self._is_random else self._first_order
 
-    def build(self, x_shape, context_shape=None):
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
         if x_shape[-1] != self.event_size or len(x_shape) != 2:
             raise ValueError(
                 f"{self.name}: x must have shape [batch, {self.event_size}], got "
@@ -135,7 +137,7 @@ class MADE(Network):
             names.append("output")
         self._kernels, self._biases = [], []
         for i, (name, mask) in enumerate(zip(names, self._masks, strict=True)):
-            zero = name == "output" or (self.residual and i and i % 2 == 0)
+            zero = name == "output" or (self.residual and i > 0 and i % 2 == 0)
             options = self._options(zero)
             # A single entry has nothing before it to see.
             self._kernels.append(
@@ -163,7 +165,7 @@ class MADE(Network):
             )
         self._build_film(widths, context_shape)
 
-    def call(self, x, context=None):
+    def call(self, x: Any, context: Any = None) -> Any:
         def linear(i, h):
             # Keras's own addition of a bias, which TensorFlow fuses with the product.
             h = ops.add(ops.matmul(h, self._masked_kernel(i, h.dtype)), self._biases[i])
@@ -344,7 +346,7 @@ class MADE(Network):
         kernel = ops.convert_to_tensor(self._context_kernel)
         return ops.matmul(ops.cast(context, kernel.dtype), kernel)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["outputs"]
         return {

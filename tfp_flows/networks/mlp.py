@@ -39,18 +39,20 @@ class MLP(Network):
         ]
         self._output = self._dense(outputs, "output", zero=True)
 
-    def build(self, x_shape, context_shape=None):
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
         shape = self._input_shape(x_shape, context_shape)
         for layer in [*self._layers_hidden, self._output]:
             layer.build(shape)
             shape = (*shape[:-1], layer.units)
         self._build_film(self.hidden, context_shape)
 
-    def call(self, x, context=None):
+    def call(self, x: Any, context: Any = None) -> Any:
         h = self._join(x, context)
         for i, layer in enumerate(self._layers_hidden):
             h = self.activation(self._modulate(layer(h), context, i))
         return self._output(h)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "hidden": self.hidden}

@@ -62,7 +62,7 @@ class Network(keras.layers.Layer):
         self._random = generator(seed)
         self._film: list[keras.layers.Layer] = []
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "outputs": self.outputs,

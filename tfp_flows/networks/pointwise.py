@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -15,7 +17,7 @@ class Pointwise(keras.layers.Dense):
     with bias and activation, and takes down to half of the time for its gradients.
     """
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Any:
         *positions, channels = x.shape[1:]
         if None in positions:
             return super().call(x, training=training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -46,7 +47,9 @@ class ResidualConvNet(Network):
         ]
         self._output = conv(outputs, 1, "output", zero=True)
 
-    def build(self, x_shape, context_shape=None):
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
         shape = self._input_shape(x_shape, context_shape)
         self._first.build(shape)
         shape = (*shape[:-1], self.width)
@@ -54,7 +57,7 @@ class ResidualConvNet(Network):
             layer.build(shape)
         self._build_film([self.width] * self.blocks, context_shape)
 
-    def call(self, x, context=None):
+    def call(self, x: Any, context: Any = None) -> Any:
         return never_empty(self._of_some, x, context)
 
     def _of_some(self, x, context):
@@ -64,5 +67,5 @@ class ResidualConvNet(Network):
             h = h + two(self.activation(inner))
         return self._output(self.activation(h))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width, "blocks": self.blocks}

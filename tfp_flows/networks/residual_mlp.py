@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -44,7 +45,9 @@ class ResidualMLP(Network):
         ]
         self._output = dense(outputs, "output", zero=True)
 
-    def build(self, x_shape, context_shape=None):
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
         shape = self._input_shape(x_shape, context_shape)
         self._first.build(shape)
         shape = (*shape[:-1], self.width)
@@ -52,12 +55,12 @@ class ResidualMLP(Network):
             layer.build(shape)
         self._build_film([self.width] * self.blocks, context_shape)
 
-    def call(self, x, context=None):
+    def call(self, x: Any, context: Any = None) -> Any:
         h = self._first(self._join(x, context))
         for i, (one, two) in enumerate(self._blocks):
             inner = self._modulate(one(self.activation(h)), context, i)
             h = h + two(self.activation(inner))
         return self._output(self.activation(h))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width, "blocks": self.blocks}

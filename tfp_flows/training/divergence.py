@@ -46,32 +46,36 @@ class WatchDivergence(keras.callbacks.Callback):
         self._kept_at = "before the first step"
         self._next_time = 0.0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._bad = None
         self._keep("before the first step")
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self._end_if_bad()
         if time.perf_counter() >= self._next_time:
             self._keep(f"before epoch {self._epoch + 1}, batch {batch + 1}")
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if math.isfinite(loss) or self._is_rescaled():
             return
         found = (self._epoch, batch, loss)
         self._bad = found if self._bad is None else min(self._bad, found)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._end_if_bad()
         suspicious = not math.isfinite((logs or {}).get("val_loss", 0.0))
         if suspicious or time.perf_counter() >= self._next_time:
             self._keep(f"after epoch {epoch + 1}")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._keep("at the end")
 
     def _is_rescaled(self) -> bool:

@@ -119,10 +119,10 @@ class FlowModel(keras.Model):
         self.architecture = ArchitectureState(self._described)
         self.built = True
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         """Nothing to build: a flow has its variables from construction."""
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         """Log-density in nats, `[batch]`.
 
         Args:
@@ -239,7 +239,7 @@ class FlowModel(keras.Model):
             *given,
         ]
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as the saved one was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         # The saved state of the optimizer needs variables to go to.
@@ -247,7 +247,9 @@ class FlowModel(keras.Model):
 
     # Training and evaluating.
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
         """As `keras.Model.fit`; `y` is the context of a flow that takes one.
 
         Data are checked first, arrays as a whole, streams by their first batch. Parts
@@ -301,7 +303,7 @@ class FlowModel(keras.Model):
         options["callbacks"] = self._with_callbacks(callbacks, options.get("callbacks"))
         return super().fit(x, y, **options)
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`; `y` is the context of a flow that takes one.
 
         Raises:
@@ -323,7 +325,7 @@ class FlowModel(keras.Model):
         x, y, weight = self._as_keras(data, options.get("batch_size"))
         return super().evaluate(x, y, sample_weight=weight, **options)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`: the log-density of each example, in nats.
 
         Args:
@@ -347,8 +349,13 @@ class FlowModel(keras.Model):
         return super().predict(x if y is None else (x, y), **options)
 
     def train_on_batch(
-        self, x, y=None, sample_weight=None, class_weight=None, return_dict=False
-    ):
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
         """As `keras.Model.train_on_batch`; the first batch initialises the flow.
 
         Raises:
@@ -359,7 +366,13 @@ class FlowModel(keras.Model):
         self._initialize(data)
         return super().train_on_batch(*data, return_dict=return_dict)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
         """As `keras.Model.test_on_batch`.
 
         Raises:
@@ -370,7 +383,7 @@ class FlowModel(keras.Model):
         self._start()
         return super().test_on_batch(*data, return_dict=return_dict)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         """As `keras.Model.predict_on_batch`; `x` is as for `predict`.
 
         Raises:
@@ -381,15 +394,15 @@ class FlowModel(keras.Model):
         self._start()
         return super().predict_on_batch(x if context is None else (x, context))
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> Any:
         logs = super().train_step(self._as_step(data))
         return multi_device.per_replica(logs, self.distribute_strategy)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> Any:
         logs = super().test_step(self._as_step(data))
         return multi_device.per_replica(logs, self.distribute_strategy)
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> Any:
         return self(self._as_step(data)[0], training=False)
 
     def _as_step(self, data):
@@ -491,7 +504,7 @@ class FlowModel(keras.Model):
 
     # What Keras calls.
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         # TensorFlow traces a function twice if the first trace creates variables.
         if self.optimizer is not None and not self.optimizer.built:
             with self.distribute_strategy.scope():
@@ -513,7 +526,14 @@ class FlowModel(keras.Model):
         with self.distribute_strategy.scope():
             self._symbolic_build(data_batch=self._as_step(data_batch))
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         loss = super().compute_loss(
             x=x,
             y=tf.zeros_like(y_pred),
@@ -523,14 +543,16 @@ class FlowModel(keras.Model):
         )
         return multi_device.weigh_gradient(loss, y_pred)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> Any:
         return super().compute_metrics(
             x, tf.zeros_like(y_pred), y_pred, sample_weight=sample_weight
         )
 
     # Saving.
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         from tfp_flows import flows
 
         config = getattr(self.flow, "config", None)
@@ -579,7 +601,13 @@ class FlowModel(keras.Model):
                     target.assign(source)
         return new
 
-    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+    def save(
+        self,
+        filepath: str | os.PathLike,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         """As `keras.Model.save`, for a model of a ready flow.
 
         Raises:
@@ -596,20 +624,24 @@ class FlowModel(keras.Model):
         with multi_device.whole_file(filepath, self.distribute_strategy) as path:
             return super().save(path, overwrite=overwrite, zipped=zipped, **kwargs)
 
-    def save_weights(self, filepath, overwrite=True, **kwargs):
+    def save_weights(
+        self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any
+    ) -> None:
         """As `keras.Model.save_weights`; on several workers, by any or all of them."""
         with multi_device.whole_file(filepath, self.distribute_strategy) as path:
             return super().save_weights(path, overwrite=overwrite, **kwargs)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         for name, value in weights_file.own_variables(self._described).items():
             store[name] = value
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         weights_file.check_own(self._described, store)
         self._ready = False
 
-    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+    def load_weights(
+        self, filepath: str | os.PathLike, skip_mismatch: bool = False, **kwargs: Any
+    ) -> None:
         """As `keras.Model.load_weights`, but all weights or none.
 
         Raises:

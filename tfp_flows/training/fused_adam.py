@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -52,7 +54,7 @@ class FusedAdam(keras.optimizers.Adam):
             "epsilon": tf.constant(self.epsilon, dtype),
         }
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates `variable`, as Keras's method of that name."""
         if not isinstance(learning_rate, dict):
             return super().update_step(gradient, variable, learning_rate)

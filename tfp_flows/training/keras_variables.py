@@ -48,13 +48,13 @@ class Row(keras.layers.Layer):
             # The masks of TFP's autoregressive networks are constraints.
             if getattr(variable, "constraint", None) is not None:
                 wrapper.constraint = _OnTensors(variable.constraint)
-        self._shapes = shapes
+        self._shapes: Any = shapes
         if shapes is not None:
             # What `summary` reads the output shape from.
             self._build_shapes_dict = {"input_shape": shapes[0]}
         self.built = True
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return self._shapes[1]
 
 

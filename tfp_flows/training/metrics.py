@@ -57,5 +57,5 @@ class BitsPerDim(_OfLogDensities):
     def _unit(self):
         return 1.0 / (self.size * math.log(2.0))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}

@@ -158,7 +158,7 @@ class WorkersAgree(keras.callbacks.Callback):
         super().__init__()
         self._shuffles = shuffles
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         strategy = self.model.distribute_strategy
         state = [_fingerprint(v.value) for v in self.model.trainable_variables]
         if not _agree([*state, float(self.model._initial_epoch or 0)], strategy):

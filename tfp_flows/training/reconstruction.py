@@ -65,7 +65,7 @@ class ReconstructionError(keras.callbacks.Callback):
         super().__init__()
         self.x, self.context, self.tolerance = x, context, tolerance
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         error = float(reconstruction_error(self.model.flow, self.x, self.context))
         if logs is not None:
             logs["reconstruction_error"] = error

@@ -72,12 +72,16 @@ class Affine:
             log_scale = raw
         return log_scale if bound is None else smooth_bound(log_scale, bound)
 
-    def forward_and_log_det(self, x, parameters):
+    def forward_and_log_det(
+        self, x: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         shift, raw = tf.unstack(parameters, axis=-2)
         log_scale = self._log_scale(raw)
         return x * tf.exp(log_scale) + shift, log_scale
 
-    def inverse_and_log_det(self, y, parameters):
+    def inverse_and_log_det(
+        self, y: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         shift, raw = tf.unstack(parameters, axis=-2)
         log_scale = -self._log_scale(raw)
         return (y - shift) * tf.exp(log_scale), log_scale

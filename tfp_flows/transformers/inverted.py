@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
+
 from tfp_flows.transformers.transformer import Transformer
 
 __all__ = ["Inverted"]
@@ -34,10 +36,14 @@ class Inverted:
         self.is_constant_jacobian = getattr(transformer, "is_constant_jacobian", False)
         self.is_increasing = getattr(transformer, "is_increasing", True)
 
-    def forward_and_log_det(self, x, parameters):
+    def forward_and_log_det(
+        self, x: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return self.transformer.inverse_and_log_det(x, parameters)
 
-    def inverse_and_log_det(self, y, parameters):
+    def inverse_and_log_det(
+        self, y: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return self.transformer.forward_and_log_det(y, parameters)
 
     def __repr__(self):

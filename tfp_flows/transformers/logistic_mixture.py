@@ -68,12 +68,16 @@ class LogisticMixture:
         spread = np.linspace(-1, 1, components) if components > 1 else np.zeros(1)
         self._spread = spread[:, None]
 
-    def forward_and_log_det(self, x, parameters):
+    def forward_and_log_det(
+        self, x: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         mixture, log_scale, shift = self._split(parameters)
         y, log_slope = _log_odds(x, *mixture)
         return y * tf.exp(log_scale) + shift, log_slope + log_scale
 
-    def inverse_and_log_det(self, y, parameters):
+    def inverse_and_log_det(
+        self, y: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         mixture, log_scale, shift = self._split(parameters)
         target = (y - shift) * tf.exp(-log_scale)
         _, means, log_scales = mixture

@@ -83,7 +83,9 @@ class RationalQuadratic:
         self.is_increasing = not self.circular
         self.num_parameters = 3 * self.bins + (1 if circular else -1)
 
-    def forward_and_log_det(self, x, parameters):
+    def forward_and_log_det(
+        self, x: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         sizes, slopes, phase = self._split(parameters)
         x = self._wrap(x)
         inside, safe = self._inside(x)
@@ -93,7 +95,9 @@ class RationalQuadratic:
         y = tf.where(inside, y_k + h * share - self.bound, x)
         return self._wrap(y + phase), tf.where(inside, log_det, _zero_or_nan(x))
 
-    def inverse_and_log_det(self, y, parameters):
+    def inverse_and_log_det(
+        self, y: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         sizes, slopes, phase = self._split(parameters)
         y = self._wrap(y - phase)
         inside, safe = self._inside(y)

@@ -24,11 +24,15 @@ class Shift:
     is_constant_jacobian = True
     is_increasing = True
 
-    def forward_and_log_det(self, x, parameters):
+    def forward_and_log_det(
+        self, x: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         shift = tf.squeeze(parameters, -2)
         return x + shift, tf.zeros_like(x)
 
-    def inverse_and_log_det(self, y, parameters):
+    def inverse_and_log_det(
+        self, y: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         shift = tf.squeeze(parameters, -2)
         return y - shift, tf.zeros_like(y)
 
