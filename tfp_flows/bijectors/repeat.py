@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tensorflow_probability import bijectors as tfb
 
@@ -174,6 +175,6 @@ def _meaning(variable):
     return tuple(variable.shape), variable.dtype.name, variable.trainable
 
 
-def _sharing(variables):
+def _sharing(variables: Sequence[Any]) -> list[int]:
     first: dict[int, int] = {}
     return [first.setdefault(id(v), k) for k, v in enumerate(variables)]

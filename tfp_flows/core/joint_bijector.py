@@ -605,7 +605,7 @@ def min_event_ndims(bijector: tfb.Bijector, forward: bool) -> int:
 class _Untracked:
     """Keras layers out of sight of TensorFlow's tracking of attributes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.value: list[keras.layers.Layer] = []
 
 

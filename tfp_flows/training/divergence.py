@@ -38,7 +38,7 @@ class WatchDivergence(keras.callbacks.Callback):
     # Keras then calls `on_train_batch_end` beside the training, not in between.
     async_safe = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._epoch = 0
         self._bad: tuple[int, int, float] | None = None
