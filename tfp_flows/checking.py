@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -179,7 +179,9 @@ def check_bijector(
     rank = y.shape.rank - ndims[1]
     # A batch of contexts or of parameters can be larger than that of x.
     x = tf.broadcast_to(x, [*y.shape[:rank], *x.shape[x.shape.rank - ndims[0] :]])
-    there = cast(_Look, _look(bijector, True, x, ndims, keywords))
+    there = _look(bijector, True, x, ndims, keywords)
+    if there is None:
+        raise NotImplementedError(f"{bijector.name} has no forward log-determinant.")
     back = _look(bijector, False, y, ndims[::-1], keywords)
     looks = {"forward": there} | ({} if back is None else {"inverse": back})
     shapes = tuple(x.shape[rank:]), tuple(y.shape[rank:])

@@ -152,7 +152,11 @@ def _numbers(module: tf.Module, free: frozenset[str]) -> str:
             if known is None or not np.issubdtype(np.asarray(known).dtype, np.number):
                 continue
             known = np.asarray(known, np.float32)
-            shown = known if known.ndim == 0 else hashlib.sha256(known).hexdigest()[:16]
+            shown = (
+                known
+                if known.ndim == 0
+                else hashlib.sha256(known.tobytes()).hexdigest()[:16]
+            )
             text += f" {name}={shown}"
     return text
 

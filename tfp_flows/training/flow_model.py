@@ -431,7 +431,7 @@ class FlowModel(keras.Model):
         return data, labels
 
     def _take_stream(self, x, y=None, weight=None, class_weight=None, training=False):
-        """A stream, with its first batches checked and, in training, started from.XX"""
+        """A stream, with its first batches checked and, in training, started from."""
         if y is not None or weight is not None:
             raise ValueError(
                 "x yields batches, so contexts and weights belong into them, as (x, "
