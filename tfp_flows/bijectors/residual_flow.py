@@ -223,7 +223,7 @@ class ResidualFlow(JointBijector):
           that did not converge is no error here.
         """
         keywords = {} if context is None else {"context": context}
-        y, keywords = self._check(y, False, keywords)
+        y, keywords = self._joint_check(y, False, keywords)
         flat, context, restore = self._one_batch(y, keywords.get("context"))
         flat = tf.stop_gradient(flat)
         network = self._functional(context, False)
