@@ -225,7 +225,7 @@ def test_standard_error_of_the_log_determinant():
 
 
 def test_standard_error_of_a_flow():
-    options = {"blocks": 2, "width": 6, "depth": 1, "num_classes": 2, "seed": 0}
+    options = {"layers": 2, "width": 6, "depth": 1, "num_classes": 2, "seed": 0}
     flow = flows.residual_flow((3,), log_det="roulette", dtype="float64", **options)
     perturb(flow, 0.8)
     x, labels = normal(50, 3), tf.constant([0, 1] * 25)
@@ -521,7 +521,7 @@ def test_errors(options, words):
     [
         ({"coefficient": 1.2}, "coefficient"),
         ({"activation": "relu"}, "activation"),
-        ({"blocks": 0}, "blocks must be at least 1, got 0"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"levels": 2}, "levels is for images"),
         ({"event_shape": (6, 8, 1), "levels": 3}, "height.*4.*6"),

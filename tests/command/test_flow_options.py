@@ -36,7 +36,8 @@ def test_options_are_the_keyword_arguments_of_the_function(flow):
 
 
 def test_all_ready_flows_are_there():
-    assert set(ready_flows()) == set(flows.READY)
+    # Those of users have the name of a module in front.
+    assert set(ready_flows()) == {name for name in flows.READY if ":" not in name}
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,11 @@ tfd = tfp.distributions
 HALF = masks.half(4)
 
 
-def by_hand(mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", clamp=None, order=1):
+def by_hand(mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", bound=None, order=1):
     """A flow without a configuration; its variables have the same shapes always."""
     network = networks.MLP(4, (8,), seed=1)
     chain = [
-        bijectors.AffineCoupling(mask, network, scale=scale, clamp=clamp),
+        bijectors.AffineCoupling(mask, network, scale=scale, max_log_scale=bound),
         bijectors.Permutation(permutation),
     ]
     return Flow(distributions.standard_normal((4,)), bijectors.Chain(chain[::order]))
@@ -80,7 +80,7 @@ OTHERS = {
     "mask_inverted": (by_hand, lambda: by_hand(mask=~HALF)),
     "permutation": (by_hand, lambda: by_hand(permutation=(3, 2, 1, 0))),
     "scale_map_by_hand": (by_hand, lambda: by_hand(scale="exp")),
-    "clamp_by_hand": (by_hand, lambda: by_hand(clamp=1.0)),
+    "bound_by_hand": (by_hand, lambda: by_hand(bound=1.0)),
     "order": (by_hand, lambda: by_hand(order=-1)),
     "order_of_entries": (spline, lambda: spline(order="reverse")),
     "elementwise": (

@@ -25,7 +25,12 @@ from tfp_flows._version import __version__
 from tfp_flows.command import files, tables
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.settings import Settings
-from tfp_flows.training import FlowModel, FusedAdam, initialize
+from tfp_flows.training import (
+    FlowModel,
+    FusedAdam,
+    TrainingDiverged,
+    initialize,
+)
 from tfp_flows.training.initialize import needs_initialization
 
 __all__ = ["Interrupted", "Prepared", "carry_out", "prepare", "train", "versions"]
@@ -352,7 +357,6 @@ def _fit(
                 * (1 + math.cos(math.pi * i / settings.epochs))
             )
         ),
-        _Diverged(),
         _Keep(state),
     ]
     if done and run.resumed is not None:
@@ -370,7 +374,8 @@ def _fit(
                 initial_epoch=epoch,
                 **batches,
             )
-            model.fit(
+            _fit_or_stop(
+                model,
                 data.skip(done),
                 initial_epoch=epoch,
                 epochs=until,
@@ -383,6 +388,13 @@ def _fit(
             )
             epoch, done = until, 0
     _save(model, run.directory / files.LAST)
+
+
+def _fit_or_stop(model: FlowModel, data: Any, **options: Any) -> None:
+    try:
+        model.fit(data, **options)
+    except TrainingDiverged as error:
+        raise FloatingPointError(f"{error.what}: {_ADVICE}.") from error
 
 
 def _initialize(
@@ -435,25 +447,6 @@ class _State:
         self.begun = True
 
 
-class _Diverged(keras.callbacks.Callback):
-    """Stops where a loss is no number, before a later callback saves the weights."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        # Keras shows the mean over the epoch so far: it stays NaN once it is.
-        if batch % 20 == 0:
-            _check_loss(logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        _check_loss(logs)
-
-
-def _check_loss(logs: Mapping[str, float]) -> None:
-    # An outlier can make a validation loss infinite. NaN is what a last step that
-    # diverged leaves: the loss of its batch was that before the step.
-    if not math.isfinite(logs["loss"]) or math.isnan(logs.get("val_loss", 0.0)):
-        raise FloatingPointError(f"the loss has become NaN or infinite: {_ADVICE}.")
-
-
 def _save(
     model: FlowModel, path: Path, progress: Mapping[str, Any] | None = None
 ) -> None:
@@ -493,12 +486,13 @@ class _GoOn(keras.callbacks.Callback):
         super().__init__()
         self.progress = progress
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_train_batch_end(self, batch, logs=None):
+        # Keras builds metrics in the first step. Sums and counts add up.
         if self.progress is not None:
             for metric in self.model.metrics:
                 values = self.progress["metrics"].get(metric.name, ())
-                for variable, value in zip(metric.variables, values, strict=False):
-                    variable.assign(value)
+                for variable, value in zip(metric.variables, values, strict=True):
+                    variable.assign_add(value)
             self.progress = None
 
 
@@ -522,7 +516,6 @@ class _SaveLast(keras.callbacks.Callback):
         # The last batch of an epoch is followed by its validation and row of history.
         done = int(self.model.optimizer.iterations) % self.steps
         if self.interrupted.is_set() and done:
-            _check_loss(logs)
             self._stop({"done": done, "metrics": _means(self.model)})
 
     def on_epoch_end(self, epoch, logs=None):

@@ -21,7 +21,15 @@ class TrainingDiverged(FloatingPointError):
     """The loss or the weights became NaN or infinite.
 
     The weights are back to the last finite ones that were kept.
+
+    Args:
+      what: what was found, and when.
+      advice: what to do.
     """
+
+    def __init__(self, what: str, advice: str = ""):
+        super().__init__(f"{what}. {advice}".strip())
+        self.what = what
 
 
 class WatchDivergence(keras.callbacks.Callback):
@@ -100,7 +108,7 @@ class WatchDivergence(keras.callbacks.Callback):
                 name = variable.path
                 if not self._kept:
                     raise TrainingDiverged(
-                        f"the weights hold NaN or infinity before training: {name}."
+                        f"the weights hold NaN or infinity before training: {name}"
                     )
                 self._end(
                     f"weights became NaN or infinite ({name}) between the times "
@@ -118,12 +126,13 @@ class WatchDivergence(keras.callbacks.Callback):
             if not _is_finite(storage(variable).numpy()):
                 variable.assign(np.zeros(variable.shape))
         raise TrainingDiverged(
-            f"training diverged: {what}. The weights are again those of "
-            f"{self._kept_at!r}. If that batch holds NaN or a context out of range, "
-            "correct the data. Otherwise these help: normalize=True, an argument of "
-            "ready flows, for data in units far from 1; a smaller bound on scales "
-            "(max_log_scale); a smaller learning rate, or one that rises from 0; "
-            "clipping (compile(tfp_flows.training.FusedAdam(global_clipnorm=1.0)))."
+            f"training diverged: {what}",
+            f"The weights are again those of {self._kept_at!r}. If that batch holds "
+            "NaN or a context out of range, correct the data. Otherwise these help: "
+            "normalize=True, an argument of ready flows, for data in units far from 1; "
+            "a smaller bound on scales (max_log_scale); a smaller learning rate, or "
+            "one that rises from 0; clipping "
+            "(compile(tfp_flows.training.FusedAdam(global_clipnorm=1.0))).",
         )
 
 
