@@ -108,8 +108,8 @@ def test_one_trace_gives_what_eager_layers_give(unit, recompute):
     traced = tf.function(lambda: everything(bijector), autograph=False)
     calls, found = calls_while(traced)
     close(found, expected)
-    # There and, if gradients rebuild what they need, back; in both directions.
-    assert calls == 2 * networks_of_a_unit * (2 if recompute else 1)
+    # Two units, there and, if gradients rebuild what they need, back; both directions.
+    assert calls == 2 * 2 * networks_of_a_unit * (2 if recompute else 1)
 
 
 def _is_conditioner(module):
@@ -124,7 +124,7 @@ def test_it_is_the_chain_of_its_members():
     inside = B.Chain([B.Scaling((4,), dtype=DTYPE), bijector])
     close(inside.inverse(X), bijector.inverse(X))
     calls, _ = calls_while(lambda: tf.function(inside.inverse, autograph=False)(X))
-    assert calls == 2
+    assert calls == 4
 
 
 def test_context_and_recomputation():
@@ -200,7 +200,7 @@ def test_variables_shared_inside_a_unit():
         tf.function(lambda: everything(bijector), autograph=False)
     )
     close(found, expected)
-    assert calls == 4
+    assert calls == 8
 
 
 def test_variables_shared_by_all_units():
@@ -227,6 +227,38 @@ def test_units_that_use_more_than_their_variables_are_traced_one_by_one(
     )
     # The trace that was found out is one more.
     assert calls >= 6
+
+
+class Offset(B.JointBijector):
+    """A bijector that keeps a constant of its own outside of its variables."""
+
+    def __init__(self, offset, name="offset"):
+        parameters = dict(locals())
+        self.offset = offset
+        super().__init__(forward_min_event_ndims=1, parameters=parameters, name=name)
+
+    def _forward_and_log_det(self, x):
+        return x + self.offset(x), tf.zeros([], x.dtype)
+
+    def _inverse_and_log_det(self, y):
+        return y - self.offset(y), tf.zeros([], y.dtype)
+
+
+@pytest.mark.parametrize("kind", ["number", "array", "operation"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_units_that_compute_something_else_are_traced_one_by_one(kind, recompute):
+    draw = np.random.default_rng(0)
+    operations = iter([tf.sin, tf.cos, tf.tanh])
+    make = {
+        "number": lambda: Offset(lambda x, c=draw.normal(): tf.cast(c, x.dtype)),
+        "array": lambda: Offset(lambda x, c=draw.normal(size=4): tf.constant(c)),
+        "operation": lambda: Offset(lambda x, f=next(operations): f(tf.ones_like(x))),
+    }[kind]
+    bijector = B.Repeat(
+        lambda: [coupling(MASK, Counting()), make()], 3, recompute_gradients=recompute
+    )
+    perturb(bijector)
+    close(tf.function(lambda: everything(bijector))(), everything(bijector))
 
 
 def test_losses_that_layers_add_are_not_lost():
@@ -273,7 +305,7 @@ def test_unrolled_traces_every_unit():
     assert calls == 8
     assert not apart.library.function
     calls, shared = calls_while(graph)
-    assert calls == 2
+    assert calls == 4
     assert len(shared.library.function) == 1
 
 

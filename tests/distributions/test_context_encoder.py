@@ -184,6 +184,7 @@ def test_dropout_is_for_training():
     )
     perturb(flow, 0.3)
     x, context = normal(50, 4, dtype="float32"), 3 * normal(50, 2, 1, dtype="float32")
+    flow.initialize(x, context)
     fixed = flow.log_prob(x, context=context)
     np.testing.assert_array_equal(flow.log_prob(x, context=context), fixed)
     model = FlowModel(flow)

@@ -80,7 +80,7 @@ def test_bits_per_dim_formula(flow):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"bounds": (0, 256)}, {"bounds": (0, 256), "alpha": 0.05}],
+    [{}, {"bounds": (0, 256)}, {"bounds": (0, 256), "logit_margin": 0.05}],
     ids=["raw", "bounds", "logit"],
 )
 @pytest.mark.parametrize("name", ["nice", "real_nvp", "glow"])
@@ -92,7 +92,7 @@ def test_uniform_over_256_levels_is_8_bits(name, options):
     """
     small = {
         "nice": {"event_shape": (4, 4, 1), "depth": 1, "width": 4},
-        "real_nvp": {"event_shape": (4, 4, 1), "couplings": 1, "depth": 1, "width": 2},
+        "real_nvp": {"event_shape": (4, 4, 1), "layers": 1, "depth": 1, "width": 2},
         "glow": {"event_shape": (4, 4, 1), "steps": 1, "width": 4},
     }
     build = getattr(flows, name)

@@ -69,7 +69,7 @@ def test_parameters_and_bins():
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"bins": 1}, "bins must be at least 2, got 1"),
-        ({"bound": -1.0}, "bound must be positive"),
+        ({"bound": -1.0}, "bound must be above 0"),
     ],
 )
 def test_errors(options, words):

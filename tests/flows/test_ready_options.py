@@ -187,7 +187,7 @@ def test_embedded_labels():
     )
     perturb(flow)
     assert flow.context_dtype == tf.int32
-    x = np.zeros((20, 3), "float32")
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
     labels = np.arange(20) % 5
     model = FlowModel(flow)
     model.compile("adam")

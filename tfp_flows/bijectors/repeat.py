@@ -19,17 +19,17 @@ class Repeat(Chain):
     r"""A chain of units that compute the same function of their variables.
 
     It is `Chain` of all units, in the order in which data meet them. In a
-    `tf.function`, one unit alone is traced, and the trace is called with the variables
-    of each: building the graph of a deep flow hardly takes longer than that of a
+    `tf.function`, one unit stands for all: its trace is called with the variables of
+    each, so that building the graph of a deep flow hardly takes longer than that of a
     shallow one.
 
     **What a unit may be.** `make_unit` is called `count` times and must build the same
     each time, but for the values of variables. What differs from unit to unit (a random
-    permutation, a seed) is a variable, trained or not; a constant that is drawn at
-    random would be that of one unit for all. Python code in a conditioner runs once for
-    all units. A unit that captures other tensors than its variables, draws random
-    numbers without a seed of its own, or adds losses to Keras layers, is found out, and
-    every unit is traced. So they are under XLA and under a strategy of several devices.
+    permutation, a seed) is a variable, trained or not. Python code in a conditioner
+    runs twice for all units: the traces of two are compared, and every unit is traced
+    if they differ. So it is where a unit captures other tensors than its variables,
+    draws random numbers without a seed of its own, or adds losses to Keras layers;
+    under XLA; and under a strategy of several devices.
 
     Example:
       >>> import tensorflow as tf

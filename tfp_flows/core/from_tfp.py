@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 from collections.abc import Iterable
 
 import tensorflow as tf
@@ -49,7 +51,7 @@ class FromTFP(JointBijector):
     def __init__(self, bijector: tfb.Bijector):
         parameters = dict(locals())
         ranks = bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims
-        if not all(isinstance(rank, int) for rank in ranks):
+        if not all(isinstance(rank, numbers.Integral) for rank in ranks):
             raise TypeError(
                 f"{bijector.name} takes or gives several parts; members of a chain "
                 "take and give one tensor."
@@ -57,8 +59,8 @@ class FromTFP(JointBijector):
         self.bijector = bijector
         self._has_bounded_range = has_bounded_range(bijector)
         super().__init__(
-            forward_min_event_ndims=ranks[0],
-            inverse_min_event_ndims=ranks[1],
+            forward_min_event_ndims=int(ranks[0]),
+            inverse_min_event_ndims=int(ranks[1]),
             dtype=bijector.dtype,
             is_constant_jacobian=bijector.is_constant_jacobian,
             parameters=parameters,

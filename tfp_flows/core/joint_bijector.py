@@ -15,6 +15,7 @@ from tensorflow_probability import bijectors as tfb
 
 import tfp_flows.core.pickling  # noqa: F401
 from tfp_flows.core.conditioner import hold, release
+from tfp_flows.core.keras_internals import storage
 from tfp_flows.core.shapes import (
     broadcast_context,
     broadcast_log_det,
@@ -648,10 +649,12 @@ def _shape_tensor(function, shape):
 def _variables_in(nest):
     """All variables in a nest of modules, variables and other things."""
     for x in tf.nest.flatten(nest):
-        if isinstance(x, tf.Variable):
+        if isinstance(x, keras.Variable):
+            yield storage(x)
+        elif isinstance(x, tf.Variable):
             yield x
         else:
-            yield from getattr(x, "variables", ())
+            yield from _variables_in(list(getattr(x, "variables", ())))
 
 
 def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:

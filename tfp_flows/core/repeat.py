@@ -60,8 +60,9 @@ class SharedTrace:
     """A function of the number of a unit, traced for the first unit that is called.
 
     The trace is called for the other units with their variables in place of those that
-    it was traced with. Where it captures anything else, keeps a state, or adds losses
-    to Keras layers, it stands for itself alone, and every unit is traced.
+    it was traced with. Where it captures anything else, keeps a state, adds losses to
+    Keras layers, or differs from the trace of the next unit, it stands for itself
+    alone, and every unit is traced.
 
     Args:
       function: `(i, *arguments) -> results`; nests of tensors and `None`.
@@ -102,7 +103,22 @@ class SharedTrace:
             variable_accessed(variable)
         return self._concrete(*_tensors(arguments))
 
-    def _trace(self, i, given):
+    def _trace(self, i: int, given: Any) -> None:
+        concrete = self._traced_alone(i, given)
+        # Units were declared to compute the same; the trace of another one tells.
+        other = self._traced_alone((i + 1) % len(self._variables), given)
+        self._is_shared = (
+            concrete is not None
+            and other is not None
+            and _computation(concrete.graph) == _computation(other.graph)
+        )
+        if self._is_shared:
+            self._concrete, self._given = concrete, given
+            self._traced = self._variables[i]
+            self._captures = list(concrete.captured_inputs)
+
+    def _traced_alone(self, i: int, given: Any) -> Any:
+        """The trace of a unit, or `None` if it uses more than its own variables."""
         places = tf.nest.flatten(given)
 
         def of_tensors(*tensors):
@@ -114,16 +130,41 @@ class SharedTrace:
             of_tensors, autograph=False, experimental_attributes=self._attributes
         )
         concrete = traced.get_concrete_function(*_tensors(given))
-        captures = list(concrete.captured_inputs)
         own = {id(variable.handle) for variable in self._variables[i]}
-        self._is_shared = (
-            not take_losses(self._modules[i], concrete.graph)
-            and all(id(capture) in own for capture in captures)
-            and not depends_on_state(concrete.graph)
+        left_losses = take_losses(self._modules[i], concrete.graph)
+        is_closed = all(id(capture) in own for capture in concrete.captured_inputs)
+        if left_losses or not is_closed or depends_on_state(concrete.graph):
+            return None
+        return concrete
+
+
+def _computation(graph: tf.Graph) -> Any:
+    """What a graph computes, without the names of operations and functions."""
+    definition = graph.as_graph_def()
+    functions = (f.node_def for f in definition.library.function)
+    return _operations(definition.node), sorted(map(repr, map(_operations, functions)))
+
+
+def _operations(nodes: Any) -> list[Any]:
+    places = {node.name: str(k) for k, node in enumerate(nodes)}
+    return [
+        (
+            node.op,
+            [_place(name, places) for name in node.input],
+            [
+                (name, value.SerializeToString(deterministic=True))
+                for name, value in sorted(node.attr.items())
+                if not name.startswith("_") and value.WhichOneof("value") != "func"
+            ],
         )
-        if self._is_shared:
-            self._concrete, self._given = concrete, given
-            self._traced, self._captures = self._variables[i], captures
+        for node in nodes
+    ]
+
+
+def _place(name: str, places: dict[str, str]) -> str:
+    """An input `node:output`, by the number of the node if it is one of the graph."""
+    node, *output = name.lstrip("^").split(":")
+    return ":".join([places.get(node, ""), *output])
 
 
 def _specification(x):
