@@ -60,6 +60,8 @@ def durations(call) -> dict[str, float]:
             # Operations are named `path:Kind`; what runs them is `Class::method`.
             name = plane.event_metadata[event.metadata_id].name
             path, separator, kind = name.rpartition(":")
+            # What oneDNN runs is called `_MklMatMul` or `_MklNativeFusedMatMul`.
+            kind = kind.removeprefix("_Mkl").removeprefix("Native")
             if separator and kind.isidentifier() and not path.endswith(":"):
                 found[kind] += event.duration_ps / 1e9 / CALLS
     return dict(found)

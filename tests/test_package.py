@@ -52,6 +52,18 @@ else:
     )
 
 
+def test_importing_leaves_threads_and_devices_to_the_user():
+    code = (
+        "import tfp_flows, tfp_flows.flows, tensorflow as tf\n"
+        "tf.config.threading.set_intra_op_parallelism_threads(1)\n"
+        "tf.config.set_logical_device_configuration("
+        "tf.config.list_physical_devices('CPU')[0], "
+        "[tf.config.LogicalDeviceConfiguration()] * 2)\n"
+        "assert len(tf.config.list_logical_devices('CPU')) == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_bijectors_need_no_extra():
     run(
         """

@@ -249,14 +249,17 @@ class Offset(B.JointBijector):
 def test_units_that_compute_something_else_are_traced_one_by_one(kind, recompute):
     draw = np.random.default_rng(0)
     operations = iter([tf.sin, tf.cos, tf.tanh])
-    make = {
-        "number": lambda: Offset(lambda x, c=draw.normal(): tf.cast(c, x.dtype)),
-        "array": lambda: Offset(lambda x, c=draw.normal(size=4): tf.constant(c)),
-        "operation": lambda: Offset(lambda x, f=next(operations): f(tf.ones_like(x))),
-    }[kind]
-    bijector = B.Repeat(
-        lambda: [coupling(MASK, Counting()), make()], 3, recompute_gradients=recompute
-    )
+
+    def unit():
+        if kind == "operation":
+            operation = next(operations)
+            offset = Offset(lambda x: operation(tf.ones_like(x)))
+        else:
+            constant = draw.normal(size=4 if kind == "array" else None)
+            offset = Offset(lambda x: tf.constant(constant, x.dtype))
+        return [coupling(MASK, Counting()), offset]
+
+    bijector = B.Repeat(unit, 3, recompute_gradients=recompute)
     perturb(bijector)
     close(tf.function(lambda: everything(bijector))(), everything(bijector))
 

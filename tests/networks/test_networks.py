@@ -392,6 +392,9 @@ def test_a_pointwise_layer_is_a_1x1_convolution(size, batch):
         return convolution(x), pointwise(x)
 
     expected, found = both(x)
+    if not batch:
+        # With oneDNN, TensorFlow's convolution has another number of channels here.
+        expected = tf.zeros([0, 4, 6, 7])
     assert found.shape == (batch, 4, 6, 7)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(pointwise(x), expected, rtol=1e-5, atol=1e-6)

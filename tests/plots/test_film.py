@@ -114,7 +114,7 @@ class TestFrames:
             return plots.density(model.flow.log_prob, resolution=4, top=0.2)
 
         frames = plots.Frames(draw, every=2)
-        x = np.zeros((8, 2), "float32")
+        x = np.random.default_rng(0).normal(size=(8, 2)).astype("float32")
         model.fit(x, epochs=5, callbacks=[frames], verbose=0)
         assert len(frames.frames) == len(means) == 3
         assert means[0] == 2 and means[0] > means[1] > means[2]
