@@ -52,6 +52,7 @@ REPRESENTATIVE = frozenset(
         "radial_amortized",
         "sylvester_orthogonal",
         "residual",
+        "residual_conv_sine_context",
         "chain_context",
     }
 )
@@ -359,6 +360,39 @@ def test_empty_batches(case, dtype):
         results = method(*given)
         assert tuple(tuple(r.shape) for r in results) == shapes
         assert all(r.dtype == dtype for r in results)
+
+
+@representative_cases
+def test_gradients_of_empty_batches(case):
+    """Zeros for the variables, which no example moves, and nothing for no example."""
+    bijector = case.make("float32")
+    variables = bijector.trainable_variables
+    # The statistics of no example are none.
+    trains = "training" in bijector.keywords and not case.name.startswith("batch_norm")
+    options = {"training": True} if trains else {}
+
+    def gradients(y, keywords):
+        with tf.GradientTape() as tape:
+            tape.watch(y)
+            x, log_det = bijector.inverse_and_log_det(y, **keywords, **options)
+            loss = tf.reduce_sum(tf.square(x)) - tf.reduce_sum(log_det)
+        return tape.gradient(loss, [y, *variables], unconnected_gradients="zero")
+
+    given = case.data((0,), "float32"), case.keywords((0,), "float32")
+    y = given[0]
+    signature = tf.nest.map_structure(
+        lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), given
+    )
+    for method in (
+        gradients,
+        tf.function(gradients, autograph=False),
+        tf.function(gradients, signature, autograph=False),
+    ):
+        of_y, *of_variables = method(*given)
+        assert of_y.shape == y.shape
+        for v, g in zip(variables, of_variables, strict=True):
+            assert g.shape == v.shape
+            np.testing.assert_array_equal(g, np.zeros(v.shape))
 
 
 @all_cases

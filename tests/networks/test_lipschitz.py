@@ -406,3 +406,28 @@ def test_mirrored_strategy():
 def test_errors(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+@every
+@pytest.mark.parametrize("count", [0, 3])
+def test_built_and_differentiated_in_a_trace_of_few_or_no_examples(name, count):
+    build, shape = NETWORKS[name]
+    network = build(seed=0)
+
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = network(x)
+        return out, tape.gradient(out, x)
+
+    x = tf.ones([count, *shape])
+    out, slope = gradient(x)
+    assert out.shape == (count, *shape[:-1], network.outputs)
+    assert slope.shape == x.shape
+    for found, expected in zip(
+        network.trainable_variables,
+        make(name, "float32")[0].trainable_variables,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)

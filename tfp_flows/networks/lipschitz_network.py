@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.seeds import generator
+from tfp_flows.networks.never_empty import never_empty
 
 __all__ = ["LipschitzNetwork", "spectral_norm"]
 
@@ -239,14 +240,16 @@ class LipschitzNetwork(keras.layers.Layer):
         plan = self._plan(x_shape)
 
         def add(name, value, trainable=True):
-            return self.add_weight(
-                shape=value.shape,
-                initializer=lambda shape, dtype: tf.constant(value, dtype),
-                trainable=trainable,
-                autocast=False,
-                aggregation="mean" if trainable else "only_first_replica",
-                name=name,
-            )
+            # Within a trace, weights have no values yet, and `normalize` needs them.
+            with tf.init_scope():
+                return self.add_weight(
+                    shape=value.shape,
+                    initializer=lambda shape, dtype: tf.constant(value, dtype),
+                    trainable=trainable,
+                    autocast=False,
+                    aggregation="mean" if trainable else "only_first_replica",
+                    name=name,
+                )
 
         for i, (kernel, state) in enumerate(plan):
             last = i == len(plan) - 1
@@ -415,12 +418,7 @@ def _apply(kernel, x):
         return tf.matmul(x, kernel)
     if kernel.shape[:2] == (1, 1):
         return tf.tensordot(x, kernel[0, 0], 1)
-    out = tf.nn.conv2d(x, kernel, 1, "SAME")
-    if x.shape[0]:
-        return out
-    # With oneDNN, that of an empty batch has as many channels as went in.
-    shape = tf.concat([tf.shape(x)[:-1], tf.shape(kernel)[-1:]], 0)
-    return tf.ensure_shape(tf.reshape(out, shape), [*x.shape[:-1], kernel.shape[-1]])
+    return never_empty(lambda x, _: tf.nn.conv2d(x, kernel, 1, "SAME"), x)
 
 
 def _adjoint(kernel, y):
@@ -429,8 +427,12 @@ def _adjoint(kernel, y):
         return tf.matmul(y, kernel, transpose_b=True)
     if kernel.shape[:2] == (1, 1):
         return tf.tensordot(y, kernel[0, 0], [[-1], [1]])
-    shape = tf.concat([tf.shape(y)[:-1], tf.shape(kernel)[2:3]], 0)
-    return tf.nn.conv2d_transpose(y, kernel, shape, 1, "SAME")
+
+    def transposed(y, _):
+        shape = tf.concat([tf.shape(y)[:-1], tf.shape(kernel)[2:3]], 0)
+        return tf.nn.conv2d_transpose(y, kernel, shape, 1, "SAME")
+
+    return never_empty(transposed, y)
 
 
 def _unit(x, otherwise):
