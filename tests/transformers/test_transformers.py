@@ -150,6 +150,33 @@ def test_bounds_are_reached_by_no_number_and_stop_none(transformer, which, bound
     assert (np.abs(gradient) > 0).all()
 
 
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_slope_of_tanh_far_out_is_not_that_of_a_rounded_value(dtype, jit):
+    """To full relative precision, up to 80, where it is 1e-35; and of any order."""
+    values = [-80.0, -60.0, -9.0, -2.0, -1.0, -1e-3, 0.0, 0.5, 2.0, 60.0, 80.0]
+    raw = tf.constant(values, dtype)
+
+    @tf.function(jit_compile=jit)
+    def derivatives(raw):
+        with tf.GradientTape() as outer:
+            outer.watch(raw)
+            with tf.GradientTape() as inner:
+                inner.watch(raw)
+                theta = tf.stack([tf.zeros_like(raw), raw])
+                transformer = transformers.Affine("tanh", 2.0)
+                _, log_det = transformer.forward_and_log_det(raw, theta)
+            slope = inner.gradient(log_det, raw)
+        return log_det, slope, outer.gradient(slope, raw)
+
+    log_det, slope, second = derivatives(raw)
+    u = np.array(values) / 2
+    close = dict(rtol=1e-5 if dtype == "float32" else 1e-12)
+    np.testing.assert_allclose(log_det, 2 * np.tanh(u), **close)
+    np.testing.assert_allclose(slope, 1 / np.cosh(u) ** 2, **close)
+    np.testing.assert_allclose(second, -np.tanh(u) / np.cosh(u) ** 2, **close)
+
+
 @lines
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_large_numbers_in_single_precision(transformer, scale):

@@ -23,7 +23,10 @@ class Affine:
       $\sigma(a + 2)$ on their way to noise, as in the code of Kingma & Dhariwal 2018.
 
     With a `max_log_scale` $c$, `"exp"` and `"sigmoid"` are bounded smoothly: $s$
-    becomes $\frac{2 c}{\pi} \arctan \frac{\pi s}{2 c}$.
+    becomes $\frac{2 c}{\pi} \arctan \frac{\pi s}{2 c}$. The slope of `"tanh"` falls
+    faster, like $4 e^{-2 |a| / c}$, so that raw numbers far out are trained slowly. It
+    is computed to full relative precision, and is above zero up to $|a| = 43\, c$ in
+    single precision.
 
     Example:
       >>> import tensorflow as tf
@@ -48,6 +51,7 @@ class Affine:
     num_parameters = 2
     has_direct_inverse = True
     is_constant_jacobian = False
+    has_constant_slope = True
     is_increasing = True
     scales = ("exp", "tanh", "sigmoid")
 
@@ -62,7 +66,7 @@ class Affine:
     def _log_scale(self, raw):
         bound = self.max_log_scale
         if self.scale == "tanh":
-            return bound * tf.tanh(raw / bound)
+            return bound * _tanh(raw / bound)
         if self.scale == "sigmoid":
             log_scale = tf.nn.softplus(-(raw + 2.0))
             if bound is None:
@@ -88,3 +92,10 @@ class Affine:
 
     def __repr__(self):
         return f"Affine(scale={self.scale!r}, max_log_scale={self.max_log_scale})"
+
+
+def _tanh(u):
+    """`tf.tanh`, whose own gradient is 0 where its value rounds to 1."""
+    e = tf.exp(-2.0 * tf.abs(u))
+    far = tf.sign(u) * (1.0 - e) / (1.0 + e)
+    return tf.where(tf.abs(u) < 1.0, tf.tanh(u), far)
