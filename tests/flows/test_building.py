@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pydoc
+import re
 
 import keras
 import numpy as np
@@ -328,12 +329,23 @@ def test_options_that_are_for_something_else_are_refused():
             build((1,) if "linear" in options else (4,), **options)
 
 
-@pytest.mark.parametrize("name", ["nice", "real_nvp", "flow_plus_plus"])
-def test_couplings_of_a_single_feature_name_the_kind_that_works(name):
-    with pytest.raises(ValueError, match=r'neural_spline_flow.*kind="autoregressive"'):
-        OURS[name]((1,))
-    with pytest.raises(ValueError, match='kind="autoregressive"'):
-        flows.neural_spline_flow((1,))
+@pytest.mark.parametrize("shape", [(1,), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "name", ["nice", "real_nvp", "flow_plus_plus", "neural_spline_flow"]
+)
+def test_couplings_of_a_single_feature_name_the_kind_that_works(name, shape):
+    call = f'flows.neural_spline_flow({shape}, kind="autoregressive")'
+    with pytest.raises(ValueError, match=re.escape(call)):
+        OURS[name](shape)
+    flow = eval(call[:-1] + ", width=4, depth=1, layers=1)")
+    assert flow.sample(2, seed=0).shape == (2, *shape)
+
+
+def test_images_that_cannot_be_squeezed_are_no_single_number():
+    for build in (flows.real_nvp, flows.glow, flows.flow_plus_plus):
+        with pytest.raises(ValueError, match="Pad or crop") as error:
+            build((1, 1, 3))
+        assert "single" not in str(error.value)
 
 
 @pytest.mark.parametrize("build", [flows.maf, flows.iaf])

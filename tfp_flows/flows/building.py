@@ -49,6 +49,7 @@ class Plan:
     Attributes:
       event_shape: shape of an event where the flow's own bijectors meet it, a tuple;
         `(D,)` for images that are flattened.
+      data_shape: shape of an event of data, a tuple.
       size: number of entries of an event.
       is_image: whether `event_shape` is an image's.
       context_shape: shape of a context as bijectors get it, or `None`.
@@ -126,7 +127,7 @@ class Plan:
         dtype: Any = "float32",
         name: str | None = None,
     ):
-        self._data_shape = event_shape = tuple(event_shape)
+        self.data_shape = event_shape = tuple(event_shape)
         flat = (math.prod(event_shape),)
         self.event_shape = flat if kind.flatten else event_shape
         self.size, self.is_image = flat[0], len(self.event_shape) == 3
@@ -165,9 +166,9 @@ class Plan:
     def of_noise(self) -> Plan:
         """The plan of a flow of noise whose context are the data."""
         noise = copy.copy(self)
-        noise.event_shape = noise.context_shape = self._data_shape
-        noise.is_image = len(self._data_shape) == 3
-        noise.layer = {**self.layer, "context_shape": self._data_shape}
+        noise.event_shape = noise.context_shape = self.data_shape
+        noise.is_image = len(self.data_shape) == 3
+        noise.layer = {**self.layer, "context_shape": self.data_shape}
         noise._network = {"dtype": self._network["dtype"]}
         return noise
 
@@ -182,7 +183,7 @@ class Plan:
     ) -> distributions.Flow | distributions.VariationalDequantization:
         """The flow of all members, in the order in which data meet them."""
         chain = self.chain([*self._first, *members], f"{self.name}_chain")
-        noise_shape = chain.inverse_event_shape(self._data_shape).as_list()
+        noise_shape = chain.inverse_event_shape(self.data_shape).as_list()
         base = make_base(
             self._base, noise_shape, self._encoder, self.dtype, self.seed()
         )

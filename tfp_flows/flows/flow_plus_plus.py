@@ -10,7 +10,12 @@ from tfp_flows import masks
 from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1, Squeeze
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.flows.building import Plan, ready
-from tfp_flows.flows.layers import in_turn, masks_in_turn, mixture_coupling
+from tfp_flows.flows.layers import (
+    for_a_single_number,
+    in_turn,
+    masks_in_turn,
+    mixture_coupling,
+)
 from tfp_flows.transformers import Inverted, LogisticMixture
 
 __all__ = ["flow_plus_plus"]
@@ -103,7 +108,8 @@ def _counts(plan, layers):
         if size % 2 or size < 4:
             raise ValueError(
                 f"flow_plus_plus needs a {side} that is even and at least 4, got "
-                f"{size}. Pad or crop the images."
+                f"{size}. Pad or crop the images. "
+                + for_a_single_number(plan.data_shape)
             )
     if layers is None:
         return [4, 2, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "autoregressive_layers",
     "count_changed",
     "count_levels",
+    "for_a_single_number",
     "in_turn",
     "masks_in_turn",
     "mixture_coupling",
@@ -53,6 +55,14 @@ def in_turn(
     return pairs + (list(make_layers(0)) if count % 2 else [])
 
 
+def for_a_single_number(shape: Sequence[int]) -> str:
+    """A sentence on what takes one number and learns its density; or none for more."""
+    if math.prod(shape) != 1:
+        return ""
+    call = f'flows.neural_spline_flow({tuple(shape)}, kind="autoregressive")'
+    return f"For a single number take {call}."
+
+
 def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndarray]:
     """Two masks, of which the second keeps what the first changes.
 
@@ -69,8 +79,7 @@ def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndar
     if np.prod(shape) < 2:
         raise ValueError(
             "event_shape must have two or more features: a coupling keeps some of them "
-            "and changes the others. For a single feature take "
-            'flows.neural_spline_flow((1,), kind="autoregressive").'
+            f"and changes the others. {for_a_single_number(plan.data_shape)}"
         )
     mask = (
         masks.alternating(shape[0])
@@ -132,8 +141,8 @@ def warn_if_affine(plan: Any) -> None:
     if plan.size == 1:
         warnings.warn(
             f"{plan.name}: affine transforms of a single feature only shift and scale "
-            "the base distribution, however many they are. To learn another shape, "
-            'take flows.neural_spline_flow((1,), kind="autoregressive").',
+            "the base distribution, however many they are. "
+            f"{for_a_single_number(plan.data_shape)}",
             stacklevel=2,
         )
 
@@ -258,7 +267,8 @@ def count_levels(
         if not levels:
             raise ValueError(
                 f"images of {height}x{width} cannot be squeezed: height and width must "
-                "be divisible by 2. Pad or crop them."
+                "be divisible by 2. Pad or crop them. "
+                + for_a_single_number(event_shape)
             )
         return levels
     by = 2 ** (levels if squeezes_last else levels - 1)
