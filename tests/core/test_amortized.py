@@ -191,6 +191,20 @@ def test_planar_leaky_relu_of_any_slope(negative_slope):
     assert np.max(log_det.numpy()[steep]) < -3 < np.min(log_det.numpy()[~steep])
 
 
+@pytest.mark.parametrize(
+    "build", [B.Planar, lambda n, *a, **k: B.Sylvester(n, 2, *a, **k)]
+)
+def test_log_determinants_in_steps_have_a_gradient_of_zeros(build):
+    bijector = build(2, activation="leaky_relu", dtype="float64")
+    for method in ("forward_log_det_jacobian", "inverse_log_det_jacobian"):
+        x = tf.constant([[0.5, -1.0], [-np.inf, 2.0], [3.0, np.inf]], "float64")
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            log_det = getattr(perturbed(bijector), method)(x, 1)
+        np.testing.assert_array_equal(tape.gradient(log_det, x)[0], np.zeros(2))
+        assert not np.isnan(log_det[0])
+
+
 @pytest.mark.parametrize("product", np.linspace(-1e3, 1e3, 7))
 def test_the_constraint_is_strict_and_reaches_everything(product):
     """The smallest slope of a planar layer is 1 + w^T v, at its hyperplane."""

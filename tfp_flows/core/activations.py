@@ -86,7 +86,9 @@ class _LeakyReLU:
         """$h(a)$ and $h'(a)$."""
         one = tf.ones_like(a)
         slope = tf.where(a >= 0, one, self.negative_slope * one)
-        return slope * a, slope
+        # A slope in steps has the gradient 0, and not none; of infinities, too.
+        nothing = tf.where(tf.zeros_like(a, tf.bool), a, tf.zeros_like(a))
+        return slope * a, slope + nothing
 
     def __eq__(self, other):
         return type(other) is type(self) and other.negative_slope == self.negative_slope
