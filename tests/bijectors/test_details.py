@@ -457,6 +457,109 @@ def test_value_errors(bad, match):
         bad()
 
 
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        (lambda: B.InvertibleConv1x1(4), "event_shape must be a sequence.* got 4"),
+        (lambda: B.InvertibleConv1x1([4, 4, None]), r"event_shape\[2\] .* got None"),
+        (lambda: B.MultiScale([B.Squeeze(2)], 4), "event_shape must be a sequence"),
+        (lambda: B.MultiScale(4, (4, 4, 1)), "levels must be a list.* got 4"),
+        (lambda: B.MultiScale(B.Squeeze(2), (4, 4, 1)), "levels must be a list"),
+        (lambda: B.Elementwise(transformers.Affine(), 2), "event_shape must be a seq"),
+        (
+            lambda: B.Elementwise(transformers.Shift(), (2,), lambda c: c, (None,)),
+            r"context_shape\[0\] must be an integer",
+        ),
+        (lambda: B.PLU("a"), "size must be an integer, got 'a'"),
+        (lambda: B.PLU([2.5]), r"size\[0\] must be an integer, got 2.5"),
+        (lambda: B.PLU(True), "size must be an integer, got True"),
+        (lambda: B.QR("a"), "size must be an integer, got 'a'"),
+        (
+            lambda: B.AffineCoupling(
+                masks.half(4), networks.MLP(4), context_shape=(None, 3)
+            ),
+            r"context_shape\[0\] must be an integer, got None",
+        ),
+        (
+            lambda: B.Coupling(masks.half(4), networks.MLP(2), transformers.Shift(), 4),
+            "event_shape must be a sequence",
+        ),
+        (
+            lambda: B.Planar(3, conditioner=lambda c: c, context_shape=(None,)),
+            r"context_shape\[0\] must be an integer",
+        ),
+        (
+            lambda: B.MaskedAutoregressive(networks.MLP(4), event_size="a"),
+            "event_size must be",
+        ),
+    ],
+)
+def test_type_errors(bad, match):
+    with pytest.raises(TypeError, match=match):
+        bad()
+
+
+@pytest.mark.parametrize(
+    ("bijector", "rises"),
+    [
+        (B.Chain([B.Logit(), tfb.Scale(2.0)]), True),
+        (B.Chain([B.Logit(), tfb.Shift(0.5), tfb.Scale(-2.0)]), False),
+        (B.Chain([tfb.Scale(-1.0), B.Logit(), tfb.Scale(-2.0)]), True),
+        (B.Chain([tfb.Chain([tfb.Scale(-3.0), tfb.Exp()]), tfb.Scale(0.5)]), False),
+        (B.Chain([tfb.Invert(B.Logit(0.1, -9.0, 9.0)), tfb.Scale(-1.0)]), False),
+        (B.Repeat(lambda: tfb.Scale(-2.0), 2), True),
+        (B.Chain([]), True),
+    ],
+)
+def test_quantiles_of_compositions(bijector, rises):
+    distribution = tfd.TransformedDistribution(tfd.Normal(0.3, 1.0), bijector)
+    quantile = distribution.quantile(0.3)
+    at = tfd.Normal(0.3, 1.0).quantile(0.3 if rises else 0.7)
+    np.testing.assert_allclose(quantile, bijector.forward(at), rtol=1e-5)
+    np.testing.assert_allclose(distribution.cdf(quantile), 0.3, rtol=1e-5)
+    traced = tf.function(distribution.survival_function)(quantile)
+    np.testing.assert_allclose(traced, 0.7, rtol=1e-5)
+
+
+def test_quantiles_of_single_entries():
+    bijector = B.Elementwise(transformers.Affine("exp"), (2,), dtype="float64")
+    perturb(bijector, 1.0)
+    base = tfd.Normal(tf.zeros([2], "float64"), 1.0)
+    distribution = tfd.TransformedDistribution(base, B.Chain([bijector]))
+    np.testing.assert_allclose(
+        distribution.quantile([0.3, 0.6]), bijector.forward(base.quantile([0.3, 0.6]))
+    )
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        B.Elementwise(transformers.RationalQuadratic(circular=True), (2,)),
+        B.Permutation([1, 0]),
+        tfb.CorrelationCholesky(),
+    ],
+)
+def test_what_may_fall_has_no_quantile(unknown):
+    with pytest.raises(NotImplementedError, match="nobody knows whether it rises"):
+        B.Chain([tfb.Scale(2.0), unknown])._internal_is_increasing()
+
+
+def test_constant_jacobians_are_declared():
+    shift, affine = transformers.Shift(), transformers.Affine()
+    spline, made = transformers.RationalQuadratic(), networks.MADE(3, 1)
+    for bijector, expected in (
+        (B.MaskedAutoregressive(made, shift), True),
+        (B.InverseAutoregressive(made, transformers.Inverted(shift)), True),
+        (B.MaskedAutoregressive(networks.MADE(3, 2), affine), False),
+        (B.Elementwise(shift, (3,), networks.MLP(3), (2,)), True),
+        (B.Elementwise(affine, (3,)), True),
+        (B.Elementwise(transformers.Inverted(affine), (3,)), True),
+        (B.Elementwise(affine, (3,), networks.MLP(6), (2,)), False),
+        (B.Elementwise(spline, (3,)), False),
+    ):
+        assert bijector.is_constant_jacobian == expected, bijector
+
+
 def test_chain_refuses_what_is_no_bijector():
     with pytest.raises(TypeError, match=r"bijectors\[1\]"):
         B.Chain([B.ActNorm([3]), keras.layers.Dense(3)])

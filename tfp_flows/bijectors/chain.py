@@ -133,6 +133,13 @@ class Chain(JointBijector):
     def _is_permutation(self):
         return all(b._is_permutation for b in self._members)
 
+    def _is_increasing(self, **keywords):
+        rises = True
+        for b in self._members:
+            known = {k: v for k, v in keywords.items() if k in b.keywords}
+            rises = tf.equal(rises, b._internal_is_increasing(**known))
+        return rises
+
     def _batch_shape(self, x_event_ndims):
         shape = tf.TensorShape([])
         for b in reversed(self._members):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.event_split import AxisPartition, partition
 from tfp_flows.core.joint_bijector import JointBijector
@@ -169,7 +170,9 @@ def _check_mask(mask, event_shape):
     mask = np.asarray(mask)
     if mask.dtype != bool:
         raise TypeError(f"mask must be boolean (True is kept), got dtype {mask.dtype}.")
-    event_shape = mask.shape if event_shape is None else tuple(map(int, event_shape))
+    event_shape = (
+        mask.shape if event_shape is None else check_shape("event_shape", event_shape)
+    )
     if mask.ndim == 0 or mask.ndim != len(event_shape):
         raise ValueError(
             f"mask must have the rank of the event: its shape is {mask.shape}, the "

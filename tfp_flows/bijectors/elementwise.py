@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import split_parameters
+from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import sum_trailing
@@ -39,6 +40,7 @@ class Elementwise(JointBijector):
     Raises:
       ValueError: if `event_shape` is empty, only one of `conditioner` and
         `context_shape` is given, or the conditioner returns another shape.
+      TypeError: if `event_shape` is no sequence of integers.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Elementwise(JointBijector):
         name: str = "elementwise",
     ):
         parameters = dict(locals())
-        event_shape = tuple(map(int, event_shape))
+        event_shape = check_shape("event_shape", event_shape)
         if not event_shape:
             raise ValueError("event_shape must have rank 1 or more, got ().")
         if (conditioner is None) != (context_shape is None):
@@ -59,6 +61,8 @@ class Elementwise(JointBijector):
                 "conditioner and context_shape go together: the conditioner computes "
                 "parameters from the context."
             )
+        if context_shape is not None:
+            context_shape = check_shape("context_shape", context_shape, at_least=0)
         dtype = tf.as_dtype(dtype)
         self._transformer = transformer
         count = transformer.num_parameters
@@ -82,6 +86,11 @@ class Elementwise(JointBijector):
             input_event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
+            is_constant_jacobian=getattr(transformer, "is_constant_jacobian", False)
+            or (
+                self._conditioner is None
+                and getattr(transformer, "has_constant_slope", False)
+            ),
             parameters=parameters,
             name=name,
         )
@@ -98,6 +107,11 @@ class Elementwise(JointBijector):
     @property
     def has_direct_inverse(self) -> bool:
         return getattr(self._transformer, "has_direct_inverse", True)
+
+    def _is_increasing(self, **keywords):
+        if not getattr(self._transformer, "is_increasing", True):
+            return super()._is_increasing(**keywords)
+        return True
 
     _fast_paths = frozenset({"untaped"})
 

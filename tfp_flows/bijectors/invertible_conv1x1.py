@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_choice, check_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.square_matrix import PLUMatrix, initial_matrix, multiply
 
@@ -54,6 +55,7 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
     Raises:
       ValueError: on another parametrisation or event rank, or if `initial` is
         singular or of another shape.
+      TypeError: if `event_shape` is no sequence of integers.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -68,20 +70,18 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
         name: str = "invertible_conv1x1",
     ):
         parameters = dict(locals())
+        event_shape = check_shape("event_shape", event_shape)
         if len(event_shape) != 3:
             raise ValueError(f"event_shape must be [H, W, C], got {event_shape}.")
+        check_choice("parametrization", parametrization, ("plu", "dense"))
         dtype = tf.as_dtype(dtype)
-        height, width, channels = map(int, event_shape)
+        height, width, channels = event_shape
         self._positions = height * width
         matrix = initial_matrix(initial, channels, seed)
         if parametrization == "dense":
             self._matrix = self._add_variable("matrix", tf.constant(matrix, dtype))
-        elif parametrization == "plu":
-            self._add_factors(matrix, dtype)
         else:
-            raise ValueError(
-                f'parametrization must be "plu" or "dense", got {parametrization!r}.'
-            )
+            self._add_factors(matrix, dtype)
         self._parametrization = parametrization
         super().__init__(
             forward_min_event_ndims=3,

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import split_parameters
+from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
@@ -74,6 +75,7 @@ class MaskedAutoregressive(JointBijector):
             event_size = own_size
         if event_size is None:
             raise ValueError("event_size is required, unless conditioner is a MADE.")
+        event_size = check_integer("event_size", event_size)
         if own_size not in (None, event_size):
             raise ValueError(
                 f"event_size is {event_size}, but the conditioner is for {own_size} "
@@ -95,6 +97,9 @@ class MaskedAutoregressive(JointBijector):
             input_event_shape=(event_size,),
             context_shape=context_shape,
             dtype=dtype,
+            is_constant_jacobian=getattr(
+                self._transformer, "is_constant_jacobian", False
+            ),
             parameters=parameters,
             name=name,
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
+from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.from_tfp import adapt, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector, describe
@@ -51,6 +52,8 @@ class MultiScale(JointBijector):
     Raises:
       ValueError: if a level does not fit the shape that reaches it, a level leaves a
         single channel, or the number of priors is off.
+      TypeError: if `levels` is no sequence of bijectors, or `event_shape` none of
+        integers.
     """
 
     # Its levels are chains of their own.
@@ -67,8 +70,11 @@ class MultiScale(JointBijector):
         name: str = "multiscale",
     ):
         parameters = dict(locals())
+        event_shape = check_shape("event_shape", event_shape)
         if len(event_shape) != 3:
             raise ValueError(f"event_shape must be [H, W, C], got {event_shape}.")
+        if isinstance(levels, tfb.Bijector) or not isinstance(levels, Iterable):
+            raise TypeError(f"levels must be a list of bijectors, got {levels!r}.")
         self._levels = [_adapted(i, level) for i, level in enumerate(levels)]
         if not self._levels:
             raise ValueError("levels must not be empty.")

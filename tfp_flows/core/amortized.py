@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
@@ -55,6 +56,8 @@ class Amortized(JointBijector):
                 "parameters from the context; got only "
                 + ("context_shape." if conditioner is None else "conditioner.")
             )
+        if context_shape is not None:
+            context_shape = check_shape("context_shape", context_shape, at_least=0)
         self._raw = [
             self._add_variable(k, tf.constant(v, dtype)) for k, v in initial.items()
         ]

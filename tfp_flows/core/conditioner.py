@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["Conditioner", "hold", "release", "take_losses"]
@@ -59,7 +60,11 @@ class Conditioner(tf.Module):
             else tuple(input_shape)
         )
         self.output_shape = tuple(output_shape)
-        self.context_shape = None if context_shape is None else tuple(context_shape)
+        self.context_shape = (
+            None
+            if context_shape is None
+            else check_shape("context_shape", context_shape, at_least=0)
+        )
         # A Keras 3 layer is not a tf.Module: its tf.Variables are listed beside it.
         self.function = (
             function if isinstance(function, tf.Module) else _Untracked.of(function)

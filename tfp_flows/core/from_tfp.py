@@ -104,6 +104,12 @@ class FromTFP(JointBijector):
     def _is_permutation(self):
         return self.bijector._is_permutation
 
+    def _is_increasing(self, **keywords):
+        try:
+            return self.bijector._internal_is_increasing(**keywords)
+        except NotImplementedError:
+            return super()._is_increasing(**keywords)
+
     def __repr__(self):
         return repr(self.bijector)
 
@@ -150,6 +156,9 @@ class Inverted(JointBijector):
     @property
     def _is_permutation(self):
         return self.bijector._is_permutation
+
+    def _is_increasing(self, **keywords):
+        return self.bijector._internal_is_increasing(**keywords)
 
     def _forward_and_log_det(self, x, **keywords):
         return self.bijector._inverse_and_log_det(x, **keywords)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 import tfp_flows.core.pickling  # noqa: F401
+from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import hold, release
 from tfp_flows.core.keras_internals import storage
 from tfp_flows.core.shapes import (
@@ -155,7 +156,11 @@ class JointBijector(tfb.Bijector):
             output_event_shape = input_event_shape
         self._input_event_shape = _as_tuple(input_event_shape)
         self._output_event_shape = _as_tuple(output_event_shape)
-        self._context_shape = _as_tuple(context_shape)
+        self._context_shape = (
+            None
+            if context_shape is None
+            else check_shape("context_shape", context_shape, at_least=0)
+        )
         super().__init__(
             forward_min_event_ndims=forward_min_event_ndims,
             inverse_min_event_ndims=inverse_min_event_ndims,
@@ -195,6 +200,14 @@ class JointBijector(tfb.Bijector):
     def _initialize(self, y, **keywords):
         """Adapts data-dependent parameters to the batch `y`; returns its inverse."""
         return self._inverse_and_log_det(y, **keywords)[0]
+
+    def _is_increasing(self, **keywords):
+        """Whether `forward` rises in each entry; an error where nobody knows."""
+        raise NotImplementedError(
+            f"{self.name}: nobody knows whether it rises or falls, which a cdf, a "
+            "survival function or a quantile needs. A bijector of single numbers says "
+            "so in a method _is_increasing(**keywords)."
+        )
 
     # Whether both directions are one pass each, inverses of each other up to rounding.
     # If not, a chain that recomputes gradients keeps the input.

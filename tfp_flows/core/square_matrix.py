@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_integer, check_shape
 from tfp_flows.core.seeds import generator
 from tfp_flows.core.shapes import reshape_event
 
@@ -63,17 +63,17 @@ def multiply(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
 def vector_size(size: int | Sequence[int]) -> int:
     """The size of a vector, given as a number or as the shape `[D]`."""
     given: Any = size
-    try:
-        number = operator.index(given)
-    except TypeError:
-        shape = [int(n) for n in given]
-        number = shape[0] if len(shape) == 1 else 0
-    if number < 1:
+    is_shape = isinstance(given, (Sequence, tf.TensorShape, np.ndarray))
+    if is_shape and not isinstance(given, str):
+        shape = check_shape("size", given, at_least=0)
+    else:
+        shape = (check_integer("size", given, at_least=0),)
+    if len(shape) != 1 or shape[0] < 1:
         raise ValueError(
             "size must be a positive number D, or the shape [D] of a vector; got "
             f"{size}. For images there is InvertibleConv1x1."
         )
-    return number
+    return shape[0]
 
 
 def initial_matrix(initial: Any, size: int, seed: int | None) -> np.ndarray:

@@ -34,6 +34,7 @@ class Inverted:
         self.num_parameters = transformer.num_parameters
         self.has_direct_inverse = getattr(transformer, "has_direct_inverse", True)
         self.is_constant_jacobian = getattr(transformer, "is_constant_jacobian", False)
+        self.has_constant_slope = getattr(transformer, "has_constant_slope", False)
         self.is_increasing = getattr(transformer, "is_increasing", True)
 
     def forward_and_log_det(

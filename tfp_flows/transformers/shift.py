@@ -22,6 +22,7 @@ class Shift:
     num_parameters = 1
     has_direct_inverse = True
     is_constant_jacobian = True
+    has_constant_slope = True
     is_increasing = True
 
     def forward_and_log_det(

@@ -23,6 +23,7 @@ class Transformer(Protocol):
     * `has_direct_inverse = False`: one of the directions iterates;
     * `is_constant_jacobian = True`: the slope depends neither on the number nor on the
       parameters;
+    * `has_constant_slope = True`: the slope depends on the parameters alone;
     * `is_increasing = False`: the function falls, or jumps as on a circle.
 
     Attributes:
