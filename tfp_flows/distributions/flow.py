@@ -539,6 +539,10 @@ class Flow(TRANSFORMED_DISTRIBUTION):
 
     # What TFP's public methods call.
 
+    def _call_prob(self, value, name, **keywords):
+        value = as_data(value, self.dtype, f"{self.name}: value")
+        return super()._call_prob(value, name, **keywords)
+
     @tf.autograph.experimental.do_not_convert
     def _log_prob(self, y, **keywords):
         given = self._given(keywords)
