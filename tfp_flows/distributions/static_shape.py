@@ -9,11 +9,12 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.distributions.inputs import as_data, check_sample_shape
+from tfp_flows.distributions.tracked import Tracked
 
 __all__ = ["StaticShape"]
 
 
-class StaticShape(tfd.Distribution):
+class StaticShape(Tracked):
     """A distribution whose event shape and batch shape are plain integers.
 
     A subclass implements `_log_prob`, `_call_sample_n` and the moments it has.
