@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 from tests.distributions.support import make_flow
 from tests.support import close, normal
-from tfp_flows import Flow, distributions
+from tfp_flows import Flow, bijectors, distributions, flows
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -240,3 +240,78 @@ def test_a_mixture_of_given_contexts():
     each = flow.log_prob(x[:, None], context=context)
     close(mixture.log_prob(x), np.log(np.exp(each) @ [0.3, 0.7]), 0.0001)
     assert mixture.sample(3, seed=0).shape == (3, 4)
+
+
+# Names in joint distributions.
+
+FLOW = flows.maf((2,), layers=1, width=4, normalize=False, seed=0)
+INTEGERS = flows.real_nvp((2,), bounds=(0, 4), dequantize="uniform", seed=0)
+PARTS = {
+    "ready": FLOW,
+    "copy": FLOW.copy(),
+    "flow": Flow(distributions.standard_normal((2,)), bijectors.PLU(2, seed=0)),
+    "dequantized": INTEGERS,
+    "normal": distributions.standard_normal((2,)),
+    "logistic": distributions.standard_logistic((2,)),
+    "diagonal": distributions.diagonal_normal((2,)),
+    "student_t": distributions.student_t((2,)),
+    "mixture": distributions.gaussian_mixture((2,), seed=0),
+    "resampled": distributions.ResampledBase(lambda z: z[..., :1], (2,), draws=4),
+}
+
+
+def _twice(part):
+    def coroutine():
+        root = tfd.JointDistributionCoroutine.Root
+        yield root(part)
+        yield root(part)
+
+    def auto():
+        yield part
+        yield part
+
+    return {
+        "sequential": tfd.JointDistributionSequential([part, part]),
+        "auto_sequential": tfd.JointDistributionSequentialAutoBatched([part, part]),
+        "named": tfd.JointDistributionNamed({"a": part, "b": part}),
+        "auto_named": tfd.JointDistributionNamedAutoBatched({"a": part, "b": part}),
+        "coroutine": tfd.JointDistributionCoroutine(coroutine),
+        "auto_coroutine": tfd.JointDistributionCoroutineAutoBatched(auto),
+    }
+
+
+@pytest.mark.parametrize("kind", _twice(PARTS["normal"]))
+@pytest.mark.parametrize("part", ["ready", "mixture"])
+def test_joints_of_parts_whose_names_nobody_chose(part, kind):
+    part = PARTS[part]
+    joint = _twice(part)[kind]
+    value = joint.sample(seed=1)
+    one, other = tf.nest.flatten(value)
+    close(joint.log_prob(value), part.log_prob(one) + part.log_prob(other), 1e-4)
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_names_that_nobody_chose_are_none_to_joints(part):
+    joint = tfd.JointDistributionSequential([part, part])
+    assert joint.resolve_graph() == (("x1", ()), ("x", ()))
+    joint = tfd.JointDistributionSequential(
+        [part, lambda z: tfd.Independent(tfd.Normal(z, 1.0), 1)]
+    )
+    assert joint.resolve_graph() == (("z", ()), ("x", ("z",)))
+
+
+def test_a_name_that_was_chosen_is_that_in_joints():
+    parts = [flows.maf((2,), name=name, seed=0) for name in ("first", "second")]
+    parts[1] = parts[1].copy()
+    joint = tfd.JointDistributionSequential(parts)
+    assert joint.resolve_graph() == (("first", ()), ("second", ()))
+
+
+def test_copies_keep_names():
+    names = [part.name for part in PARTS.values()]
+    assert names[:2] == ["maf", "maf"] and names[4] == "standard_normal"
+    for part in PARTS.values():
+        for other in (part.copy(), copy.deepcopy(part)):
+            assert other.name == part.name
+            assert other.parameters.get("name") == part.parameters.get("name")
+    assert FLOW.copy(name="other").parameters["name"] == "other"

@@ -57,3 +57,49 @@ def test_shapes():
     ):
         with pytest.raises(error, match=r"^s"):
             arguments.check_shape("s", value)
+
+
+ONES = np.ones((2, 2), np.float32)
+MASKED = np.ma.masked_array(ONES, mask=[[True, False], [False, False]])
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "match"),
+    [
+        (None, ValueError, "x must be a tensor, got None"),
+        (ONES + 1j, TypeError, "x must hold real numbers, got dtype complex64"),
+        (tf.constant(ONES + 1j), TypeError, "complex64"),
+        ([1.0, 1j], TypeError, "complex128"),
+        ([tf.ones([]), 1j], TypeError, "complex128"),
+        ([ONES, ONES + 1j], TypeError, "complex64"),
+        (["a"], TypeError, "real numbers"),
+        (np.array(["a"]), TypeError, "real numbers"),
+        (np.array([None]), TypeError, "real numbers, got dtype object"),
+        (MASKED, TypeError, "x has masked entries"),
+        ([ONES, MASKED], TypeError, "masked"),
+        ([1.0, np.ma.masked], TypeError, "masked"),
+    ],
+)
+def test_no_real_numbers(value, error, match):
+    with pytest.raises(error, match=match):
+        arguments.check_real("x", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        [[1, 2], [3, 4.5]],
+        True,
+        ONES,
+        ONES.astype("uint8"),
+        ONES.astype("float16"),
+        [ONES, ONES],
+        [tf.ones([]), 2.0],
+        tf.cast(ONES, tf.bfloat16),
+        tf.Variable(ONES),
+        np.ma.masked_array(ONES),
+    ],
+)
+def test_real_numbers(value):
+    arguments.check_real("x", value)

@@ -39,9 +39,16 @@ def _shift():
     return Shift()
 
 
-@pytest.mark.parametrize("value", [np.arange(4), np.ones(4, complex)])
-def test_other_dtypes_are_refused(value):
-    with pytest.raises(TypeError, match="x must have dtype"):
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (np.arange(4), "x must have dtype"),
+        (np.ones(4, complex), "x must hold real numbers"),
+        (tf.ones(4, tf.complex64), "x must have dtype"),
+    ],
+)
+def test_other_dtypes_are_refused(value, match):
+    with pytest.raises(TypeError, match=match):
         B.Permutation("reverse", 4).forward(value)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfp_flows.core.seeds import generator, new_seed, stateless_seed
 
@@ -40,3 +41,11 @@ def test_the_global_seed_reaches_what_is_drawn():
         keras.utils.set_random_seed(seed)
         drawn.append((new_seed(), generator().random()))
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32])
+def test_stateless_seeds_of_every_kind_of_integer(dtype):
+    for seed in (np.array([1, 2], dtype), tf.constant([1, 2], dtype)):
+        found = stateless_seed(seed)
+        assert found.dtype == tf.int32
+        np.testing.assert_array_equal(found, [1, 2])

@@ -278,6 +278,52 @@ def test_out_of_the_support_of_a_base(make, outside, validate):
         assert (found[2:].numpy() == -np.inf).all()
 
 
+FROM_A_PART = {
+    "square": (tfb.Square(), [[-1.0, 0.5], [0.5, 0.0]]),
+    "weibull": (tfb.WeibullCDF(2.0, 1.5), [[1.5, 0.5], [0.5, -0.1], [1.0, 0.5]]),
+    "rayleigh": (tfb.RayleighCDF(), [[1.5, 0.5], [0.5, -0.1]]),
+    "gompertz": (tfb.GompertzCDF(0.5, 1.0), [[1.5, 0.5], [0.5, -0.1]]),
+    "moved": (tfb.Chain([tfb.Scale(-2.0), tfb.Square()]), [[0.5, -0.5]]),
+}
+
+
+@pytest.mark.parametrize(("bijector", "outside"), FROM_A_PART.values(), ids=FROM_A_PART)
+def test_out_of_the_range_of_a_bijector_of_positive_numbers(bijector, outside):
+    base = tfd.Independent(tfd.LogNormal([0.0, 0.1], tf.Variable(1.0)), 1)
+    flow = Flow(base, bijector)
+    inside = bijector.forward(INSIDE)
+    x = tf.concat([inside, outside], 0)
+    expected = tfd.TransformedDistribution(base, bijector).log_prob(inside)
+    for run in RUNS.values():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            found = run(flow.log_prob)(x)
+            loss = tf.reduce_sum(found[:2])
+        close(found[:2], expected, 1e-5)
+        assert (found[2:].numpy() == -np.inf).all()
+        for gradient in tape.gradient(loss, [x, *flow.trainable_variables]):
+            assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("bijector", [tfb.Exp(), tfb.Sigmoid(0.0, 2.0)])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda: tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.1]), [1.0, 2.0]),
+        lambda: Flow(distributions.standard_normal((2,)), bijectors.PLU(2)),
+    ],
+    ids=["normal", "flow"],
+)
+def test_out_of_the_support_of_a_transformed_base(inner, bijector):
+    base = tfd.TransformedDistribution(inner(), bijector)
+    flow = Flow(base, bijectors.Scaling([2], log_scale=tf.zeros([2])))
+    x = tf.constant([*INSIDE, [-1.0, 0.5], [0.5, 0.0]])
+    for run in RUNS.values():
+        found = run(flow.log_prob)(x)
+        close(found[:2], base.log_prob(INSIDE), 1e-5)
+        assert (found[2:].numpy() == -np.inf).all()
+
+
 def test_mixtures_of_bounded_flows():
     """Each point has the density of those parts that know it."""
     low, high = (

@@ -12,7 +12,8 @@ import tensorflow_probability as tfp
 
 from tests.distributions.support import make_chain, make_flow
 from tests.support import normal
-from tfp_flows import Flow, distributions, flows
+from tfp_flows import Flow, bijectors, distributions, flows
+from tfp_flows.training import initialize
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,87 @@ def test_what_is_allowed(flow):
 def test_a_temperature_that_is_known_late(flow):
     sample = tf.function(lambda t: flow.sample(2, seed=0, temperature=t))
     assert np.isfinite(sample(tf.constant(0.5))).all()
+    compiled = tf.function(
+        lambda t: flow.sample(2, seed=0, temperature=t), jit_compile=True
+    )
     for wrong in (-1.0, np.nan):
-        assert np.isnan(sample(tf.constant(wrong))).all()
+        with pytest.raises(tf.errors.InvalidArgumentError, match="temperature must be"):
+            sample(tf.constant(wrong))
+        assert np.isnan(compiled(tf.constant(wrong))).all()
+
+
+X = np.array([[0.5, 1.5], [2.0, 0.25]], np.float32)
+LABELS = np.eye(2, dtype=np.float32)
+LOST = {
+    "complex": (X + 1j, TypeError, "real numbers, got dtype complex64"),
+    "masked": (np.ma.masked_array(X, mask=X > 1), TypeError, "masked entries"),
+    "masked_rows": (
+        [np.ma.masked_array(row, mask=row > 1) for row in X],
+        TypeError,
+        "masked entries",
+    ),
+    "none": (None, ValueError, "None|context is required"),
+}
+
+
+@pytest.fixture(scope="module")
+def ways():
+    """All ways that data, and contexts, come in."""
+    flow = flows.real_nvp((2,), context_shape=(2,), normalize=False, seed=0)
+    plain = flows.real_nvp((2,), bounds=(0, 4), seed=0)
+    integers = distributions.VariationalDequantization(plain, levels=4)
+    classes = distributions.ClassConditionalNormal((2,), 2)
+    resampled = distributions.ResampledBase(lambda z: z[..., :1], (2,), draws=4)
+    return [
+        plain.log_prob,
+        plain.prob,
+        plain.encode,
+        plain.decode,
+        plain.bits_per_dim,
+        lambda x: initialize(plain, x),
+        lambda x: initialize(integers, x),
+        lambda x: flow.log_prob(x, context=LABELS),
+        lambda c: flow.log_prob(X, context=c),
+        lambda c: flow.encode(X, context=c),
+        lambda c: flow.sample(2, context=c),
+        lambda c: initialize(flow, X, c),
+        flow.given,
+        flow.given(LABELS).log_prob,
+        flow.given(LABELS).prob,
+        lambda x: flow.bijector.forward(x, context=LABELS),
+        lambda c: flow.bijector.inverse(X, context=c),
+        integers.log_prob,
+        integers.prob,
+        integers.dequantize,
+        lambda x: classes.log_prob(x, context=LABELS),
+        lambda c: classes.log_prob(X, context=c),
+        lambda c: classes.sample(2, context=c),
+        resampled.log_prob,
+        bijectors.PLU(2).forward,
+        bijectors.PLU(2).inverse,
+        lambda x: bijectors.PLU(2).inverse_log_det_jacobian(x, 1),
+    ]
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_what_would_get_lost(ways, kind):
+    value, error, match = LOST[kind]
+    for way in ways:
+        way(X)
+        with pytest.raises(error, match=match):
+            way(value)
+
+
+def test_sizes_of_samples_of_every_distribution():
+    classes = distributions.ClassConditionalNormal((2,), 2)
+    resampled = distributions.ResampledBase(lambda z: z[..., :1], (2,), draws=4)
+    for wrong, error in ((-1, ValueError), (1.5, TypeError), ("3", TypeError)):
+        for sample in (
+            lambda n: classes.sample(n, context=LABELS),
+            resampled.sample,
+        ):
+            with pytest.raises(error, match="sample_shape"):
+                sample(wrong)
 
 
 @pytest.mark.parametrize(

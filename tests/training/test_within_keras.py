@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tests.support import perturb
 from tests.training.support import assert_same, compiled, points, values, vector
-from tfp_flows import FlowModel, distributions, flows
+from tfp_flows import Flow, FlowModel, distributions, flows, networks
 from tfp_flows.training import BitsPerDim, NegativeLogLikelihood
 from tfp_flows.training import negative_log_likelihood as nll
 from tfp_flows.training.keras_variables import find_variables
@@ -34,6 +34,10 @@ class Holder(keras.Model):
         return self.use(self.part, self.scale(x))
 
 
+def log_prob_of(distribution, x):
+    return distribution.log_prob(x)
+
+
 USES = {
     "log_prob": (vector, lambda flow, x: flow.log_prob(x)),
     "encode": (vector, lambda flow, x: flow.encode(x)),
@@ -42,6 +46,33 @@ USES = {
     "log_det": (
         lambda: vector().bijector,
         lambda b, x: b.inverse_log_det_jacobian(x, event_ndims=1),
+    ),
+    "mixture": (lambda: distributions.gaussian_mixture((2,)), log_prob_of),
+    "diagonal": (lambda: distributions.diagonal_normal((2,)), log_prob_of),
+    "student_t": (lambda: distributions.student_t((2,)), log_prob_of),
+    "samples_of_a_mixture": (
+        lambda: distributions.gaussian_mixture((2,)),
+        lambda base, x: x + base.sample(seed=0),
+    ),
+    "resampled": (
+        lambda: distributions.ResampledBase(networks.MLP(1, [4]), (2,), draws=4),
+        log_prob_of,
+    ),
+    "of_classes": (
+        lambda: distributions.ClassConditionalNormal((2,), 2),
+        lambda base, x: base.log_prob(x, context=x),
+    ),
+    "of_given_classes": (
+        lambda: distributions.ClassConditionalNormal((2,), 2),
+        lambda base, x: base.given(x).log_prob(x),
+    ),
+    "a_flow_whose_base_has_all_variables": (
+        lambda: Flow(distributions.diagonal_normal((2,)), tfb.Exp()),
+        lambda flow, x: flow.log_prob(tf.exp(x)),
+    ),
+    "its_samples": (
+        lambda: Flow(distributions.diagonal_normal((2,)), tfb.Exp()),
+        lambda flow, x: x + flow.sample_and_log_prob(seed=0)[0],
     ),
     "tfp_distribution": (
         lambda: tfd.TransformedDistribution(

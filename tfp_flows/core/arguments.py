@@ -7,10 +7,14 @@ import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 __all__ = [
     "check_choice",
     "check_integer",
     "check_number",
+    "check_real",
     "check_shape",
     "check_unused",
 ]
@@ -68,6 +72,51 @@ def check_number(
     ]
     wanted = " and ".join(limits) or "finite"
     raise ValueError(f"{name} must be {wanted}, got {value}.")
+
+
+def check_real(name: str, value: Any) -> None:
+    """Refuses what is no array of real numbers, all of them there.
+
+    NumPy drops imaginary parts and masks on the way to a tensor of real numbers.
+
+    Args:
+      name: name of the value, for errors.
+      value: a tensor, a variable, an array, a number, or a list of them.
+
+    Raises:
+      ValueError: if it is `None`.
+      TypeError: if it holds something else than real numbers, or masked entries.
+    """
+    if value is None:
+        raise ValueError(f"{name} must be a tensor, got None.")
+    dtype = getattr(value, "dtype", None)
+    leaves = [value] if dtype is not None else tf.nest.flatten(value)
+    if any(np.ma.is_masked(x) for x in leaves if isinstance(x, np.ma.MaskedArray)):
+        raise TypeError(
+            f"{name} has masked entries, for which there are no numbers: fill them in "
+            "or leave them out."
+        )
+    if dtype is not None:
+        dtypes = [dtype]
+    elif any(hasattr(x, "dtype") for x in leaves):
+        dtypes = [
+            x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype for x in leaves
+        ]
+    else:
+        dtypes = [np.asarray(value).dtype]
+    for dtype in dtypes:
+        if not _is_real(dtype):
+            found = getattr(dtype, "name", None) or str(dtype)
+            raise TypeError(f"{name} must hold real numbers, got dtype {found}.")
+
+
+def _is_real(dtype):
+    """Whether a dtype of TensorFlow, NumPy or Keras is one of real numbers."""
+    try:
+        dtype = tf.as_dtype(dtype)
+    except TypeError:
+        return False
+    return dtype.is_floating or dtype.is_integer or dtype.is_bool
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:

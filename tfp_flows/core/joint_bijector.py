@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 import tfp_flows.core.pickling  # noqa: F401
-from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.arguments import check_real, check_shape
 from tfp_flows.core.conditioner import hold, release
 from tfp_flows.core.keras_internals import storage
 from tfp_flows.core.shapes import (
@@ -582,9 +582,8 @@ class JointBijector(tfb.Bijector):
             if forward
             else ("y", self._output_event_shape)
         )
-        if value is None:
-            raise ValueError(f"{self.name}: {argument} must be a tensor, got None.")
         if not tf.is_tensor(value):
+            check_real(f"{self.name}: {argument}", value)
             # Python's numbers have no precision of their own, arrays have.
             is_array = hasattr(value, "dtype") and self.dtype is None
             value = tf.convert_to_tensor(

@@ -14,7 +14,12 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.core.tfp_internals import CHAINS, INDEPENDENTS, SAMPLES
+from tfp_flows.core.tfp_internals import (
+    CHAINS,
+    INDEPENDENTS,
+    SAMPLES,
+    TRANSFORMED_DISTRIBUTION,
+)
 
 __all__ = ["Support", "has_bounded_range", "inverse_within_range"]
 
@@ -32,8 +37,18 @@ _BOUNDED = (
     tfb.Softsign,
     tfb.Tanh,
 )
+# Increasing maps from a part of the line: where it starts and ends, and a point of it.
+_FROM_A_PART = {
+    tfb.GompertzCDF: (0.0, 0.5, math.inf),
+    tfb.KumaraswamyCDF: (0.0, 0.5, 1.0),
+    tfb.RayleighCDF: (0.0, 0.5, math.inf),
+    tfb.Square: (0.0, 0.5, math.inf),
+    tfb.WeibullCDF: (0.0, 0.5, math.inf),
+}
 # Increasing or decreasing maps from the whole line to itself.
 _WHOLE = (tfb.Identity, tfb.Shift, tfb.Scale)
+
+_TRANSFORMED = (tfd.TransformedDistribution, TRANSFORMED_DISTRIBUTION)
 
 
 def has_bounded_range(bijector: tfb.Bijector) -> bool:
@@ -41,7 +56,7 @@ def has_bounded_range(bijector: tfb.Bijector) -> bool:
     if isinstance(bijector, CHAINS):
         *outer, inner = bijector.bijectors or [None]
         return has_bounded_range(inner) and all(isinstance(b, _WHOLE) for b in outer)
-    return isinstance(bijector, _BOUNDED)
+    return isinstance(bijector, (*_BOUNDED, *_FROM_A_PART))
 
 
 def inverse_within_range(
@@ -56,19 +71,22 @@ def inverse_within_range(
     Returns:
       `(x, ildj)`, of each number: `x` is finite where `y` is outside; NaN stays NaN.
     """
-    low, high = _ends(bijector, y.dtype)
+    low, inside, high = _range(bijector, y.dtype)
     # At an end itself, the inverse is infinite.
     outside = (y <= low) | (y >= high)
-    y = tf.where(outside, bijector.forward(tf.zeros([], y.dtype)), y)
+    y = tf.where(outside, inside, y)
     ildj = bijector.inverse_log_det_jacobian(y, 0)
     return bijector.inverse(y), _minus_infinity(outside, 0, ildj)
 
 
 class Support:
-    """Where the density of a TFP distribution over single numbers is not 0.
+    """Where the density of a TFP distribution is not 0.
+
+    It is known of distributions over single numbers, and of those that a bijector of
+    single numbers makes of any.
 
     Args:
-      distribution: the distribution of each number.
+      distribution: the distribution.
     """
 
     def __init__(self, distribution: tfd.Distribution):
@@ -84,8 +102,6 @@ class Support:
             distribution = inner
         if not isinstance(distribution.event_shape, tf.TensorShape):
             return None
-        if distribution.event_shape.rank != 0:
-            return None
         support = cls(distribution)
         return support if support._bijector() is not None else None
 
@@ -100,15 +116,24 @@ class Support:
           **keywords: what `whole.log_prob` takes beside.
         """
         bijector = self._bijector()
-        low, high = _ends(bijector, z.dtype)
-        outside = (z < low) | (z > high)
-        z = tf.where(outside, bijector.forward(tf.zeros([], z.dtype)), z)
+        low, inside, high = _range(bijector, z.dtype)
+        if _is_within_a_range(self._distribution):
+            # It inverts the bijector, and so has no density at an end.
+            outside = (z <= low) | (z >= high)
+        else:
+            outside = (z < low) | (z > high)
+        z = tf.where(outside, inside, z)
         log_prob = whole.log_prob(z, **keywords)
         return _minus_infinity(outside, whole.event_shape.rank, log_prob)
 
     def _bijector(self):
+        distribution = self._distribution
+        if _is_within_a_range(distribution):
+            return distribution.bijector
+        if distribution.event_shape.rank != 0:
+            return None
         try:
-            bijector = self._distribution.experimental_default_event_space_bijector()
+            bijector = distribution.experimental_default_event_space_bijector()
         except Exception:  # Not every distribution has one that can be built.
             return None
         return (
@@ -116,9 +141,24 @@ class Support:
         )
 
 
-def _ends(bijector, dtype):
-    ends = [bijector.forward(tf.constant(x, dtype)) for x in (-math.inf, math.inf)]
-    return tf.minimum(*ends), tf.maximum(*ends)
+def _is_within_a_range(distribution):
+    """Whether it is a distribution that a bijector with a known range makes."""
+    return isinstance(distribution, _TRANSFORMED) and has_bounded_range(
+        distribution.bijector
+    )
+
+
+def _range(bijector, dtype):
+    """The ends of what a bijector maps to, and a point between them."""
+    inner = bijector
+    while isinstance(inner, CHAINS):
+        inner = inner.bijectors[-1]
+    points = next(
+        (points for cls, points in _FROM_A_PART.items() if isinstance(inner, cls)),
+        (-math.inf, 0.0, math.inf),
+    )
+    start, inside, end = (bijector.forward(tf.constant(x, dtype)) for x in points)
+    return tf.minimum(start, end), inside, tf.maximum(start, end)
 
 
 def _minus_infinity(outside, ndims, log_density):

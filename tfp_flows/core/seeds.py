@@ -71,7 +71,8 @@ def _checked(seed: Any) -> tf.Tensor:
         raise TypeError(
             f"seed must be an integer, a stateless seed [2] or None, got {seed!r}."
         )
-    return tensor
+    # As TFP wants it; numbers beyond 32 bits wrap around.
+    return tf.cast(tensor, tf.int32)
 
 
 def _entropy(seed: int) -> int | list[int]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_real
+
 __all__ = [
     "broadcast_context",
     "broadcast_log_det",
@@ -76,6 +78,7 @@ def broadcast_context(
             f"{name}: context is required: a tensor [*batch, "
             f"{', '.join(map(str, context_shape))}]."
         )
+    check_real(f"{name}: context", context)
     context = tf.convert_to_tensor(context)
     if context.dtype.is_floating and context.dtype != value.dtype:
         context = tf.cast(context, value.dtype)

@@ -11,6 +11,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_shape
+from tfp_flows.distributions.tracked import Independent, without_given_name
 
 __all__ = ["diagonal_normal", "standard_logistic", "standard_normal"]
 
@@ -37,8 +38,12 @@ def standard_normal(
     """
     event_shape = check_shape("event_shape", event_shape)
     zeros = tf.zeros(event_shape, dtype)
-    return tfd.Independent(
-        tfd.Normal(zeros, tf.ones([], dtype)), len(event_shape), name="standard_normal"
+    return without_given_name(
+        Independent(
+            tfd.Normal(zeros, tf.ones([], dtype)),
+            len(event_shape),
+            name="standard_normal",
+        )
     )
 
 
@@ -67,10 +72,12 @@ def standard_logistic(
     """
     event_shape = check_shape("event_shape", event_shape)
     zeros = tf.zeros(event_shape, dtype)
-    return tfd.Independent(
-        tfd.Logistic(zeros, tf.ones([], dtype)),
-        len(event_shape),
-        name="standard_logistic",
+    return without_given_name(
+        Independent(
+            tfd.Logistic(zeros, tf.ones([], dtype)),
+            len(event_shape),
+            name="standard_logistic",
+        )
     )
 
 
@@ -101,6 +108,6 @@ def diagonal_normal(
     scale = tfp.util.TransformedVariable(
         tf.ones(event_shape, dtype), tfb.Exp(), name="scale"
     )
-    return tfd.Independent(
-        tfd.Normal(mean, scale), len(event_shape), name="diagonal_normal"
+    return without_given_name(
+        Independent(tfd.Normal(mean, scale), len(event_shape), name="diagonal_normal")
     )

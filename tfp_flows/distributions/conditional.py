@@ -11,6 +11,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import broadcast_context
+from tfp_flows.core.tracking import check_tracked
 from tfp_flows.distributions.contexts import nan_unless, without_nan
 from tfp_flows.distributions.describe import describe_distribution
 from tfp_flows.distributions.static_shape import StaticShape
@@ -112,6 +113,7 @@ class Conditional(StaticShape):
 
     def _of(self, context):
         """The distribution under contexts, and where they are some, without NaN."""
+        check_tracked(self)
         # Broadcasting with one number checks, and converts, the context alone.
         _, context = self._broadcast(tf.zeros([], self.dtype), 0, context)
         context, valid = without_nan(context, self._context_shape)

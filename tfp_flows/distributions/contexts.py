@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.arguments import check_real, check_shape
 from tfp_flows.core.shapes import check_event_shape
 
 __all__ = [
@@ -68,10 +68,10 @@ def as_context(context: Any, shape: ContextShape, name: str) -> Any:
     Raises:
       ValueError: on another shape, on parts that are missing or not known, or whose
         batches do not broadcast.
+      TypeError: on what holds no real numbers, or masked entries.
     """
     if not isinstance(shape, dict):
-        context = tf.convert_to_tensor(context)
-        return check_event_shape(context, shape, len(shape), f"{name}: context")
+        return _as_part(context, shape, f"{name}: context")
     if not isinstance(context, Mapping) or set(context) != set(shape):
         found = sorted(context) if isinstance(context, Mapping) else type(context)
         raise ValueError(
@@ -79,12 +79,15 @@ def as_context(context: Any, shape: ContextShape, name: str) -> Any:
             f"{found}."
         )
     parts = {
-        k: check_event_shape(
-            tf.convert_to_tensor(context[k]), part, len(part), f"{name}: context[{k!r}]"
-        )
+        k: _as_part(context[k], part, f"{name}: context[{k!r}]")
         for k, part in shape.items()
     }
     return _with_one_batch(parts, shape, name)
+
+
+def _as_part(part, shape, what):
+    check_real(what, part)
+    return check_event_shape(tf.convert_to_tensor(part), shape, len(shape), what)
 
 
 def _with_one_batch(parts, shape, name):

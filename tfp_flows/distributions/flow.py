@@ -39,6 +39,7 @@ from tfp_flows.distributions.inputs import (
     check_sample_shape,
     check_temperature,
 )
+from tfp_flows.distributions.tracked import Tracked
 
 __all__ = ["Flow", "with_config", "without_warning"]
 
@@ -71,7 +72,7 @@ class _Given(NamedTuple):
     valid: tf.Tensor | None
 
 
-class Flow(TRANSFORMED_DISTRIBUTION):
+class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     r"""The distribution of $x = f(z)$ with $z$ from a base distribution.
 
     $$ \log p(x) = \log p_Z(f^{-1}(x)) + \log|\det \partial f^{-1}(x)/\partial x| $$
@@ -538,6 +539,10 @@ class Flow(TRANSFORMED_DISTRIBUTION):
             )
 
     # What TFP's public methods call.
+
+    def _call_prob(self, value, name, **keywords):
+        value = as_data(value, self.dtype, f"{self.name}: value")
+        return super()._call_prob(value, name, **keywords)
 
     @tf.autograph.experimental.do_not_convert
     def _log_prob(self, y, **keywords):

@@ -12,6 +12,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer, check_number, check_shape
 from tfp_flows.core.seeds import generator
+from tfp_flows.distributions.tracked import MixtureSameFamily, without_given_name
 
 __all__ = ["gaussian_mixture"]
 
@@ -66,9 +67,11 @@ def gaussian_mixture(
     logits = tf.Variable(tf.zeros([components], dtype), name="logits")
     mean = tf.Variable(tf.constant(start, dtype), name="mean")
     scale = tfp.util.TransformedVariable(tf.ones(shape, dtype), tfb.Exp(), name="scale")
-    return tfd.MixtureSameFamily(
-        tfd.Categorical(logits=logits),
-        tfd.Independent(tfd.Normal(mean, scale), len(event_shape)),
-        reparameterize=reparameterize,
-        name="gaussian_mixture",
+    return without_given_name(
+        MixtureSameFamily(
+            tfd.Categorical(logits=logits),
+            tfd.Independent(tfd.Normal(mean, scale), len(event_shape)),
+            reparameterize=reparameterize,
+            name="gaussian_mixture",
+        )
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_integer, check_number
+from tfp_flows.core.arguments import check_integer, check_number, check_real
 
 __all__ = ["as_data", "check_sample_shape", "check_temperature"]
 
@@ -25,24 +25,9 @@ def as_data(value: Any, dtype: tf.DType, what: str) -> tf.Tensor:
 
     Raises:
       ValueError: if it is `None`.
-      TypeError: if it holds no real numbers.
+      TypeError: if it holds no real numbers, or masked entries.
     """
-    if value is None:
-        raise ValueError(f"{what} must be a tensor of data, got None.")
-    found = getattr(value, "dtype", None)
-    if found is None and not any(tf.is_tensor(v) for v in tf.nest.flatten(value)):
-        found = value = np.asarray(value)
-        found = value.dtype
-    if found is not None:
-        is_tensor = isinstance(found, tf.DType)
-        kind = found.as_numpy_dtype if is_tensor else found
-        name = found.name if hasattr(found, "name") else str(found)
-        try:
-            kind = np.dtype(kind).kind
-        except TypeError:
-            kind = "?"
-        if kind not in "biuf" and name != "bfloat16":
-            raise TypeError(f"{what} must hold real numbers, got dtype {name}.")
+    check_real(what, value)
     return tf.convert_to_tensor(value, dtype_hint=dtype)
 
 
@@ -79,12 +64,18 @@ def check_temperature(temperature: Any) -> Any:
 
     Raises:
       TypeError: if it is no number.
-      ValueError: if it is negative, NaN or infinite, as far as is known. Inside a
-        `tf.function`, samples at such a temperature are NaN.
+      ValueError: if it is negative, NaN or infinite, as far as is known.
+      tf.errors.InvalidArgumentError: if it turns out to be negative or NaN when a
+        `tf.function` runs. XLA drops that check: samples are NaN.
     """
     known = tf.get_static_value(temperature) if tf.is_tensor(temperature) else None
     if known is None and tf.is_tensor(temperature):
-        return temperature
+        check = tf.debugging.assert_non_negative(
+            temperature, "temperature must be at least 0, and no NaN."
+        )
+        # Eager code has no such operation, and no need of it.
+        with tf.control_dependencies([] if check is None else [check]):
+            return tf.identity(temperature)
     for number in np.ravel(temperature if known is None else known).tolist():
         check_number("temperature", number, at_least=0.0)
     return temperature

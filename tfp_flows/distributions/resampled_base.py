@@ -171,7 +171,7 @@ class ResampledBase(StaticShape):
         of_draws = self._logit(self._draws_for(training))
         log_prob = self._proposal.log_prob(z)
         # Where the proposal is 0, at infinity, a network need not be a number.
-        inside = log_prob != -math.inf
+        inside = tf.not_equal(log_prob, -math.inf)
         of_event = tf.reshape(
             inside, tf.concat([tf.shape(inside), [1] * self.event_shape.rank], 0)
         )
@@ -193,7 +193,8 @@ class ResampledBase(StaticShape):
         )
         accepted = tf.reshape(u < tf.sigmoid(logit), [self._truncation, -1])
         # The first one accepted; the last one if there is none.
-        last = tf.range(self._truncation)[:, None] == self._truncation - 1
+        number = tf.range(self._truncation)[:, None]
+        last = tf.equal(number, self._truncation - 1)
         first = tf.argmax(tf.cast(accepted | last, tf.int32), 0, tf.int32)
         which = tf.stack([first, tf.range(tf.size(first))], 1)
         event = self._proposal.event_shape

@@ -8,10 +8,13 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.distributions.inputs import as_data, check_sample_shape
+from tfp_flows.distributions.tracked import Tracked
+
 __all__ = ["StaticShape"]
 
 
-class StaticShape(tfd.Distribution):
+class StaticShape(Tracked):
     """A distribution whose event shape and batch shape are plain integers.
 
     A subclass implements `_log_prob`, `_call_sample_n` and the moments it has.
@@ -55,6 +58,44 @@ class StaticShape(tfd.Distribution):
     ) -> dict[str, Any]:
         """No argument is a tensor whose batch TFP may slice or broadcast."""
         return {}
+
+    def sample(
+        self,
+        sample_shape: Any = (),
+        seed: Any = None,
+        name: str = "sample",
+        **keywords: Any,
+    ) -> tf.Tensor:
+        """Draws a sample.
+
+        Args:
+          sample_shape: shape of the sample, in front of the batch: an integer or a
+            sequence of them.
+          seed: an integer or a stateless seed `[2]`. The same seed gives the same
+            sample.
+          name: name of the operations.
+          **keywords: what the distribution takes beside, such as `context`.
+
+        Returns:
+          Tensor `[*sample_shape, *batch, *event_shape]`.
+
+        Raises:
+          ValueError: on a negative size.
+          TypeError: on a size that is no integer.
+        """
+        shape = check_sample_shape(sample_shape)
+        return super().sample(shape, seed, name=name, **keywords)
+
+    # All of TFP's methods that take a value, before it is converted.
+
+    def _call_log_prob(self, value, name, **keywords):
+        return super()._call_log_prob(self._as_data(value), name, **keywords)
+
+    def _call_prob(self, value, name, **keywords):
+        return super()._call_prob(self._as_data(value), name, **keywords)
+
+    def _as_data(self, value):
+        return as_data(value, self.dtype, f"{self.name}: value")
 
     def _event_shape(self):
         return self._static_event_shape

@@ -15,7 +15,7 @@ from tfp_flows.core.shapes import check_event_shape
 from tfp_flows.distributions.contexts import ContextShape
 from tfp_flows.distributions.flow import Flow
 from tfp_flows.distributions.given_context import GivenContext
-from tfp_flows.distributions.inputs import as_data, check_sample_shape
+from tfp_flows.distributions.inputs import as_data
 from tfp_flows.distributions.static_shape import StaticShape
 
 __all__ = ["VariationalDequantization"]
@@ -224,8 +224,7 @@ class VariationalDequantization(StaticShape):
         Returns:
           Tensor `[*sample_shape, *batch, *event_shape]` of the flow's dtype.
         """
-        shape = check_sample_shape(sample_shape)
-        return super().sample(shape, seed, name=name, **keywords)
+        return super().sample(sample_shape, seed, name=name, **keywords)
 
     def dequantize(
         self, x: Any, samples: Any = (), seed: Any = None

@@ -28,6 +28,7 @@ from tfp_flows.core.arguments import (
 )
 from tfp_flows.core.seeds import generator, new_seed
 from tfp_flows.distributions.flow import with_config
+from tfp_flows.distributions.tracked import without_given_name
 from tfp_flows.flows.bases import make_base
 from tfp_flows.flows.contexts import resolve_context
 from tfp_flows.flows.dequantization import Dequantization
@@ -132,6 +133,7 @@ class Plan:
         self.event_shape = flat if kind.flatten else event_shape
         self.size, self.is_image = flat[0], len(self.event_shape) == 3
         self.dtype, self.name = dtype, kind.name if name is None else name
+        self._is_named = self.name != kind.name
         self.conditioner_dtype = conditioner_dtype
         self.recompute_gradients = recompute_gradients
         self._draw = generator(seed)
@@ -196,6 +198,8 @@ class Plan:
         )
         if self._dequantize is not None:
             flow = self._dequantize(flow, self)
+        if not self._is_named:
+            flow = without_given_name(flow)
         return with_config(flow, config)
 
 

@@ -66,7 +66,7 @@ def interpolate(
         mean, scale = _mean_and_stddev(flow, z_a, keywords)
         z = slerp((z_a - mean) / scale, (z_b - mean) / scale, t, ndims) * scale + mean
         # The ends without the rounding of the way there and back.
-        z = tf.where(t == 0, z_a, tf.where(t == 1, z_b, z))
+        z = tf.where(tf.equal(t, 0.0), z_a, tf.where(tf.equal(t, 1.0), z_b, z))
     return flow.decode(z, **keywords)
 
 
@@ -116,7 +116,7 @@ def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
     across = tf.math.divide_no_nan(across, _norm(across, axes))
     direction = tf.cos(t * angle) * u + tf.sin(t * angle) * across
     mixed = ((1 - t) * norm_a + t * norm_b) * direction
-    return tf.where(t == 0, a, tf.where(t == 1, b, mixed))
+    return tf.where(tf.equal(t, 0.0), a, tf.where(tf.equal(t, 1.0), b, mixed))
 
 
 def _mean_and_stddev(

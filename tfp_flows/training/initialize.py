@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfp_flows.bijectors import JointBijector
 from tfp_flows.core.from_tfp import adapt
 from tfp_flows.distributions import VariationalDequantization
+from tfp_flows.distributions.inputs import as_data
 from tfp_flows.training.data_checks import START_NUMBERS, START_ROWS, Data
 
 __all__ = ["initialize", "needs_initialization", "start_of"]
@@ -44,10 +45,9 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
 
     Raises:
       ValueError: on an empty batch, a wrong shape or a missing context.
+      TypeError: on what holds no real numbers, or masked entries.
     """
-    batch = tf.convert_to_tensor(batch)
-    if batch.dtype != flow.dtype:
-        batch = tf.cast(batch, flow.dtype)
+    batch = tf.cast(as_data(batch, flow.dtype, "batch"), flow.dtype)
     if hasattr(flow, "initialize"):
         return flow.initialize(batch, context=context)
     keywords = {} if context is None else {"context": context}

@@ -1,0 +1,67 @@
+"""What all distributions of this package have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from tfp_flows.core.tracking import check_tracked
+
+__all__ = ["Independent", "MixtureSameFamily", "Tracked", "without_given_name"]
+
+
+def without_given_name(distribution: tfd.Distribution) -> Any:
+    """Marks the name of a distribution as one that no user chose.
+
+    TFP's joint distributions number their parts, or name them by arguments of
+    functions, and take the name of a part itself only where `parameters` holds one.
+
+    Args:
+      distribution: a distribution of this package, which is changed; it keeps its name.
+
+    Returns:
+      `distribution`.
+    """
+    parameters = {k: v for k, v in distribution.parameters.items() if k != "name"}
+    distribution._parameters = distribution._no_dependency(parameters)
+    return distribution
+
+
+class Tracked(tfd.Distribution):
+    """A distribution that no Keras model uses without training it.
+
+    See `check_tracked`. Copies keep a name that no user chose, and that no user did.
+    """
+
+    def sample(self, *args: Any, **keywords: Any) -> tf.Tensor:
+        """As `tfd.Distribution.sample`."""
+        check_tracked(self)
+        return super().sample(*args, **keywords)
+
+    def copy(self, **overrides: Any) -> Any:
+        """A copy with some constructor arguments replaced."""
+        if overrides.get("name", self.parameters.get("name")) is not None:
+            return super().copy(**overrides)
+        return without_given_name(super().copy(**{**overrides, "name": self.name}))
+
+    def _call_log_prob(self, value, name, **keywords):
+        check_tracked(self)
+        return super()._call_log_prob(value, name, **keywords)
+
+    def _call_prob(self, value, name, **keywords):
+        check_tracked(self)
+        return super()._call_prob(value, name, **keywords)
+
+    def _call_sample_and_log_prob(self, *args, **keywords):
+        check_tracked(self)
+        return super()._call_sample_and_log_prob(*args, **keywords)
+
+
+class Independent(Tracked, tfd.Independent):
+    """TFP's, of variables that Keras may overlook."""
+
+
+class MixtureSameFamily(Tracked, tfd.MixtureSameFamily):
+    """TFP's, of variables that Keras may overlook."""
