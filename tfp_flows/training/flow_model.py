@@ -156,8 +156,8 @@ class FlowModel(keras.Model):
                 f"{self.name}: the flow has parts that start from data and have seen "
                 "none (ActNorm, say). Call fit or train_on_batch first, or "
                 "tfp_flows.training.initialize(model.flow, x), or the outermost model "
-                "once with data and training=True, outside of tf.function; or load "
-                "weights."
+                "once with data and training=True, outside of tf.function, and compile "
+                "it again if it was already fitted; or load weights."
             )
         initialize(self.flow, x, context)
         self._ready = True
