@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 def vector(**options) -> tfp_flows.Flow:
     """A RealNVP over pairs of numbers, which waits for no data."""
     small = {"layers": 2, "width": 8, "normalize": False, "seed": 0}
-    if "context_shape" in options:
+    if options.get("context_shape") is not None:
         small["normalize_context"] = False
     return flows.real_nvp((2,), **{**small, **options})
 

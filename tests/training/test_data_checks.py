@@ -438,3 +438,122 @@ def test_contexts_are_checked_as_data_are():
         for method in (model.fit, model.evaluate, model.train_on_batch):
             with pytest.raises((TypeError, ValueError), match=r"^context"):
                 method(points(), wrong)
+
+
+def test_few_levels_on_a_grid_are_said():
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (64, 4, 4, 1)) / 255
+    for x in (pixels, pixels.astype("float32"), pixels[:, :, 0, 0]):
+        text = said(x, types.SimpleNamespace(dtype=tf.float32))
+        assert "dequantize=0.00392157, as an argument" in text
+    halves = table()
+    halves[:, 1] = np.round(2 * halves[:, 1]) / 2
+    assert "at a distance of 0.5: (1,)." in said(halves)
+    assert said(pixels[:, :, 0, 0] * [1, 1, 1, np.pi], quantum=1 / 255) == ""
+    # Few values that lie on no grid, or two of them, are not.
+    other = table()
+    other[:, 1] = draw.normal(size=9)[draw.integers(0, 9, 2000)]
+    assert said(other) == ""
+    other[:, 1] = np.where(other[:, 1] > 0, 0.3, 0.7)
+    assert said(other) == ""
+    other[:, 1] = other[:, 0] > 0
+    assert "columns of whole numbers: (1,)" in said(other)
+
+
+def test_merged_contexts_are_said():
+    context = 2.0**26 + np.arange(64.0)[:, None]
+    flow = vector(context_shape=(1,))
+    assert "merges values of the context, in (0,)" in said(
+        table(64), flow, context=context
+    )
+    assert said(table(64), flow, context=context - 2.0**26) == ""
+
+
+def test_train_on_batch_says_it_once():
+    model = compiled(vector(layers=1), run_eagerly=True)
+    x = np.random.default_rng(0).integers(0, 9, (24, 2)).astype("uint8")
+    with pytest.warns(UserWarning, match="x holds whole numbers"):
+        model.train_on_batch(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.train_on_batch(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*shuffle=True")
+def test_weights_with_an_axis_of_one():
+    """In graphs, which are traced anew for other shapes."""
+    model = compiled(perturb(vector(layers=1)), keras.optimizers.SGD(0.0))
+    x, column = points(), W[:, None]
+    none = np.empty((24, 0), "float32")
+    stream = tf.data.Dataset.from_tensor_slices((x, none, column)).batch(24)
+    losses = [
+        model.fit(x, sample_weight=w, batch_size=24, verbose=0).history["loss"][0]
+        for w in (column, W, column)
+    ]
+    losses.append(model.fit(stream, verbose=0).history["loss"][0])
+    losses.append(model.train_on_batch(x, sample_weight=column)[0])
+    expected = -(W * model.flow.log_prob(x).numpy()).mean()
+    np.testing.assert_allclose(losses, expected, 1e-5)
+
+
+@pytest.mark.parametrize("key", [3, -1, "a"])
+def test_class_weights_of_labels_that_do_not_exist(key):
+    x, labels = points(), np.arange(24) % 3
+    model = compiled(vector(num_classes=3, layers=1))
+    data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(24)
+    for given in ((x, labels), (data,)):
+        with pytest.raises(ValueError, match="class_weight must have the labels 0 to"):
+            model.fit(*given, class_weight={0: 1.0, key: 2.0}, verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*shuffle=True")
+def test_class_weights_of_some_labels_in_a_stream():
+    """In a graph, where Keras looks weights up by position."""
+    x, labels = points(), np.arange(24) % 3
+    model = compiled(
+        perturb(vector(num_classes=3, layers=1)), keras.optimizers.SGD(0.0)
+    )
+    data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(24)
+    loss = model.fit(data, class_weight={0: 2.0}, verbose=0).history["loss"]
+    nll = -model.flow.log_prob(x, context=labels).numpy()
+    np.testing.assert_allclose(loss, (np.where(labels, 1.0, 2.0) * nll).mean(), 1e-5)
+
+
+def test_calls(model):
+    x = points()
+    np.testing.assert_array_equal(model((x,)), model(x))
+    with pytest.raises(TypeError, match="x holds complex numbers"):
+        model(x + 1j)
+    masked = np.ma.masked_greater(x, 1.0)
+    with pytest.raises(ValueError, match="x is a masked array"):
+        model(masked)
+    with pytest.raises(ValueError, match="x is a masked array"):
+        model.fit(list(masked))
+    with pytest.raises(ValueError, match="inputs must be x"):
+        model((x, x, x))
+
+
+def test_a_py_dataset_with_none(model):
+    with pytest.raises(ValueError, match="PyDataset cannot yield None"):
+        model.fit(OneBatch((points(), None, W)))
+
+
+class Positional(Frame):
+    """A data frame that may have two columns of one name, as those of pandas."""
+
+    def __init__(self, values):
+        self._values = values
+        self.columns = ["a"] * values.shape[1]
+        self.dtypes = [values.dtype] * values.shape[1]
+
+    @property
+    def iloc(self):
+        return self._values
+
+    def __getitem__(self, name):
+        return self._values
+
+
+def test_columns_of_one_name():
+    found = data_checks.as_array("x", Positional(points()))
+    np.testing.assert_array_equal(found, points())

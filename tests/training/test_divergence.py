@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tests.training.support import assert_same, compiled, points, values, vector
-from tfp_flows import FlowModel
-from tfp_flows.training import FusedAdam, TrainingDiverged
+from tfp_flows import FlowModel, flows
+from tfp_flows.training import FusedAdam, TrainingDiverged, divergence
 
 
 def spoilt(n=32, where=20):
@@ -63,6 +63,22 @@ def test_a_step_that_overflows():
     with pytest.raises(TrainingDiverged, match="epoch 1, batch 2"):
         model.fit(points(), batch_size=8, epochs=5, shuffle=False, verbose=0)
     assert finite(model.flow)
+
+
+def test_finite_weights_with_an_infinite_loss_are_not_kept(monkeypatch):
+    """Copies of the weights are taken before each step, the spoilt one included."""
+    monkeypatch.setattr(divergence, "_SHARE", 1e9)
+    model = compiled(flows.maf((2,), seed=0), keras.optimizers.SGD(1e6))
+    x = points(96)
+    with pytest.raises(TrainingDiverged, match="are again those of 'before"):
+        model.fit(x, epochs=5, shuffle=False, verbose=0)
+    assert np.isfinite(model.evaluate(x, verbose=0)).all()
+
+
+def test_a_validation_loss_that_is_nan_is_said():
+    model = compiled(vector())
+    with pytest.warns(UserWarning, match=r"val_loss is nan after epoch 1.*validation"):
+        model.fit(points(), validation_data=spoilt(), verbose=0)
 
 
 def test_others_do_not_save_what_diverged(tmp_path):

@@ -89,7 +89,9 @@ def test_outputs_of_an_image_flow():
     context = {"context": tf.one_hot(labels, 3)}
     h = (tf.constant(x) / 256.0) - 0.5
     seen = 0
-    for part in level.bijectors:
+    parts = [p for b in level.bijectors for p in getattr(b, "bijectors", [b])]
+    parts = [p for b in parts for p in getattr(b, "bijectors", [b])]
+    for part in parts:
         h = part.inverse(
             h, **(context if isinstance(part, bijectors.AffineCoupling) else {})
         )

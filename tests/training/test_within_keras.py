@@ -19,6 +19,32 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
+class Bare(tfb.Bijector):
+    """A bijector that tells TFP nothing of its arguments."""
+
+    def __init__(self):
+        self.shift = tf.Variable(1.0)
+        super().__init__(forward_min_event_ndims=0, name="bare")
+
+    def _forward(self, x):
+        return x + self.shift
+
+    def _inverse(self, y):
+        return y - self.shift
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.zeros_like(x)
+
+
+def test_a_bijector_without_parameters(tmp_path):
+    flow = tfd.TransformedDistribution(distributions.standard_normal((2,)), Bare())
+    model = compiled(flow, run_eagerly=True)
+    model.fit(points(), epochs=2, verbose=0)
+    assert flow.bijector.shift.numpy() != 1.0
+    model.save_weights(tmp_path / "a.weights.h5")
+    model.load_weights(tmp_path / "a.weights.h5")
+
+
 # Flows that Keras does not see.
 
 

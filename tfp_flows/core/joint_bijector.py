@@ -679,7 +679,7 @@ def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:
     cls = type(bijector)
     signature = inspect.signature(cls.__init__).parameters
     shown = []
-    for name, value in bijector.parameters.items():
+    for name, value in (bijector.parameters or {}).items():
         default = signature[name].default if name in signature else inspect._empty
         left_out = name == "name" or name in members
         if left_out or value is default or _is_equal(value, default):

@@ -142,7 +142,7 @@ def _describe(module: tf.Module, free: frozenset[str]) -> str:
 def _numbers(module: tf.Module, free: frozenset[str]) -> str:
     """The numbers that a bijector or distribution was given, in single precision."""
     text = ""
-    for name, value in sorted(module.parameters.items()):
+    for name, value in sorted((module.parameters or {}).items()):
         if name in free or isinstance(value, (bool, tf.Variable)):
             continue
         if isinstance(value, (int, float, np.generic, np.ndarray)) or tf.is_tensor(

@@ -29,6 +29,7 @@ __all__ = [
     "is_stream",
     "take",
     "take_stream",
+    "whole_class_weight",
     "with_shapes",
 ]
 
@@ -41,6 +42,9 @@ _PIECE = 2**22
 
 # Examples in which oddities of columns are looked for.
 _LOOK = 10_000
+
+# Pixels in which levels are looked for.
+_PIXELS = 2**18
 
 _NUMERIC = "biuf"
 
@@ -85,7 +89,9 @@ def as_array(name: str, value: Any) -> np.ndarray:
       TypeError: if it does not hold real numbers.
       ValueError: if rows differ in length, or entries are masked.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, (list, tuple)) and any(map(_is_masked, value)):
+        value = np.ma.stack(value)
+    if _is_masked(value):
         masked = np.ma.getmaskarray(value)
         if masked.any():
             raise ValueError(
@@ -137,6 +143,10 @@ def as_array(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def _is_masked(value: Any) -> bool:
+    return isinstance(value, np.ma.MaskedArray)
+
+
 def _is_frame(value: Any) -> bool:
     return hasattr(value, "columns") and hasattr(value, "dtypes")
 
@@ -144,13 +154,15 @@ def _is_frame(value: Any) -> bool:
 def _frame_as_array(name: str, frame: Any) -> np.ndarray:
     """A data frame, column by column: text is an error that names its columns."""
     columns, wrong = [], {}
-    for label in frame.columns:
-        column = np.asarray(frame[label])
+    for i, label in enumerate(frame.columns):
+        # Names may be equal; not every kind of frame takes a position.
+        part = frame.iloc[:, i] if hasattr(frame, "iloc") else frame[label]
+        column = np.asarray(part)
         if column.dtype.kind == "O":
             with contextlib.suppress(TypeError, ValueError):
                 column = column.astype(np.float64)
         if column.dtype.kind not in _NUMERIC:
-            wrong[label] = frame[label].dtype
+            wrong[label] = part.dtype
         columns.append(column)
     if wrong:
         listed = ", ".join(f"{k!r} ({v})" for k, v in wrong.items())
@@ -211,7 +223,7 @@ def take(
     data = Data(
         as_array("x", x),
         None if context is None else as_array("context", context),
-        None if weight is None else as_array("sample_weight", weight),
+        None if weight is None else _flat(as_array("sample_weight", weight)),
     )
     if len(data.x) == 0:
         raise ValueError("x must hold at least one example; it is empty.")
@@ -233,6 +245,8 @@ def _unpack(value, event_rank, name):
     ranks = {len(part.shape) if hasattr(part, "shape") else None for part in parts}
     if ranks == {event_rank}:
         # One array for each example.
+        if any(map(_is_masked, parts)):
+            return np.ma.stack(parts), None, None
         return np.stack([np.asarray(part) for part in parts]), None, None
     if len(parts) > 3:
         raise ValueError(
@@ -266,7 +280,17 @@ def as_inputs(data: Any) -> tuple[Any, Any]:
             (x,) = x
         elif context is None:
             x, context = x
-    return (x if context is None else (x, context)), weight
+    return (x if context is None else (x, context)), _flat(weight)
+
+
+def _flat(weight: Any) -> Any:
+    """Weights `[n, 1]` as `[n]`."""
+    if weight is None or not hasattr(weight, "shape"):
+        return weight
+    shape = tf.TensorShape(weight.shape)
+    if shape.rank is None:
+        return tf.reshape(weight, [-1])
+    return weight[:, 0] if shape.rank == 2 and shape[1] == 1 else weight
 
 
 def placeholder(rows: int) -> np.ndarray:
@@ -276,7 +300,8 @@ def placeholder(rows: int) -> np.ndarray:
 
 def is_placeholder(context: Any) -> bool:
     """Whether it is a `placeholder`."""
-    return context is not None and len(context.shape) > 1 and context.shape[-1] == 0
+    shape = None if context is None else tf.TensorShape(context.shape)
+    return shape is not None and (shape.rank or 0) > 1 and shape[-1] == 0
 
 
 # Streams.
@@ -318,6 +343,14 @@ def take_stream(
     if not batches:
         ended = "exhausted" if isinstance(stream, Iterator) else "empty"
         raise ValueError(f"x must hold at least one batch; it is {ended}.")
+    first = batches[0] if isinstance(batches[0], tuple) else ()
+    has_none = any(part is None for part in first)
+    if has_none and isinstance(stream, keras.utils.PyDataset):
+        raise ValueError(
+            "a PyDataset cannot yield None among its parts, as Keras drops what stands "
+            "beside it: yield x, (x, context) or (x, context, sample_weight), with "
+            "a context np.empty((n, 0)) for none."
+        )
     if isinstance(stream, Iterator):
         stream = _again(batches, source)
     whole = (
@@ -353,7 +386,7 @@ def _batch_as_data(batch: Any, flow: tfd.Distribution) -> Data:
     return Data(
         x,
         None if context is None else as_array("context", context),
-        None if weight is None else as_array("sample_weight", weight),
+        None if weight is None else _flat(as_array("sample_weight", weight)),
     )
 
 
@@ -541,6 +574,28 @@ def class_weights(
     return np.asarray([class_weight.get(int(k), 1.0) for k in context], np.float32)
 
 
+def whole_class_weight(
+    class_weight: dict[int, float], flow: tfd.Distribution
+) -> dict[int, float]:
+    """Weights of all labels of a flow; of those that are not given, 1.
+
+    Raises:
+      ValueError: if a key is no label of the flow.
+    """
+    config = getattr(flow, "config", None) or {}
+    n = config.get("num_classes")
+    wrong = [
+        k
+        for k in class_weight
+        if not isinstance(k, (int, np.integer)) or k < 0 or (n is not None and k >= n)
+    ]
+    if wrong:
+        allowed = "integers from 0" if n is None else f"the labels 0 to {n - 1}"
+        raise ValueError(f"class_weight must have {allowed} as keys, got {wrong}.")
+    n = max(class_weight, default=-1) + 1 if n is None else n
+    return {k: float(class_weight.get(k, 1.0)) for k in range(n)}
+
+
 # What may go wrong later, and is said at once.
 
 
@@ -549,13 +604,17 @@ def describe_oddities(
     flow: tfd.Distribution,
     labels: Sequence[Any] | None = None,
     quantum: float = 0.0,
+    context: np.ndarray | None = None,
 ) -> None:
     """Warns of data that a flow cannot do justice to as they are.
 
-    Of whole numbers (a density rises without bound on them), of columns without
+    Of whole numbers and values on another even grid (a density rises without bound on
+    them), of columns without
     variation, of columns whose values merge in the flow's dtype, and of columns in
     units that a flow without normalisation is slow to learn.
     """
+    if context is not None:
+        _warn_of_merged_context(context, flow)
     look = x[:: math.ceil(len(x) / _LOOK)]
     if len(look) < 2:
         return
@@ -613,6 +672,67 @@ def _warn_of_whole_numbers(flat, is_vector, constant, names):
             f"x has columns of whole numbers: {names(whole & ~constant)}. A density "
             "of a continuous flow rises without bound on them: add uniform noise to "
             "them, or leave them out."
+        )
+    if flat.dtype.kind == "f":
+        _warn_of_grids(flat, is_vector, whole | constant, names)
+
+
+def _warn_of_grids(flat, is_vector, known, names):
+    if not is_vector:
+        # Pixels share their levels.
+        flat = flat[: max(_PIXELS // flat.shape[1], 1)].reshape(-1, 1)
+        known = known.all(keepdims=True)
+    steps = np.array(
+        [0.0 if k else _step(c) for c, k in zip(flat.T, known, strict=True)]
+    )
+    if not steps.any():
+        return
+    step = steps.max()
+    if np.allclose(steps, step, 1e-3, 0.0):
+        _warn(
+            f"x holds few distinct values, at a distance of {step:.6g}. A density of "
+            "a continuous flow rises without bound on them; "
+            f"dequantize={step:.6g}, as an argument of FlowModel, adds uniform noise "
+            "in each step."
+        )
+        return
+    for step in np.unique(steps[steps > 0]):
+        _warn(
+            "x has columns of few distinct values, at a distance of "
+            f"{step:.6g}: {names(steps == step)}. A density of a continuous flow rises "
+            "without bound on them: add uniform noise from [0, "
+            f"{step:.6g}) to them (dequantize={step:.6g} adds it to all columns), or "
+            "leave them out."
+        )
+
+
+def _step(column: np.ndarray) -> float:
+    """The distance between levels, if values repeat and lie on an even grid, or 0."""
+    levels = np.unique(column.astype(np.float64))
+    # Any two or three values lie on some grid.
+    if not 5 <= len(levels) < len(column):
+        return 0.0
+    gap = np.diff(levels).min()
+    numbers = (levels - levels[0]) / gap
+    if numbers[-1] >= 2**16 or np.abs(numbers - np.round(numbers)).max() > 0.02:
+        return 0.0
+    # The range over its number of steps is known better than one gap.
+    step = np.ptp(levels) / np.round(numbers[-1])
+    return float(f"{step:.6g}")
+
+
+def _warn_of_merged_context(context, flow):
+    dtype = tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
+    if not dtype.is_floating or context.ndim != 2 or len(context) < 2:
+        return
+    look = context[:: math.ceil(len(context) / _LOOK)].astype(np.float64)
+    merged = np.flatnonzero(_merged(look, dtype))
+    if len(merged):
+        listed = ", ".join(_feature(i, look.shape[1:], None) for i in merged[:5])
+        _warn(
+            f"{dtype.name} merges values of the context, in {listed}: they lie far "
+            "from 0 for how little they differ. Subtract their mean before, or build "
+            'the flow with dtype="float64".'
         )
 
 

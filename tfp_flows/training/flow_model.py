@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -59,9 +60,11 @@ class FlowModel(keras.Model):
     **Within other models.** It is a Keras layer: `self.density = FlowModel(flow)` in
     another Keras model is trained and saved with it, while a flow or bijector that is
     a plain attribute is invisible to Keras (which raises an error here when it is
-    called, but not in a `train_step` of your own). Parts that wait for data (ActNorm)
-    are initialised by `fit`, by `train_on_batch`, by an eager call with
-    `training=True`, or by `tfp_flows.training.initialize`.
+    called, but not in a `train_step` of your own). A network in float16 needs its loss
+    scaled, which the outer model has to ask for: Keras does so if that has the policy
+    `mixed_float16`, or wrap its optimizer in `keras.optimizers.LossScaleOptimizer`.
+    Parts that wait for data (ActNorm) are initialised by `fit`, by `train_on_batch`,
+    by an eager call with `training=True`, or by `tfp_flows.training.initialize`.
 
     Example:
       >>> import numpy as np, tfp_flows
@@ -84,8 +87,9 @@ class FlowModel(keras.Model):
 
     Raises:
       TypeError: if `flow` is not a TFP distribution.
-      ValueError: if its event shape is not static, it has nothing to train, or it was
-        built outside the scope of the `tf.distribute` strategy that the model is in.
+      ValueError: if its event shape is not static, its context is a dict of arrays, it
+        has nothing to train, or it was built outside the scope of the
+        `tf.distribute` strategy that the model is in.
     """
 
     def __init__(
@@ -102,6 +106,14 @@ class FlowModel(keras.Model):
             raise ValueError(
                 f"flow must have a static event shape, got {flow.event_shape}."
             )
+        context_shape = getattr(flow, "context_shape", None)
+        if isinstance(context_shape, Mapping):
+            raise ValueError(
+                "flow takes a dict as its context, with the keys "
+                f"{sorted(context_shape)}; a FlowModel trains with one array. Build "
+                "the flow with one context_shape and join the arrays along their last "
+                "axis, or train flow.log_prob in a loop of your own."
+            )
         super().__init__(name=name, dtype=tf.as_dtype(flow.dtype).name)
         found = find_variables(flow)
         if not found:
@@ -114,6 +126,7 @@ class FlowModel(keras.Model):
         self.rows = rows(flow, found)
         self.dequantize = check_number("dequantize", float(dequantize), at_least=0.0)
         self._ready = False
+        self._looked = False
         self._described = Architecture(flow)
         # Tracked by tf.train.Checkpoint.
         self.architecture = ArchitectureState(self._described)
@@ -121,6 +134,14 @@ class FlowModel(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing to build: a flow has its variables from construction."""
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # Keras makes tensors of arrays, and drops masks.
+        parts = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+        for name, part in zip(("x", "context"), parts, strict=False):
+            if isinstance(part, np.ma.MaskedArray):
+                data_checks.as_array(name, part)
+        return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         """Log-density in nats, `[batch]`.
@@ -133,7 +154,17 @@ class FlowModel(keras.Model):
           ValueError: if the flow has parts that wait for data, unless this is an eager
             call with `training=True`, which initialises them.
         """
-        x, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
+        parts = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+        if not 1 <= len(parts) <= 2:
+            raise ValueError(
+                f"inputs must be x, (x,) or (x, context), got {len(parts)} parts."
+            )
+        x, context = (*parts, None)[:2]
+        if tf.as_dtype(x.dtype).is_complex:
+            raise TypeError(
+                "x holds complex numbers; a density is over real ones. Give real and "
+                "imaginary parts as two features."
+            )
         if x.dtype != self.flow.dtype:
             x = tf.cast(x, self.flow.dtype)
         if not self._ready:
@@ -156,8 +187,8 @@ class FlowModel(keras.Model):
                 f"{self.name}: the flow has parts that start from data and have seen "
                 "none (ActNorm, say). Call fit or train_on_batch first, or "
                 "tfp_flows.training.initialize(model.flow, x), or the outermost model "
-                "once with data and training=True, outside of tf.function; or load "
-                "weights."
+                "once with data and training=True, outside of tf.function, and compile "
+                "it again if it was already fitted; or load weights."
             )
         initialize(self.flow, x, context)
         self._ready = True
@@ -267,6 +298,11 @@ class FlowModel(keras.Model):
         options = _bind(keras.Model.fit, self, x, y, *args, **kwargs)
         x, y = options.pop("x"), options.pop("y", None)
         batch_size = options.get("batch_size")
+        if options.get("class_weight") is not None:
+            # Keras fails on labels that are missing.
+            options["class_weight"] = data_checks.whole_class_weight(
+                options["class_weight"], self.flow
+            )
         weights = (options.pop("sample_weight", None), options.get("class_weight"))
         if options.get("validation_data") is not None:
             options["validation_data"] = self._as_validation(
@@ -284,7 +320,7 @@ class FlowModel(keras.Model):
         else:
             data, labels = self._take(x, y, *weights)
             options.pop("class_weight", None)
-            data_checks.describe_oddities(data.x, self.flow, labels, self.dequantize)
+            self._describe(data, labels)
             split = options.pop("validation_split", 0.0)
             if split:
                 data, held_out = _split(data, split)
@@ -362,7 +398,11 @@ class FlowModel(keras.Model):
           TypeError: on data that are no real numbers.
           ValueError: as `fit`.
         """
-        data, _ = self._take(x, y, sample_weight, class_weight)
+        if class_weight is not None:
+            class_weight = data_checks.whole_class_weight(class_weight, self.flow)
+        data, labels = self._take(x, y, sample_weight, class_weight)
+        if not self._looked:
+            self._describe(data, labels)
         self._initialize(data)
         return super().train_on_batch(*data, return_dict=return_dict)
 
@@ -448,9 +488,16 @@ class FlowModel(keras.Model):
             data_checks.class_weights(class_weight, data.context, data.weight)
         data_checks.check(data, self.flow, quantum=self.dequantize)
         if training:
-            data_checks.describe_oddities(data.x, self.flow, quantum=self.dequantize)
+            self._describe(data)
             self._initialize(data, own=_is_sharded(x))
         return x
+
+    def _describe(self, data, labels=None):
+        """Warns of what a flow cannot do justice to."""
+        self._looked = True
+        data_checks.describe_oddities(
+            data.x, self.flow, labels, self.dequantize, data.context
+        )
 
     def _as_validation(self, data, batch_size):
         """`validation_data` as Keras takes it."""
