@@ -26,7 +26,7 @@ import pytest
 import tfp_flows
 from tests.command.support import call
 from tfp_flows import datasets, plots
-from tfp_flows.command import files, tables
+from tfp_flows.command import cli, files, tables
 from tfp_flows.command import train as training
 from tfp_flows.command.evaluate import sample
 from tfp_flows.command.flow_options import ready_flows
@@ -421,6 +421,40 @@ def test_a_flow_far_below_a_gaussian_is_no_success(table, tmp_path, fails, monke
     assert (output / "model.keras").exists()
     report = json.loads((output / "report.json").read_text())
     assert report["baselines"] == {"gaussian": gaussian}
+
+
+def report_of(log_likelihood, **data):
+    """What is compared of a run of one feature."""
+    return {
+        "results": {"log_likelihood": log_likelihood, "standard_error": 0.1},
+        "data": {"event_shape": [1], "bounds": None, "columns": {}, **data},
+        "baselines": {"gaussian": {"log_likelihood": 1.0, "standard_error": 0.1}},
+    }
+
+
+def test_above_a_gaussian_means_nothing_beside_a_constant_column(capsys):
+    cli._compare(report_of(9.0, columns={"constant": ["a", "b"]}))
+    assert "says nothing: a, b is constant" in capsys.readouterr().out
+    cli._compare(report_of(9.0))
+    assert "says nothing" not in capsys.readouterr().out
+    with pytest.raises(cli.Failed, match=r"leave out what is constant \(a\)"):
+        cli._compare(report_of(-9.0, columns={"constant": ["a"]}))
+
+
+@pytest.mark.parametrize(
+    ("log_likelihood", "fails"),
+    [(-22.1, False), (-22.3, True), (-math.inf, True), (math.nan, True)],
+)
+def test_images_worse_than_noise_are_no_success(log_likelihood, fails):
+    # Four pixels of 256 values: -4 log(256) = -22.18 nats.
+    report = report_of(log_likelihood, event_shape=[2, 2, 1], bounds=[0.0, 256.0])
+    expected = (
+        pytest.raises(cli.Failed, match="worse than uniform noise")
+        if fails
+        else contextlib.nullcontext()
+    )
+    with expected:
+        cli._compare_with_uniform(report)
 
 
 # Evaluating.
@@ -853,7 +887,7 @@ def test_a_reader_that_has_left(monkeypatch):
         (["x.mat", "--flow", "nice"], r"no file x\.mat"),
         (["Digits", "--flow", "glow"], r"Did you mean digits"),
         (["absent.npz", "--flow", "nice"], r"no file absent\.npz"),
-        (["moons", "--flow", "glow"], "glow needs images.*real_nvp"),
+        (["moons", "--flow", "glow"], "glow needs the event_shape of images.*real_nvp"),
         (["moons", "--flow", "nice", "--conditional"], "needs labels.*moons has none"),
         (["moons", "--flow", "real_nvp", "--levels", "2"], "levels"),
         (
@@ -921,7 +955,7 @@ def test_wrong_data(fails, arrays, flow, message, tmp_path):
 def test_options_that_do_not_fit_the_data(fails, points, tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     for data, flow, arguments, message in (
-        (tmp_path / "images.npy", "glow", [], "6x7 cannot be squeezed"),
+        (tmp_path / "images.npy", "glow", [], "got 6x7"),
         (points, "real_nvp", ["--validation", 0.95], "leaves none to train on"),
         (points, "real_nvp", ["--conditional", "--context-mode", "x"], "context_mode"),
     ):

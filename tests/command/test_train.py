@@ -461,7 +461,7 @@ def test_divergence_stops_within_an_epoch(settings, tmp_path):
     run = training.prepare(dataclasses.replace(settings, batch_size=2), tmp_path)
     with pytest.raises(FloatingPointError):
         training.carry_out(run, callbacks=[Acting(explode)], verbose=0)
-    assert 1 < iterations(run.model) < 26
+    assert 1 <= iterations(run.model) < 26
 
 
 def test_an_interrupt_does_not_save_what_has_diverged(settings, tmp_path):

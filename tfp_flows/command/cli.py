@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments; those of the process by default.
 
     Returns:
-      The exit code: 0; 1 if training diverged, or ended far below a Gaussian; 2 for a
-      mistake of the user's; 130 if interrupted.
+      The exit code: 0; 1 if training diverged, or ended far below a Gaussian, or below
+      uniform noise; 2 for a mistake of the user's; 130 if interrupted.
     """
     arguments = parser.parse(sys.argv[1:] if argv is None else list(argv))
     try:
@@ -134,6 +135,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if finite < drawn:
         _say(f"  {drawn - finite} of {drawn} samples were not finite and are left out")
     _compare(report)
+    _compare_with_uniform(report)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -308,6 +310,12 @@ def _compare(report: Mapping[str, Any]) -> None:
             f"{found['mixture']['log_likelihood']:.4f}"
         )
     _say(f"  {', '.join(texts)} nats")
+    constant = ", ".join(report["data"]["columns"].get("constant", [])[:5])
+    if constant:
+        _say(
+            f"  that a flow is above them says nothing: {constant} is constant, where "
+            "its density has no bound and theirs is that of a standard normal"
+        )
     features = report["data"]["event_shape"][0]
     verdict = tables.shortfall(report["results"], gaussian, features)
     if verdict is None:
@@ -321,10 +329,31 @@ def _compare(report: Mapping[str, Any]) -> None:
     if verdict == "below":
         _say(f"  {text}")
         return
-    constant = report["data"]["columns"].get("constant")
     if constant:
-        text += f"; leave out what is constant ({', '.join(constant[:5])})"
+        text += f"; leave out what is constant ({constant})"
     raise Failed(f"{text}; features with rare large values need a logarithm first")
+
+
+def _compare_with_uniform(report: Mapping[str, Any]) -> None:
+    """Sets the flow of bounded data, such as images, beside noise within the bounds.
+
+    Raises:
+      Failed: if it is worse.
+    """
+    bounds = report["data"]["bounds"]
+    if bounds is None:
+        return
+    mine = report["results"]["log_likelihood"]
+    uniform = -math.prod(report["data"]["event_shape"]) * math.log(
+        bounds[1] - bounds[0]
+    )
+    # NaN is worse too.
+    if not mine >= uniform:
+        raise Failed(
+            f"the flow is worse than uniform noise, {mine:.4f} against {uniform:.4f} "
+            "nats: train longer, with a lower --learning-rate or a --clip-norm, or "
+            "another flow"
+        )
 
 
 def _describe(settings: Settings) -> str:
