@@ -381,7 +381,7 @@ def test_mnist(flow):
         (lambda: flows.real_nvp((4,), levels=2), "levels"),
         (lambda: flows.nice((1,)), "two (or more )?features"),
         (lambda: flows.real_nvp((1,)), "two (or more )?features"),
-        (lambda: flows.real_nvp((1, 1, 1)), "images of 1x1"),
+        (lambda: flows.real_nvp((1, 1, 1)), "at least 2x2 pixels, got 1x1"),
         (lambda: flows.nice((0,)), "event_shape"),
         (lambda: flows.nice((4, 4)), "event_shape"),
         (lambda: flows.nice(()), "event_shape"),

@@ -33,6 +33,7 @@ __all__ = [
     "SETTINGS",
     "History",
     "check_directory",
+    "check_model",
     "delete_run",
     "load_model",
     "locked",
@@ -265,13 +266,18 @@ class History:
 
 
 def _whole_rows(lines: Iterable[str]) -> Iterator[dict[str, float]]:
-    """The rows of numbers, up to the first that is none."""
+    """The rows of numbers, up to the first that is none or no later epoch."""
+    before = -1
     for row in csv.DictReader(lines):
         try:
             if None in row or None in row.values():
                 return
             numbers = {name: float(cell) for name, cell in row.items()}
-            yield {**numbers, "epoch": int(row["epoch"])}
+            epoch = int(row["epoch"])
+            if epoch <= before:
+                return
+            before = epoch
+            yield {**numbers, "epoch": epoch}
         except (KeyError, ValueError):
             return
 
@@ -289,21 +295,31 @@ def load_model(path: str | os.PathLike) -> FlowModel:
     path = Path(path)
     if path.is_dir():
         path = path / MODEL
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model {path}.")
-    reason = _damage(path)
-    if reason is None:
-        try:
-            model = load_checked(path)
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-    if reason is not None:
-        raise ValueError(f"{path} is damaged or no model file: {reason}")
+    check_model(path)
+    try:
+        model = load_checked(path)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is damaged or no model file: {reason}") from error
     if not isinstance(model, FlowModel):
         raise ValueError(
             f"{path} holds a {type(model).__name__}, not a tfp_flows.FlowModel."
         )
     return model
+
+
+def check_model(path: Path) -> None:
+    """Checks that the file of a model is whole; builds nothing.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model {path}.")
+    reason = _damage(path)
+    if reason is not None:
+        raise ValueError(f"{path} is damaged or no model file: {reason}")
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
