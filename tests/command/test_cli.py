@@ -935,11 +935,6 @@ IMAGES = np.zeros((64, 6, 7, 1), np.uint8)
         ({"x": IMAGES}, "glow", "width divisible by 2, got 7"),
         ({"x": vectors()[:1]}, "nice", r"have 1 example\(s\) in all, and each"),
         ({"x": vectors()[:2]}, "nice", r"have 2 example\(s\) in all, and each"),
-        (
-            {"x": vectors(), "labels": 1 + 10**6 * np.arange(64)},
-            "nice",
-            "labels must count the classes",
-        ),
         ({"x": vectors(), "labels": np.zeros(3, int)}, "nice", r"labels .*\[64\]"),
         ({"y": vectors()}, "nice", "'y'"),
         ({"labels": np.zeros(3, int)}, "nice", "no training data"),
@@ -950,6 +945,25 @@ def test_wrong_data(fails, arrays, flow, message, tmp_path):
     output = tmp_path / "run"
     assert re.search(message, fails(*train(tmp_path / "x.npz", flow, output)))
     assert not output.exists()
+
+
+def test_labels_that_are_ids_matter_to_a_conditional_flow_only(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=vectors(), labels=1 + 10**6 * np.arange(64))
+    arguments = train(tmp_path / "x.npz", "real_nvp", tmp_path / "run")
+    assert call(*arguments, "--conditional") == 2
+    err = capsys.readouterr().err
+    assert "labels are left out" in err and "needs labels" in err
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        settings = Settings.suited(str(tmp_path / "x.npz"), "real_nvp")
+    assert settings.load_data().num_classes is None
+
+
+def test_a_warning_is_said_once(capsys):
+    with cli._warnings_as_lines():
+        for _ in range(2):
+            warnings.warn("affine", stacklevel=1)
+    assert capsys.readouterr().err == "tfp-flows: warning: affine\n"
 
 
 def test_options_that_do_not_fit_the_data(fails, points, tmp_path):

@@ -17,9 +17,9 @@ import numpy as np
 from tfp_flows import datasets, plots
 from tfp_flows.command import files, parser, tables, train
 from tfp_flows.command.evaluate import evaluate, sample
-from tfp_flows.command.files import printable
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.command.settings import Settings
+from tfp_flows.command.text import printable
 
 __all__ = ["main"]
 
@@ -83,12 +83,15 @@ def _say(text: str) -> None:
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Shows warnings about the user's data in one line each."""
-    show = warnings.showwarning
+    """Shows warnings about the user's data in one line each, and once."""
+    show, said = warnings.showwarning, set()
 
     def note(message, category, *where, **more):
         if issubclass(category, UserWarning):
-            _note(f"warning: {message}")
+            # A flow is built again when its model is loaded.
+            if str(message) not in said:
+                _note(f"warning: {message}")
+            said.add(str(message))
         else:
             show(message, category, *where, **more)
 

@@ -37,7 +37,6 @@ __all__ = [
     "delete_run",
     "load_model",
     "locked",
-    "printable",
     "read_progress",
     "read_settings",
     "replacing",
@@ -88,6 +87,14 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.filename is not None:
+            raise
+        # Writing, unlike opening, does not say what could not be written.
+        if error.errno is None:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -219,7 +226,9 @@ def read_settings(directory: str | os.PathLike) -> Settings:
     if not path.is_file():
         raise FileNotFoundError(f"there is no run in {directory} (no {SETTINGS}).")
     try:
-        return Settings(**json.loads(path.read_text()))
+        settings = Settings(**json.loads(path.read_text()))
+        settings.check_types()
+        return settings
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
@@ -342,14 +351,3 @@ def _damage(path: Path) -> str | None:
     except _DAMAGED as error:
         return f"it is no whole .keras archive ({error})."
     return None if bad is None else f"the checksum of its part {bad} is wrong."
-
-
-# Text.
-
-
-def printable(text: Any) -> str:
-    """Text without what a terminal would obey: it may come from a stranger's file."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
-        for c in str(text)
-    )
