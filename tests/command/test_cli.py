@@ -947,18 +947,18 @@ def test_wrong_data(fails, arrays, flow, message, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.filterwarnings("always:.*labels are left out")
 def test_labels_that_are_ids_matter_to_a_conditional_flow_only(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=vectors(), labels=1 + 10**6 * np.arange(64))
     arguments = train(tmp_path / "x.npz", "real_nvp", tmp_path / "run")
     assert call(*arguments, "--conditional") == 2
     err = capsys.readouterr().err
     assert "labels are left out" in err and "needs labels" in err
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        settings = Settings.suited(str(tmp_path / "x.npz"), "real_nvp")
+    settings = Settings.suited(str(tmp_path / "x.npz"), "real_nvp")
     assert settings.load_data().num_classes is None
 
 
+@pytest.mark.filterwarnings("always:affine")
 def test_a_warning_is_said_once(capsys):
     with cli._warnings_as_lines():
         for _ in range(2):

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, TextIO
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -180,7 +180,7 @@ def _read_table(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     return {"x": table}, columns
 
 
-def _check_lines(file: IO[bytes], path: Path) -> None:
+def _check_lines(file: Any, path: Path) -> None:
     """Raises an error before a table is read that would fill the memory."""
     size = path.stat().st_size
     limit = max(_UNFOLDS_TO, _UNFOLDS_BY * size)

@@ -118,15 +118,15 @@ def load(
 
 
 def _sample_toy(toy: Toy, n: tuple[int, int, int], seed: int) -> DataSource:
-    n = check_shape("n", n, 0)
-    if len(n) != 3 or n[0] < 1:
+    sizes = check_shape("n", n, 0)
+    if len(sizes) != 3 or sizes[0] < 1:
         raise ValueError(
             "n must be the numbers of points for train (1 or more), validation and "
             f"test, got {n}."
         )
-    points = toy.sample(sum(n), seed)
+    points = toy.sample(sum(sizes), seed)
     splits, start = {}, 0
-    for split, size in zip(("train", "validation", "test"), n, strict=True):
+    for split, size in zip(("train", "validation", "test"), sizes, strict=True):
         x = points[start : start + size]
         splits[split] = MemorySplit.of(x)
         start += size

@@ -151,12 +151,13 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
         with archive.open("config.json") as file:
             config = json.loads(file.read())
         flow = (config.get("config") or {}).get("flow")
-        is_flow = config.get("registered_name") == "tfp_flows>FlowModel" and flow
-        if is_flow:
+        if config.get("registered_name") != "tfp_flows>FlowModel":
+            flow = None
+        if flow:
             check_config(flow, size)
         with archive.open("model.weights.h5") as file:
             own = _read_weights(file, path.name)
-        if is_flow and _KEY in own:
+        if flow and _KEY in own:
             _check_agreement(flow, own[_KEY].tobytes(), path.name)
         return own
 
