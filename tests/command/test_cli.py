@@ -26,7 +26,7 @@ import pytest
 import tfp_flows
 from tests.command.support import call
 from tfp_flows import datasets, plots
-from tfp_flows.command import files, tables
+from tfp_flows.command import cli, files, tables
 from tfp_flows.command import train as training
 from tfp_flows.command.evaluate import sample
 from tfp_flows.command.flow_options import ready_flows
@@ -421,6 +421,40 @@ def test_a_flow_far_below_a_gaussian_is_no_success(table, tmp_path, fails, monke
     assert (output / "model.keras").exists()
     report = json.loads((output / "report.json").read_text())
     assert report["baselines"] == {"gaussian": gaussian}
+
+
+def report_of(log_likelihood, **data):
+    """What is compared of a run of one feature."""
+    return {
+        "results": {"log_likelihood": log_likelihood, "standard_error": 0.1},
+        "data": {"event_shape": [1], "bounds": None, "columns": {}, **data},
+        "baselines": {"gaussian": {"log_likelihood": 1.0, "standard_error": 0.1}},
+    }
+
+
+def test_above_a_gaussian_means_nothing_beside_a_constant_column(capsys):
+    cli._compare(report_of(9.0, columns={"constant": ["a", "b"]}))
+    assert "says nothing: a, b is constant" in capsys.readouterr().out
+    cli._compare(report_of(9.0))
+    assert "says nothing" not in capsys.readouterr().out
+    with pytest.raises(cli.Failed, match=r"leave out what is constant \(a\)"):
+        cli._compare(report_of(-9.0, columns={"constant": ["a"]}))
+
+
+@pytest.mark.parametrize(
+    ("log_likelihood", "fails"),
+    [(-22.1, False), (-22.3, True), (-math.inf, True), (math.nan, True)],
+)
+def test_images_worse_than_noise_are_no_success(log_likelihood, fails):
+    # Four pixels of 256 values: -4 log(256) = -22.18 nats.
+    report = report_of(log_likelihood, event_shape=[2, 2, 1], bounds=[0.0, 256.0])
+    expected = (
+        pytest.raises(cli.Failed, match="worse than uniform noise")
+        if fails
+        else contextlib.nullcontext()
+    )
+    with expected:
+        cli._compare_with_uniform(report)
 
 
 # Evaluating.
@@ -853,7 +887,7 @@ def test_a_reader_that_has_left(monkeypatch):
         (["x.mat", "--flow", "nice"], r"no file x\.mat"),
         (["Digits", "--flow", "glow"], r"Did you mean digits"),
         (["absent.npz", "--flow", "nice"], r"no file absent\.npz"),
-        (["moons", "--flow", "glow"], "glow needs images.*real_nvp"),
+        (["moons", "--flow", "glow"], "glow needs the event_shape of images.*real_nvp"),
         (["moons", "--flow", "nice", "--conditional"], "needs labels.*moons has none"),
         (["moons", "--flow", "real_nvp", "--levels", "2"], "levels"),
         (
@@ -901,11 +935,6 @@ IMAGES = np.zeros((64, 6, 7, 1), np.uint8)
         ({"x": IMAGES}, "glow", "width divisible by 2, got 7"),
         ({"x": vectors()[:1]}, "nice", r"have 1 example\(s\) in all, and each"),
         ({"x": vectors()[:2]}, "nice", r"have 2 example\(s\) in all, and each"),
-        (
-            {"x": vectors(), "labels": 1 + 10**6 * np.arange(64)},
-            "nice",
-            "labels must count the classes",
-        ),
         ({"x": vectors(), "labels": np.zeros(3, int)}, "nice", r"labels .*\[64\]"),
         ({"y": vectors()}, "nice", "'y'"),
         ({"labels": np.zeros(3, int)}, "nice", "no training data"),
@@ -918,10 +947,29 @@ def test_wrong_data(fails, arrays, flow, message, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.filterwarnings("always:.*labels are left out")
+def test_labels_that_are_ids_matter_to_a_conditional_flow_only(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=vectors(), labels=1 + 10**6 * np.arange(64))
+    arguments = train(tmp_path / "x.npz", "real_nvp", tmp_path / "run")
+    assert call(*arguments, "--conditional") == 2
+    err = capsys.readouterr().err
+    assert "labels are left out" in err and "needs labels" in err
+    settings = Settings.suited(str(tmp_path / "x.npz"), "real_nvp")
+    assert settings.load_data().num_classes is None
+
+
+@pytest.mark.filterwarnings("always:affine")
+def test_a_warning_is_said_once(capsys):
+    with cli._warnings_as_lines():
+        for _ in range(2):
+            warnings.warn("affine", stacklevel=1)
+    assert capsys.readouterr().err == "tfp-flows: warning: affine\n"
+
+
 def test_options_that_do_not_fit_the_data(fails, points, tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     for data, flow, arguments, message in (
-        (tmp_path / "images.npy", "glow", [], "6x7 cannot be squeezed"),
+        (tmp_path / "images.npy", "glow", [], "got 6x7"),
         (points, "real_nvp", ["--validation", 0.95], "leaves none to train on"),
         (points, "real_nvp", ["--conditional", "--context-mode", "x"], "context_mode"),
     ):

@@ -49,6 +49,21 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), OSError("No space left")]
+)
+def test_what_cannot_be_written_is_named(error, tmp_path):
+    with (
+        pytest.raises(OSError, match=r"No space left.*") as caught,
+        files.replacing(tmp_path / "report.json") as partial,
+    ):
+        partial.write_text("{")
+        raise error
+    assert "report.json" in str(caught.value)
+    assert caught.value.errno == error.errno
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_knows_no_nan(tmp_path):
     content = {"a": math.nan, "b": [1.5, -math.inf, {"c": math.inf}], "d": "NaN"}
     files.write_json(tmp_path / "x.json", content)
@@ -131,7 +146,25 @@ def test_the_lock_of_a_dead_process_is_none(tmp_path):
 # Settings and history.
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"data": "moons"}', '{"x": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        '{"data": "moons"}',
+        '{"x": 1}',
+        '{"data": 1, "flow": "nice"}',
+        '{"data": "moons", "flow": "nice", "epochs": "3"}',
+        '{"data": "moons", "flow": "nice", "batch_size": 0}',
+        '{"data": "moons", "flow": "nice", "learning_rate": null}',
+        '{"data": "moons", "flow": "nice", "flow_options": [1]}',
+        '{"data": "moons", "flow": "nice", "fingerprint": 1}',
+        '{"data": "moons", "flow": "nice", "jit": "yes"}',
+        '{"data": "moons", "flow": "nice", "validation": 1.0}',
+    ],
+)
 def test_damaged_settings(tmp_path, text):
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=r"settings\.json is damaged"):
@@ -294,8 +327,3 @@ def test_a_strangers_file_runs_no_code(saved, tmp_path):
         with pytest.raises(ValueError, match="damaged or no model file"):
             files.load_model(path)
         assert not marker.exists()
-
-
-def test_printable():
-    text = "a\x1b[31mred\x07\u202eb\nline é"
-    assert files.printable(text) == "a\\x1b[31mred\\x07\\u202eb\nline é"

@@ -65,6 +65,7 @@ def test_toys_are_those_of_the_data_sets():
         (["train"], "required: DATA, --flow"),
         (["train", "moons"], "required: --flow"),
         (["train", "moons", "--flow", "spline"], "invalid choice: 'spline'"),
+        (["info", "a", "\x1b[31mb\x07"], "arguments: \\x1b[31mb\\x07"),
         (["evaluate"], "required: model"),
         (["sample"], "required: model"),
         (["info", "a", "b"], "unrecognized arguments: b"),

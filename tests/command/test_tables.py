@@ -115,3 +115,15 @@ def test_shortfall(log_likelihood, expected):
     results = {"log_likelihood": log_likelihood, "standard_error": 0.03}
     gaussian = {"log_likelihood": -3.0, "standard_error": 0.02}
     assert tables.shortfall(results, gaussian, 2) == expected
+
+
+def test_outliers_do_not_excuse_a_flow():
+    gaussian = {"log_likelihood": -3.0, "standard_error": 0.02}
+    # One row in a thousand has -1e9: so are the mean and its error alike.
+    results = {"log_likelihood": -1e6, "standard_error": 1e6}
+    assert tables.shortfall(results, gaussian, 2) == "far below"
+    # Three nats are more than one for each feature, but not more than the Gaussian's
+    # error.
+    results["log_likelihood"] = -6.0
+    noisy = {"log_likelihood": -3.0, "standard_error": 2.0}
+    assert tables.shortfall(results, noisy, 2) is None

@@ -309,9 +309,83 @@ def test_a_run_whose_process_vanished(settings, whole, tmp_path, saved):
         )
     assert column(tmp_path, "epoch") == ["0", "1"]
     assert (tmp_path / "last.keras").exists() is saved
-    report = train(settings, tmp_path, resume=True)
-    assert report["training"]["resumed"] is saved
+    if not saved:
+        # To start anew would lose the best epoch.
+        best = (tmp_path / "model.keras").read_bytes()
+        with pytest.raises(ValueError, match=r"no .*last\.keras.*--resume-best"):
+            training.prepare(settings, tmp_path, resume=True)
+        assert (tmp_path / "model.keras").read_bytes() == best
+    report = train(settings, tmp_path, resume=saved, resume_best=not saved)
+    assert report["training"]["resumed"] is True
     assert_same_end(whole, tmp_path)
+
+
+def test_a_run_that_saved_nothing_starts_anew(settings, whole, tmp_path):
+    shutil.copy(whole / "settings.json", tmp_path)
+    lines = []
+    report = train(settings, tmp_path, resume=True, say=lines.append)
+    assert any("starts anew" in line for line in lines)
+    assert report["training"]["resumed"] is False
+    assert_same_end(whole, tmp_path)
+
+
+def shift(by):
+    """Spoils a model, by and by."""
+
+    def move(model):
+        for v in model.trainable_variables:
+            v.assign(v + by)
+
+    return move
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "epoch,loss,val_nll\n0,2.0,nan\n", "epoch,loss\n0,2.0\n"],
+    ids=["missing", "empty", "no number", "no such column"],
+)
+def test_without_its_history_a_run_keeps_the_better_model(
+    settings, short, tmp_path, text
+):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    best = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "history.csv").unlink()
+    if text is not None:
+        (tmp_path / "history.csv").write_text(text)
+    longer, lines = dataclasses.replace(settings, epochs=2), []
+    report = train(longer, tmp_path, shift(0.5), resume=True, say=lines.append)
+    lacks = any("history.csv lacks the rows of epoch 0" in line for line in lines)
+    assert lacks is not bool(text)
+    assert (tmp_path / "model.keras").read_bytes() == best
+    assert report["training"]["epochs"] == 2
+    assert report["training"]["best_epoch"] == 1
+
+
+def test_a_better_epoch_is_kept_without_the_history(settings, short, tmp_path):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    worse = files.load_model(tmp_path)
+    shift(0.5)(worse)
+    files.save_model(worse, tmp_path / "model.keras")
+    (tmp_path / "history.csv").unlink()
+    longer = dataclasses.replace(settings, epochs=2)
+    report = train(longer, tmp_path, resume=True)
+    assert report["training"]["best_epoch"] == 2
+
+
+def test_a_damaged_or_missing_best_epoch(settings, short, tmp_path):
+    shutil.copytree(short, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "model.keras"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model\.keras is damaged.*Delete it"):
+        training.prepare(settings, tmp_path, resume=True)
+    path.unlink()
+    one = dataclasses.replace(settings, epochs=1)
+    lines = []
+    train(one, tmp_path, resume=True, say=lines.append)
+    text = " ".join(lines)
+    assert "model.keras is missing" in text and "nothing is left to train" in text
+    assert "The model of the last epoch takes its place" in text
+    assert path.read_bytes() == (tmp_path / "last.keras").read_bytes()
 
 
 @pytest.fixture
@@ -461,7 +535,7 @@ def test_divergence_stops_within_an_epoch(settings, tmp_path):
     run = training.prepare(dataclasses.replace(settings, batch_size=2), tmp_path)
     with pytest.raises(FloatingPointError):
         training.carry_out(run, callbacks=[Acting(explode)], verbose=0)
-    assert 1 < iterations(run.model) < 26
+    assert 1 <= iterations(run.model) < 26
 
 
 def test_an_interrupt_does_not_save_what_has_diverged(settings, tmp_path):

@@ -80,6 +80,8 @@ def test_csv_of_one_column(file):
         ("a,b\n1,2\n3\n", "row 3: 1 cells"),
         ("a,b\n1,2,3\n4,5,6\n", "row 2: 3 cells, but the table has 2 columns"),
         ("a;b\n1,5;2,5\n", r"'1,5' is no number \(decimals need a point\)"),
+        ("1,5;2,5;0,7\n1,5;2,5;0,8\n", "row 1, column '0': '1,5' is no number"),
+        ("1,5\t2\n1,5\t3\n", "row 1, column '0': '1,5' is no number"),
         ("a,b\n1,nan\n3,inf\n4,5\n", r"column 'b': 2 \(of 3 rows\)"),
         ("1,nan\n3,4\n", "column '1': 1"),
         ("a,b\n", r"t\.csv is empty"),
@@ -161,3 +163,20 @@ def test_an_archive_that_unfolds_to_far_more(file, monkeypatch):
     np.savez_compressed(zeros, x=np.zeros((2**14, 2)))
     with pytest.raises(ValueError, match=r"would unfold from [\d,]+ to 262,\d+ bytes"):
         load(file("a.npz", zeros.getvalue()))
+
+
+def test_a_table_that_unfolds_to_far_more(file, monkeypatch):
+    from tfp_flows.datasets import files
+
+    monkeypatch.setattr(files, "_UNFOLDS_TO", 2**16)
+    packed = gzip.compress(b"1,2\n" * 2**20)
+    with pytest.raises(ValueError, match=r"would unfold from [\d,]+ to more than"):
+        load(file("a.csv.gz", packed))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_line_without_an_end(file, name):
+    text = b"1,2\n" + b"1," * (2**23 + 2**20)
+    content = gzip.compress(text, 1) if name.endswith("gz") else text
+    with pytest.raises(ValueError, match="a line of more than 16,777,216 bytes"):
+        load(file(name, content))

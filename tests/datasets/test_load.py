@@ -23,8 +23,26 @@ def test_toys(name):
 
 @pytest.mark.parametrize("n", [(5, 5), (0, 1, 1), (4, -1, 2)])
 def test_toys_wrong_n(n):
-    with pytest.raises(ValueError, match="n must be the numbers of points for train"):
+    with pytest.raises(ValueError, match=r"n(\[1\])? must be .*"):
         load("moons", n=n)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n": (1.5, 2, 3)}, TypeError, r"n\[0\] must be an integer, got 1\.5"),
+        ({"n": 5}, TypeError, "n must be a sequence of integers, got 5"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"seed": "a"}, TypeError, "seed must be an integer, got 'a'"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer"),
+    ],
+)
+def test_wrong_numbers(options, error, message):
+    with pytest.raises(error, match=message):
+        load("moons", **options)
+    if "seed" in options:
+        with pytest.raises(error, match=message):
+            load(np.zeros([9, 2]), **options)
 
 
 def test_n_is_for_toys_only():

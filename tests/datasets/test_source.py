@@ -150,7 +150,7 @@ def test_keras_trains_epoch_by_epoch(vectors):
     [
         ({"split": "dev"}, r"one of \['train', 'validation', 'test'\], got 'dev'"),
         ({"split": "test"}, "The test split of array is empty"),
-        ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"labels": True}, "array has no class labels"),
         ({"initial_epoch": 3, "epochs": 2}, "from 0 to epochs=2, got 3"),
         ({"initial_epoch": -1}, "from 0 to epochs=1, got -1"),
@@ -160,6 +160,13 @@ def test_keras_trains_epoch_by_epoch(vectors):
 def test_wrong_arguments(vectors, arguments, message):
     with pytest.raises(ValueError, match=message):
         vectors.dataset(**{"split": "train", "batch_size": 4} | arguments)
+
+
+@pytest.mark.parametrize("batch_size", [2.5, True, "4", None])
+def test_a_batch_size_that_is_no_integer(vectors, batch_size):
+    for method in (vectors.dataset, vectors.steps):
+        with pytest.raises(TypeError, match="batch_size must be an integer, got"):
+            method("train", batch_size)
 
 
 def test_wrong_limit(vectors):

@@ -226,3 +226,22 @@ class TestWarpedGrid:
     def test_errors(self, error, name, arguments):
         with pytest.raises(error, match=name):
             plots.warped_grid(**{"forward": lambda x: x, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("bounds", "comparable"),
+    [
+        (((-4, 4), (-4, 4)), True),
+        (((0, 4), (0, 1)), True),
+        (((1e6 - 0.2, 1e6 + 0.2), (-3, 3)), False),
+        (((-1e8, 1e8), (-1e-9, 1e-9)), False),
+    ],
+)
+def test_ranges_that_differ_much_are_shown_as_squares(bounds, comparable):
+    def flat(x):
+        return np.zeros(len(x))
+
+    figure = plots.density(flat, bounds=bounds, resolution=3)
+    axes = figure.axes[0]
+    assert axes.get_aspect() == (1.0 if comparable else "auto")
+    assert axes.get_box_aspect() == (None if comparable else 1)

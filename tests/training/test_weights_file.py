@@ -24,7 +24,7 @@ from tfp_flows import (
     networks,
     transformers,
 )
-from tfp_flows.training import ArchitectureMismatch, load_model
+from tfp_flows.training import ArchitectureMismatch, load_model, weights_file
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -418,6 +418,13 @@ def forge(path, **config):
         ({"event_shape": [10**4, 10**4, 3]}, "event_shape is"),
         ({"layers": 10**5}, "layers is 100000"),
         ({"width": 10**6}, "width is 1000000"),
+        ({"event_shape": [10**4], "layers": 2000}, "event_shape and layers is 20000"),
+        ({"event_shape": [2**17], "width": 4000}, "event_shape and width is 524288000"),
+        ({"width": 4000, "depth": 30}, "width, depth and layers is"),
+        (
+            {"dequantize": {"name": "variational", "width": 4000, "depth": 30}},
+            "width, depth and layers is",
+        ),
     ],
 )
 def test_flows_too_large_for_their_file(config, match, tmp_path):
@@ -428,6 +435,46 @@ def test_flows_too_large_for_their_file(config, match, tmp_path):
     for load in (load_model, keras.models.load_model, FlowModel(vector()).load_weights):
         with pytest.raises(ValueError, match=match):
             load(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"event_shape": [10**5], "layers": 1}, "^event_shape is 100000 "),
+        ({"event_shape": [3000], "layers": 300}, "event_shape and layers is 900000"),
+        ({"width": 2000, "depth": 3}, "width, depth and layers is"),
+        ({"event_shape": [5]}, r"event_shape is \[5\] .* are those of \[2\]"),
+    ],
+)
+def test_products_are_held_against_the_file(config, match, tmp_path):
+    path = tmp_path / "model.keras"
+    FlowModel(vector()).save(path)
+    forge(path, **config)
+    with pytest.raises(ValueError, match=match):
+        load_model(path)
+
+
+def test_variables_that_outgrow_the_file_are_not_made(tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    FlowModel(vector()).save(path)
+    monkeypatch.setattr(weights_file, "_SLACK", -20 * path.stat().st_size + 100)
+    monkeypatch.setattr(weights_file, "check_file", lambda path: {})
+    with pytest.raises(ValueError, match="the flow takes more than 1e-07 GB"):
+        load_model(path)
+
+
+def test_wide_flows_of_large_events_load(tmp_path):
+    """The limits let through what is large in one way."""
+    for i, flow in enumerate(
+        (
+            flows.planar((5000,), layers=2, seed=0),
+            flows.real_nvp((2,), layers=2, width=1500, depth=1, seed=0),
+            flows.nice((2,), layers=60, width=2, depth=2, seed=0),
+            flows.glow((64, 64, 3), levels=1, steps=2, width=2, seed=0),
+        )
+    ):
+        FlowModel(flow).save(tmp_path / f"{i}.keras")
+        assert isinstance(load_model(tmp_path / f"{i}.keras"), FlowModel)
 
 
 def test_the_number_of_layers_is_held_against_the_file(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,9 @@ import numpy as np
 from tfp_flows import datasets, plots
 from tfp_flows.command import files, parser, tables, train
 from tfp_flows.command.evaluate import evaluate, sample
-from tfp_flows.command.files import printable
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.command.settings import Settings
+from tfp_flows.command.text import printable
 
 __all__ = ["main"]
 
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments; those of the process by default.
 
     Returns:
-      The exit code: 0; 1 if training diverged, or ended far below a Gaussian; 2 for a
-      mistake of the user's; 130 if interrupted.
+      The exit code: 0; 1 if training diverged, or ended far below a Gaussian, or below
+      uniform noise; 2 for a mistake of the user's; 130 if interrupted.
     """
     arguments = parser.parse(sys.argv[1:] if argv is None else list(argv))
     try:
@@ -82,12 +83,15 @@ def _say(text: str) -> None:
 
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Shows warnings about the user's data in one line each."""
-    show = warnings.showwarning
+    """Shows warnings about the user's data in one line each, and once."""
+    show, said = warnings.showwarning, set()
 
     def note(message, category, *where, **more):
         if issubclass(category, UserWarning):
-            _note(f"warning: {message}")
+            # A flow is built again when its model is loaded.
+            if str(message) not in said:
+                _note(f"warning: {message}")
+            said.add(str(message))
         else:
             show(message, category, *where, **more)
 
@@ -134,6 +138,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if finite < drawn:
         _say(f"  {drawn - finite} of {drawn} samples were not finite and are left out")
     _compare(report)
+    _compare_with_uniform(report)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -308,6 +313,12 @@ def _compare(report: Mapping[str, Any]) -> None:
             f"{found['mixture']['log_likelihood']:.4f}"
         )
     _say(f"  {', '.join(texts)} nats")
+    constant = ", ".join(report["data"]["columns"].get("constant", [])[:5])
+    if constant:
+        _say(
+            f"  that a flow is above them says nothing: {constant} is constant, where "
+            "its density has no bound and theirs is that of a standard normal"
+        )
     features = report["data"]["event_shape"][0]
     verdict = tables.shortfall(report["results"], gaussian, features)
     if verdict is None:
@@ -321,10 +332,31 @@ def _compare(report: Mapping[str, Any]) -> None:
     if verdict == "below":
         _say(f"  {text}")
         return
-    constant = report["data"]["columns"].get("constant")
     if constant:
-        text += f"; leave out what is constant ({', '.join(constant[:5])})"
+        text += f"; leave out what is constant ({constant})"
     raise Failed(f"{text}; features with rare large values need a logarithm first")
+
+
+def _compare_with_uniform(report: Mapping[str, Any]) -> None:
+    """Sets the flow of bounded data, such as images, beside noise within the bounds.
+
+    Raises:
+      Failed: if it is worse.
+    """
+    bounds = report["data"]["bounds"]
+    if bounds is None:
+        return
+    mine = report["results"]["log_likelihood"]
+    uniform = -math.prod(report["data"]["event_shape"]) * math.log(
+        bounds[1] - bounds[0]
+    )
+    # NaN is worse too.
+    if not mine >= uniform:
+        raise Failed(
+            f"the flow is worse than uniform noise, {mine:.4f} against {uniform:.4f} "
+            "nats: train longer, with a lower --learning-rate or a --clip-norm, or "
+            "another flow"
+        )
 
 
 def _describe(settings: Settings) -> str:

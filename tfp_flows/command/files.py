@@ -33,10 +33,10 @@ __all__ = [
     "SETTINGS",
     "History",
     "check_directory",
+    "check_model",
     "delete_run",
     "load_model",
     "locked",
-    "printable",
     "read_progress",
     "read_settings",
     "replacing",
@@ -87,6 +87,14 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.filename is not None:
+            raise
+        # Writing, unlike opening, does not say what could not be written.
+        if error.errno is None:
+            raise OSError(f"{path} cannot be written: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -218,7 +226,9 @@ def read_settings(directory: str | os.PathLike) -> Settings:
     if not path.is_file():
         raise FileNotFoundError(f"there is no run in {directory} (no {SETTINGS}).")
     try:
-        return Settings(**json.loads(path.read_text()))
+        settings = Settings(**json.loads(path.read_text()))
+        settings.check_types()
+        return settings
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
@@ -265,13 +275,18 @@ class History:
 
 
 def _whole_rows(lines: Iterable[str]) -> Iterator[dict[str, float]]:
-    """The rows of numbers, up to the first that is none."""
+    """The rows of numbers, up to the first that is none or no later epoch."""
+    before = -1
     for row in csv.DictReader(lines):
         try:
             if None in row or None in row.values():
                 return
             numbers = {name: float(cell) for name, cell in row.items()}
-            yield {**numbers, "epoch": int(row["epoch"])}
+            epoch = int(row["epoch"])
+            if epoch <= before:
+                return
+            before = epoch
+            yield {**numbers, "epoch": epoch}
         except (KeyError, ValueError):
             return
 
@@ -289,21 +304,31 @@ def load_model(path: str | os.PathLike) -> FlowModel:
     path = Path(path)
     if path.is_dir():
         path = path / MODEL
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model {path}.")
-    reason = _damage(path)
-    if reason is None:
-        try:
-            model = load_checked(path)
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-    if reason is not None:
-        raise ValueError(f"{path} is damaged or no model file: {reason}")
+    check_model(path)
+    try:
+        model = load_checked(path)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is damaged or no model file: {reason}") from error
     if not isinstance(model, FlowModel):
         raise ValueError(
             f"{path} holds a {type(model).__name__}, not a tfp_flows.FlowModel."
         )
     return model
+
+
+def check_model(path: Path) -> None:
+    """Checks that the file of a model is whole; builds nothing.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model {path}.")
+    reason = _damage(path)
+    if reason is not None:
+        raise ValueError(f"{path} is damaged or no model file: {reason}")
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
@@ -326,14 +351,3 @@ def _damage(path: Path) -> str | None:
     except _DAMAGED as error:
         return f"it is no whole .keras archive ({error})."
     return None if bad is None else f"the checksum of its part {bad} is wrong."
-
-
-# Text.
-
-
-def printable(text: Any) -> str:
-    """Text without what a terminal would obey: it may come from a stranger's file."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
-        for c in str(text)
-    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .flow_options import Option, ReadyFlow, ready_flows
+from .text import printable
 
 __all__ = ["TOYS", "answer", "parse"]
 
@@ -38,7 +39,8 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options, allow_abbrev=False)
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        text = printable(message)
+        self.exit(2, f"{self.prog}: error: {text} (see {self.prog} --help)\n")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

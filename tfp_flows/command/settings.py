@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfp_flows import datasets
+from tfp_flows.core.arguments import check_choice, check_integer, check_number
 
 __all__ = ["Settings"]
 
@@ -173,6 +174,31 @@ class Settings:
         return dataclasses.replace(
             self, data=data, flow=flow, flow_options=options, **given
         )
+
+    def check_types(self) -> None:
+        """Raises an error if a field is of a wrong type, as in a file that was edited.
+
+        Raises:
+          TypeError: naming the field.
+          ValueError: if a number is out of range.
+        """
+        for name in ("data", "flow", "data_dir"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (name != "data_dir" or value is not None):
+                raise TypeError(f"{name} must be text, got {value!r}.")
+        for name in ("flow_options", "fingerprint"):
+            value = getattr(self, name)
+            optional = name == "fingerprint" and value is None
+            if not isinstance(value, Mapping) and not optional:
+                raise TypeError(f"{name} must be a mapping, got {value!r}.")
+        for name in ("conditional", "jit"):
+            check_choice(name, getattr(self, name), (False, True))
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            check_integer(name, getattr(self, name), least)
+        for name in ("learning_rate", "temperature", "clip_norm"):
+            if name != "clip_norm" or self.clip_norm is not None:
+                check_number(name, getattr(self, name), above=0.0)
+        check_number("validation", self.validation, at_least=0.0, below=1.0)
 
     def load_data(self) -> datasets.DataSource:
         """The data of the run, in the same splits every time."""

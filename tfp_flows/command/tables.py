@@ -195,13 +195,15 @@ def shortfall(
       features: number of features of the table.
 
     Returns:
-      "below", "far below" (by more than a nat for each feature, and more than chance),
-      or `None`.
+      "below" (by more than chance), "far below" (by more than a nat for each feature,
+      and more than three standard errors of the Gaussian's), or `None`.
     """
     mine, other = results["log_likelihood"], gaussian["log_likelihood"]
     if not math.isfinite(mine):
         return "far below"
-    chance = 3 * math.hypot(results["standard_error"], gaussian["standard_error"])
-    if mine < other - max(float(features), chance):
+    # The flow's own error has no say in this: outliers that it cannot place inflate it
+    # as much as they lower its mean.
+    if mine < other - max(float(features), 3 * gaussian["standard_error"]):
         return "far below"
+    chance = 3 * math.hypot(results["standard_error"], gaussian["standard_error"])
     return "below" if mine < other - chance else None

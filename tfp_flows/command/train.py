@@ -181,7 +181,9 @@ def prepare(
     if resume:
         resumed = directory / (files.MODEL if resume_best else files.LAST)
         # A run that was interrupted before anything was saved starts anew.
-        resumed = resumed if resume_best or resumed.exists() else None
+        resumed = resumed if resume_best or _is_there(resumed) else None
+        if resumed and not resume_best and source.sizes["validation"]:
+            _check_best(directory / files.MODEL)
     model = _load(resumed) if resumed else _build(settings, source)
     return Prepared(settings, directory, source, model, resume, overwrite, resumed)
 
@@ -201,22 +203,17 @@ def carry_out(
         # Another process may have been here since.
         files.check_directory(directory, run.resume, run.overwrite)
         odd = tables.odd_columns(source)
-        for line in _about_columns(odd):
+        for line in (*_about_columns(odd), *_about_resuming(run)):
             say(line)
         start = time.perf_counter()
         with warnings.catch_warnings():
             if odd:
                 # Said above, with the names of the columns.
                 warnings.filterwarnings("ignore", ".*(constant|whole numbers)")
-            _fit(run, callbacks, save_every, verbose)
+            _fit(run, callbacks, save_every, verbose, say)
         seconds = time.perf_counter() - start
-        model = run.model
-        if source.sizes["validation"]:
-            model = files.load_model(directory / files.MODEL)
-        else:
-            with files.replacing(directory / files.MODEL) as partial:
-                shutil.copyfile(directory / files.LAST, partial)
-
+        model = _best_model(run, say)
+        steps = source.steps("train", settings.batch_size)
         history = files.History(directory / files.HISTORY).columns()
         x = sample(
             model,
@@ -239,8 +236,8 @@ def carry_out(
             },
             "parameters": run.parameters,
             "training": {
-                "epochs": len(history["epoch"]),
-                "best_epoch": _best_epoch(history),
+                "epochs": int(run.model.optimizer.iterations) // steps,
+                "best_epoch": int(model.optimizer.iterations) // steps,
                 "seconds": round(seconds, 1),
                 "resumed": run.resumed is not None,
             },
@@ -310,6 +307,50 @@ def _load(path: Path) -> FlowModel:
         ) from error
 
 
+def _is_there(last: Path) -> bool:
+    """Whether there is a state to resume.
+
+    Raises:
+      ValueError: if only the best epoch is there, which must not be lost.
+    """
+    best = last.with_name(files.MODEL)
+    if last.exists() or not best.exists():
+        return last.exists()
+    raise ValueError(
+        f"there is no {last}. Give --resume-best to continue from {best}, the best "
+        "epoch."
+    )
+
+
+def _check_best(path: Path) -> None:
+    """Checks the model of the best epoch so far, if it is there."""
+    if not path.exists():
+        return
+    try:
+        files.check_model(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Delete it to continue without it: the best of the epochs to come "
+            "is kept."
+        ) from error
+
+
+def _about_resuming(run: Prepared) -> Iterator[str]:
+    """What to say of a run that goes on otherwise than one expects."""
+    if not run.resume:
+        return
+    if run.resumed is None:
+        yield f"nothing was saved of the run in {run.directory}: it starts anew"
+        return
+    steps = run.source.steps("train", run.settings.batch_size)
+    done = int(run.model.optimizer.iterations) // steps
+    if done >= run.settings.epochs:
+        yield (
+            f"nothing is left to train, {done} epochs are done: give more --epochs to "
+            "go on"
+        )
+
+
 def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
     build = flows.READY.get(settings.flow)
     if build is None:
@@ -334,6 +375,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
     save_every: float,
     verbose: int,
+    say: Callable[[str], None],
 ) -> None:
     """Runs the epochs that are left; the optimizer's count says which they are."""
     settings, source, model = run.settings, run.source, run.model
@@ -347,6 +389,8 @@ def _fit(
         validation = source.dataset("validation", seed=settings.seed, **batches)
     epoch, done = divmod(int(model.optimizer.iterations), steps)
     state = _State(run, epoch)
+    if run.resumed is not None and validation is not None:
+        _find_best(state, validation, say)
     _initialize(model, source, settings)
     callbacks = [
         *callbacks,
@@ -430,7 +474,9 @@ class _State:
     """
 
     def __init__(self, run: Prepared, epochs: int):
-        self.run, self.begun = run, False
+        self.run, self.begun, self.epochs = run, False, epochs
+        # The lowest val_nll so far: that of `model.keras`.
+        self.best = math.inf
         if not run.overwrite:
             self.history = files.History(run.directory / files.HISTORY)
             self.history.keep(epochs)
@@ -445,6 +491,43 @@ class _State:
             self.history = files.History(self.run.directory / files.HISTORY)
         files.write_settings(self.run.directory, self.run.settings)
         self.begun = True
+
+
+def _find_best(state: _State, validation: Any, say: Callable[[str], None]) -> None:
+    """Finds what an epoch must surpass to replace `model.keras`.
+
+    The rows of all epochs tell, or else the model itself.
+    """
+    path = state.run.directory / files.MODEL
+    if not path.exists():
+        if state.epochs:
+            say(f"{path} is missing: the best of the epochs to come is kept")
+        return
+    columns = state.history.columns()
+    lost = sorted(set(range(state.epochs)) - set(columns["epoch"]))
+    values = columns.get("val_nll", [])
+    if not lost and len(values) == state.epochs and not np.isnan(values).any():
+        state.best = min(values, default=math.inf)
+        return
+    if lost:
+        numbers = ", ".join(str(epoch) for epoch in lost[:10])
+        more = f" and {len(lost) - 10} more" if len(lost) > 10 else ""
+        say(f"{files.HISTORY} lacks the rows of epoch {numbers}{more} (counted from 0)")
+    best = files.load_model(path)
+    state.best = best.evaluate(validation, verbose=0, return_dict=True)["nll"]
+
+
+def _best_model(run: Prepared, say: Callable[[str], None]) -> FlowModel:
+    """What a run ends with: the best epoch, or else the last one."""
+    path, last = run.directory / files.MODEL, run.directory / files.LAST
+    if run.source.sizes["validation"]:
+        try:
+            return files.load_model(path)
+        except (OSError, ValueError) as error:
+            say(f"{error} The model of the last epoch takes its place.")
+    with files.replacing(path) as partial:
+        shutil.copyfile(last, partial)
+    return run.model
 
 
 def _save(
@@ -471,12 +554,12 @@ class _Keep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.state.begin()
-        history = self.state.history
-        best = min(history.columns().get("val_nll", ()), default=math.inf)
-        history.add(epoch, logs)
+        self.state.history.add(epoch, logs)
+        best = self.state.best
         # The first one is kept even if it is infinite.
         if "val_nll" in logs and (logs["val_nll"] < best or best == math.inf):
             _save(self.model, self.state.run.directory / files.MODEL)
+            self.state.best = logs["val_nll"]
 
 
 class _GoOn(keras.callbacks.Callback):
@@ -567,13 +650,6 @@ def _interrupts() -> Iterator[threading.Event]:
 
 
 # After.
-
-
-def _best_epoch(history: Mapping[str, list[float]]) -> int:
-    """Number of the epoch, counted from 1, whose model was kept."""
-    if "val_nll" not in history:
-        return len(history["epoch"])
-    return 1 + int(history["epoch"][int(np.argmin(history["val_nll"]))])
 
 
 def _about_columns(odd: Mapping[str, list[str]]) -> Iterator[str]:

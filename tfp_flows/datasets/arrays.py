@@ -81,6 +81,8 @@ def from_arrays(
         split: _checked_labels(labels[split], len(values[split]), f"{name}, {split}")
         for split in labels
     }
+    if any(_warn_of_ids(y, f"{name}, {split}") for split, y in labels.items()):
+        labels = {}
     num_classes = 1 + max(int(y.max()) for y in labels.values()) if labels else None
     rows = hold_out(len(values["train"]), values, name, validation, test)
     chosen = np.random.default_rng(seed).permutation(len(values["train"]))
@@ -311,12 +313,20 @@ def _checked_labels(labels: Any, size: int, what: str) -> np.ndarray:
         raise ValueError(
             f"{what}: labels must count from 0, the lowest is {labels.min()}."
         )
-    if labels.max() >= _FEW_CLASSES:
-        different = len(np.unique(labels))
-        if labels.max() >= 2 * different:
-            raise ValueError(
-                f"{what}: labels must count the classes from 0, but {different} "
-                f"different ones go up to {labels.max()}. Number them: "
-                "labels = numpy.unique(labels, return_inverse=True)[1]."
-            )
     return labels
+
+
+def _warn_of_ids(labels: np.ndarray, what: str) -> bool:
+    """Whether labels are no classes but ids, which is said."""
+    if labels.max() < _FEW_CLASSES:
+        return False
+    different = len(np.unique(labels))
+    if labels.max() < 2 * different:
+        return False
+    warnings.warn(
+        f"{what}: labels are left out, as they do not count the classes from 0: "
+        f"{different} different ones go up to {labels.max()}. Number them: labels = "
+        "numpy.unique(labels, return_inverse=True)[1].",
+        stacklevel=2,
+    )
+    return True

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, TextIO
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -53,6 +53,9 @@ _UNFOLDS_TO = 2**30
 _UNFOLDS_BY = 100
 
 _SEPARATORS = (",", ";", "\t")
+
+# Bytes of the longest line that a table may have: millions of numbers.
+_LONGEST_LINE = 2**24
 
 
 class Content(NamedTuple):
@@ -166,6 +169,8 @@ def _read_table(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """Float table `[N, D]` as "x", and the names of its columns."""
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     try:
+        with opened(path, "rb") as file:
+            _check_lines(file, path)
         with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
             table, columns = _parse_table(file, path.name)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -175,11 +180,34 @@ def _read_table(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     return {"x": table}, columns
 
 
+def _check_lines(file: Any, path: Path) -> None:
+    """Raises an error before a table is read that would fill the memory."""
+    size = path.stat().st_size
+    limit = max(_UNFOLDS_TO, _UNFOLDS_BY * size)
+    is_packed = path.name.lower().endswith(".gz")
+    read = line = 0
+    while chunk := file.read(2**20):
+        read += len(chunk)
+        if is_packed and read > limit:
+            raise ValueError(
+                f"{path} would unfold from {size:,} to more than {limit:,} bytes."
+            )
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
+        line = line + len(chunk) if end < 0 else len(chunk) - end - 1
+        if line > _LONGEST_LINE:
+            raise ValueError(
+                f"{path} has a line of more than {_LONGEST_LINE:,} bytes: it is no "
+                "table of numbers. Save wide arrays as .npy."
+            )
+
+
 def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
     separator = _separator(file)
     reader = csv.reader(file, delimiter=separator)
     first = next(filter(None, reader), [])
-    header = reader.line_num if not any(map(_is_number, first)) else 0
+    # Numbers with a decimal comma are no names either.
+    is_data = any(_is_number(cell.replace(",", ".", 1)) for cell in first)
+    header = 0 if is_data else reader.line_num
     columns = first if header else [str(i) for i in range(len(first))]
     if not header:
         file.seek(0)
@@ -204,10 +232,18 @@ def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _separator(file: TextIO) -> str:
-    """The separator that is most often in the first line, quoted text left out."""
+    """The separator of the first line, quoted text left out.
+
+    Where there are semicolons or tabs between numbers, commas are within them.
+    """
     line = next((line for line in file if line.strip()), "")
     file.seek(0)
-    return max(_SEPARATORS, key=re.sub('"[^"]*"', "", line).count)
+    line = re.sub('"[^"]*"', "", line)
+    others = max(_SEPARATORS[1:], key=line.count)
+    cells = [cell.strip().replace(",", ".", 1) for cell in line.split(others)]
+    if len(cells) > 1 and all(map(_is_number, cells)):
+        return others
+    return max(_SEPARATORS, key=line.count)
 
 
 def _raise_bad_row(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfp_flows.core.arguments import check_integer, check_shape
 from tfp_flows.datasets.arrays import from_arrays
 from tfp_flows.datasets.files import FILE_FORMATS, looks_like_a_file, read_file
 from tfp_flows.datasets.source import DataSource
@@ -72,7 +73,8 @@ def load(
       validation: fraction, from 0 to below 1, of the training rows to hold out if there
         is no validation split.
       test: fraction of the training rows to hold out if there is no test split.
-      seed: of a toy's points and of the rows held out from arrays and files.
+      seed: natural number, of a toy's points and of the rows held out from arrays and
+        files.
       download: whether a set that is not in `data_dir` may be downloaded.
       n: toys only: points to draw for train, validation and test; None for 10,000,
         2,000 and 10,000.
@@ -81,10 +83,12 @@ def load(
       The data source. Large sets are read when first used.
 
     Raises:
+      TypeError: if `seed` or a number of `n` is no integer.
       ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
       FileNotFoundError: if there is no such file.
       DatasetUnavailableError: if the set is not prepared and cannot be downloaded.
     """
+    seed = check_integer("seed", seed, 0)
     name = data if isinstance(data, str) else None
     if name in TOYS:
         return _sample_toy(TOYS[name], _TOY_SIZES if n is None else n, seed)
@@ -114,14 +118,15 @@ def load(
 
 
 def _sample_toy(toy: Toy, n: tuple[int, int, int], seed: int) -> DataSource:
-    if len(n) != 3 or min(n) < 0 or n[0] < 1:
+    sizes = check_shape("n", n, 0)
+    if len(sizes) != 3 or sizes[0] < 1:
         raise ValueError(
             "n must be the numbers of points for train (1 or more), validation and "
             f"test, got {n}."
         )
-    points = toy.sample(sum(n), seed)
+    points = toy.sample(sum(sizes), seed)
     splits, start = {}, 0
-    for split, size in zip(("train", "validation", "test"), n, strict=True):
+    for split, size in zip(("train", "validation", "test"), sizes, strict=True):
         x = points[start : start + size]
         splits[split] = MemorySplit.of(x)
         start += size

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_integer
 from tfp_flows.datasets.splits import Split
 
 __all__ = ["DataSource"]
@@ -95,6 +96,9 @@ class DataSource:
             there are none, or a number is out of range.
         """
         steps = self.steps(split, batch_size, drop_remainder=drop_remainder)
+        batch_size = int(batch_size)
+        epochs = check_integer("epochs", epochs)
+        initial_epoch = check_integer("initial_epoch", initial_epoch, -math.inf)
         if labels and self.num_classes is None:
             raise ValueError(f"labels=True, but {self.name} has no class labels.")
         if not 0 <= initial_epoch <= epochs:
@@ -156,11 +160,11 @@ class DataSource:
         """Number of batches in an epoch of `dataset` with the same arguments.
 
         Raises:
+          TypeError: if `batch_size` is no integer.
           ValueError: if the split is unknown or empty or `batch_size` is below 1.
         """
         size = self._size(split)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
+        batch_size = check_integer("batch_size", batch_size)
         return size // batch_size if drop_remainder else -(-size // batch_size)
 
     def arrays(

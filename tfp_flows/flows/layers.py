@@ -265,10 +265,13 @@ def count_levels(
     if levels is None:
         levels = max((n for n in (1, 2, 3) if fits(n)), default=0)
         if not levels:
+            wanted = (
+                "4x4 pixels and sides divisible by 2" if squeezes_last else "2x2 pixels"
+            )
+            instead = " real_nvp takes any size from 2x2." if squeezes_last else ""
             raise ValueError(
-                f"images of {height}x{width} cannot be squeezed: height and width must "
-                "be divisible by 2. Pad or crop them. "
-                + for_a_single_number(event_shape)
+                f"images need at least {wanted}, got {height}x{width}: pad or crop "
+                f"them.{instead} {for_a_single_number(event_shape)}".strip()
             )
         return levels
     by = 2 ** (levels if squeezes_last else levels - 1)

@@ -35,6 +35,9 @@ __all__ = ["density", "histogram", "warped_grid"]
 
 _PALETTE = "magma"
 
+# Ranges that differ by more than this factor have no scale in common.
+_COMPARABLE = 4
+
 
 def density(
     log_prob: Callable,
@@ -86,6 +89,8 @@ def density(
 
     if top is None:
         top = max(_top_of_scale(p) for p in densities.values())
+    lengths = [high - low for low, high in bounds]
+    comparable = max(lengths) <= _COMPARABLE * min(lengths)
     names = [*densities, *([] if points is None else ["data"])]
     figure, panels = side_by_side(len(names), (3.3 * len(names) + 0.8, 3.6))
     for name, axes in zip(names, panels, strict=True):
@@ -103,7 +108,11 @@ def density(
             size = np.clip(4000 / max(len(points), 1), 0.4, 6)
             color = heat.get_cmap()(0.85)
             axes.scatter(points[:, 0], points[:, 1], s=size, color=color, linewidths=0)
-        axes.set(xlim=bounds[0], ylim=bounds[1], aspect="equal")
+        axes.set(xlim=bounds[0], ylim=bounds[1])
+        if comparable:
+            axes.set_aspect("equal")
+        else:
+            axes.set(aspect="auto", box_aspect=1)
         axes.set(xlabel="$x_1$", ylabel="$x_2$", title=name if len(names) > 1 else "")
         axes.label_outer()
     clipped = any(p.max() > top for p in densities.values())

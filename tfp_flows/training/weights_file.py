@@ -6,6 +6,7 @@ a flow, or arrays, that take all memory. What it declares is held against its si
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from typing import Any, TypeGuard
 import h5py
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfp_flows.training.architecture import Architecture, ArchitectureMismatch
 
@@ -35,6 +37,20 @@ _LARGEST = {1: 2**20, 3: 2**24}
 
 # Largest other number in a configuration, if there is no file to compare with.
 _LARGEST_NUMBER = 2**16
+
+# Products that a configuration may declare beside a file of S bytes: so many, and so
+# many times S. All layers of a flow of vectors hold a weight, of 4 bytes or more, for
+# each entry, and all but the first hidden layer of a network the square of their
+# width. Convolutions have far fewer weights than an image has entries. The last number
+# holds where there is no file to compare with.
+_PRODUCTS = {
+    "an event of a vector": (2**12, 1, 2**20),
+    "vectors times layers": (2**18, 1, 2**22),
+    "images times layers": (2**26, 64, 2**30),
+    "vectors times width": (2**22, 1, 2**26),
+    "images times width": (2**28, 64, 2**31),
+    "hidden layers": (2**20, 1, 2**27),
+}
 
 
 def own_variables(architecture: Architecture) -> dict[str, np.ndarray]:
@@ -61,7 +77,28 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
       OSError: if it cannot be read.
     """
     check_file(path)
-    return keras.models.load_model(path, **kwargs)
+    with _limited_variables(Path(path).stat().st_size):
+        return keras.models.load_model(path, **kwargs)
+
+
+@contextlib.contextmanager
+def _limited_variables(size: int) -> Iterator[None]:
+    """Stops before variables are made that take far more than a file of a size."""
+    limit, made = _SLACK + _RATIO * size, 0
+
+    def create(next_creator, **kwargs):
+        nonlocal made
+        variable = next_creator(**kwargs)
+        made += (variable.shape.num_elements() or 0) * variable.dtype.size
+        if made > limit:
+            raise ValueError(
+                f"the flow takes more than {limit / 1e9:.3g} GB, and its file has "
+                f"{size / 1e9:.3g} GB: it is damaged or made to fill the memory."
+            )
+        return variable
+
+    with tf.variable_creator_scope(create):
+        yield
 
 
 def check_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -114,10 +151,37 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
         with archive.open("config.json") as file:
             config = json.loads(file.read())
         flow = (config.get("config") or {}).get("flow")
-        if config.get("registered_name") == "tfp_flows>FlowModel" and flow:
+        if config.get("registered_name") != "tfp_flows>FlowModel":
+            flow = None
+        if flow:
             check_config(flow, size)
         with archive.open("model.weights.h5") as file:
-            return _read_weights(file, path.name)
+            own = _read_weights(file, path.name)
+        if flow and _KEY in own:
+            _check_agreement(flow, own[_KEY].tobytes(), path.name)
+        return own
+
+
+def _check_agreement(config: Mapping[str, Any], text: bytes, name: str) -> None:
+    """Compares the configuration of a flow with the description of its weights."""
+    try:
+        recorded = json.loads(text)["config"]
+    except (ValueError, KeyError, TypeError):
+        # `check_own` says what is wrong.
+        return
+    for key in sorted(config.keys() & recorded.keys()):
+        # What is nested is described without names.
+        here, there = config[key], recorded[key]
+        if _is_plain(here) and _is_plain(there) and here != there:
+            raise ValueError(
+                f"{name} is damaged or made up: {key} is {here!r} in its "
+                f"configuration, but its weights are those of {there!r}."
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return all(isinstance(p, (bool, int, float, str, type(None))) for p in parts)
 
 
 def _read_weights(file: Any, name: str | None = None) -> dict[str, np.ndarray]:
@@ -164,6 +228,50 @@ def check_config(config: Mapping[str, Any], size: int | None = None) -> None:
     for name, number in _integers(config):
         if number > limit:
             _refuse(name, number, limit, "")
+    _check_products(config, math.prod(numbers), len(numbers) == 1, size)
+
+
+def _check_products(
+    config: Mapping[str, Any], entries: int, is_vector: bool, size: int | None
+) -> None:
+    """Raises an error if numbers that are small each are large together."""
+    layers = _number(config, "layers") * _number(config, "steps")
+    width, depth = _number(config, "width"), _number(config, "depth")
+    kind = "vectors" if is_vector else "images"
+    found = [
+        (
+            "the product of event_shape and layers",
+            f"{kind} times layers",
+            entries * layers,
+        ),
+        (
+            "the product of event_shape and width",
+            f"{kind} times width",
+            entries * width,
+        ),
+        (
+            "the product of width, depth and layers",
+            "hidden layers",
+            (depth - 1) * width**2 * layers,
+        ),
+    ]
+    if is_vector:
+        found.append(("event_shape", "an event of a vector", entries))
+    for name, product, value in found:
+        least, ratio, alone = _PRODUCTS[product]
+        limit = alone if size is None else least + ratio * size
+        if value > limit:
+            _refuse(name, value, limit, "")
+    for part in config.values():
+        if isinstance(part, Mapping):
+            _check_products(part, entries, is_vector, size)
+
+
+def _number(config: Mapping[str, Any], name: str) -> int:
+    """An option, or the sum of a list of them; 1 if it is not given."""
+    value = config.get(name)
+    parts = [n for n in (value if _is_list(value) else [value]) if isinstance(n, int)]
+    return max(1, sum(parts))
 
 
 def _is_list(part: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
