@@ -20,7 +20,7 @@ def data(shape=(16, 4), seed=0):
 
 
 def flow_of(**options):
-    options = {"recompute_gradients": True, "couplings": 4, "width": 8, **options}
+    options = {"recompute_gradients": True, "layers": 4, "width": 8, **options}
     flow = flows.real_nvp((4,), seed=0, **options)
     perturb(flow)
     return flow

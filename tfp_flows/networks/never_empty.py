@@ -33,7 +33,9 @@ def never_empty(
     def padded(part):
         out = tf.pad(part, [[0, missing], *[[0, 0]] * (part.shape.rank - 1)])
         # TensorFlow cannot see that what is not padded keeps its size.
-        return tf.ensure_shape(out, [None, *part.shape[1:]])
+        out.set_shape([None, *part.shape[1:]])
+        return out
 
     out = network(padded(x), None if context is None else padded(context))[:count]
-    return tf.ensure_shape(out, [known, *out.shape[1:]])
+    out.set_shape([known, *out.shape[1:]])
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -93,8 +94,9 @@ def _traced(function, *specs):
     TensorFlow Lite gives all layers that share a trace the variables of one of them.
     """
 
-    def traced(*arguments):
+    @functools.wraps(function)
+    def traced(*arguments, **keywords):
         with unrolled():
-            return function(*arguments)
+            return function(*arguments, **keywords)
 
     return tf.function(traced, input_signature=specs, autograph=False)
