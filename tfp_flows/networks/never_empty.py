@@ -31,10 +31,10 @@ def never_empty(
     missing = 1 - tf.minimum(count, 1)
 
     def padded(part):
-        out = tf.pad(part, [[0, missing], *[[0, 0]] * (part.shape.rank - 1)])
-        # TensorFlow cannot see that what is not padded keeps its size.
-        out.set_shape([None, *part.shape[1:]])
-        return out
+        # A slice of zeros has a shape that every compiler can follow; `tf.pad` has not.
+        zeros = tf.zeros([1, *tf.unstack(tf.shape(part)[1:])], part.dtype)
+        zeros.set_shape([1, *part.shape[1:]])
+        return tf.concat([part, zeros[:missing]], 0)
 
     out = network(padded(x), None if context is None else padded(context))[:count]
     out.set_shape([known, *out.shape[1:]])

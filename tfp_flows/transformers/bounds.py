@@ -20,6 +20,6 @@ def smooth_bound(x: tf.Tensor, bound: float) -> tf.Tensor:
       x: raw numbers.
       bound: $c$, a positive number.
     """
-    return (2 * bound / math.pi) * tf.atan2(
-        (math.pi / (2 * bound)) * x, tf.ones_like(x)
-    )
+    scale = math.pi / (2 * bound)
+    # TensorFlow Lite knows the function of two arguments alone.
+    return tf.atan2(scale * x, tf.ones_like(x)) / scale
