@@ -187,6 +187,14 @@ def chain(dtype, context_shape=None):
     )
 
 
+def unit(dtype):
+    return [
+        affine(masks.half(4), dtype),
+        B.Permutation("reverse", 4),
+        B.ActNorm([4], dtype=dtype),
+    ]
+
+
 CASES = [
     Case(
         "additive_half",
@@ -542,4 +550,5 @@ CASES = [
     ),
     Case("chain", chain, (4,)),
     Case("chain_context", lambda d: chain(d, (3,)), (4,), context_shape=(3,)),
+    Case("repeat", lambda d: B.Repeat(lambda: unit(d), 2), (4,)),
 ]
