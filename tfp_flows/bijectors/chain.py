@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.core.from_tfp import adapt, common_context_shape
+from tfp_flows.core.from_tfp import adapt_all, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector, describe, min_event_ndims
 from tfp_flows.core.recompute import evaluate
 from tfp_flows.core.walk import Run, Step, joined, runs_of, walk
@@ -77,7 +77,7 @@ class Chain(JointBijector):
             check_integer("checkpoint_every", checkpoint_every)
         self._recompute = bool(recompute_gradients)
         self._checkpoint_every = checkpoint_every
-        self._members = [_adapted(i, b) for i, b in enumerate(bijectors)]
+        self._members = adapt_all("bijectors", bijectors)
         need, gained = 0, 0
         for b in reversed(self._members):
             need = max(need, b.forward_min_event_ndims - gained)
@@ -194,13 +194,6 @@ class _Ways:
             ndims, deep = min_event_ndims(chain, forward), chain._recompute
             ways.append(joined(chain._runs_of_members(forward, ndims, deep), deep))
         self.forward, self.inverse = ways
-
-
-def _adapted(i, bijector):
-    try:
-        return adapt(bijector)
-    except TypeError as error:
-        raise TypeError(f"bijectors[{i}]: {error}") from None
 
 
 def _event_shapes(bijectors, ndims):

@@ -11,7 +11,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.core.from_tfp import adapt, common_context_shape
+from tfp_flows.core.from_tfp import adapt_all, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector, describe
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.core.walk import Step
@@ -75,7 +75,7 @@ class MultiScale(JointBijector):
             raise ValueError(f"event_shape must be [H, W, C], got {event_shape}.")
         if isinstance(levels, tfb.Bijector) or not isinstance(levels, Iterable):
             raise TypeError(f"levels must be a list of bijectors, got {levels!r}.")
-        self._levels = [_adapted(i, level) for i, level in enumerate(levels)]
+        self._levels = adapt_all("levels", levels)
         if not self._levels:
             raise ValueError("levels must not be empty.")
         count = len(self._levels) - 1
@@ -222,10 +222,3 @@ class MultiScale(JointBijector):
     @staticmethod
     def _with_context(keywords, context):
         return keywords if context is None else {**keywords, "context": context}
-
-
-def _adapted(i, level):
-    try:
-        return adapt(level)
-    except TypeError as error:
-        raise TypeError(f"levels[{i}]: {error}") from None

@@ -13,7 +13,7 @@ from tfp_flows.core.ranges import has_bounded_range, inverse_within_range
 from tfp_flows.core.tfp_internals import CHAINS, INVERTS
 from tfp_flows.core.walk import runs_of
 
-__all__ = ["FromTFP", "Inverted", "adapt", "common_context_shape"]
+__all__ = ["FromTFP", "Inverted", "adapt", "adapt_all", "common_context_shape"]
 
 
 def adapt(bijector: tfb.Bijector) -> JointBijector:
@@ -38,6 +38,17 @@ def adapt(bijector: tfb.Bijector) -> JointBijector:
 
         return Chain(bijector.bijectors, name=bijector.name)
     return FromTFP(bijector)
+
+
+def adapt_all(argument: str, bijectors: Iterable[tfb.Bijector]) -> list[JointBijector]:
+    """`adapt` of each; an error names the argument and the place."""
+    adapted = []
+    for i, bijector in enumerate(bijectors):
+        try:
+            adapted.append(adapt(bijector))
+        except TypeError as error:
+            raise TypeError(f"{argument}[{i}]: {error}") from None
+    return adapted
 
 
 class FromTFP(JointBijector):
