@@ -128,8 +128,8 @@ def answers(flow, wrap=lambda function: function) -> dict[str, np.ndarray]:
 
 
 def normalised(**options) -> tfp_flows.Flow:
-    """A RealNVP with ActNorm and BatchNorm; in float64, to tell error from rounding."""
-    small = {"couplings": 1, "depth": 1, "normalize": True, "batch_norm": True}
+    """A RealNVP of data in any units, with BatchNorm; in float64, to tell error from rounding."""
+    small = {"layers": 1, "depth": 1, "normalize": True, "batch_norm": True}
     return vector(**{**small, "dtype": "float64", **options})
 
 
@@ -148,9 +148,9 @@ def train_whole(strategy, directory: Path, start: Path | None = None) -> dict:
 
     class Note(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            actnorm = self.model.flow.bijector.bijectors[0]
-            found["shift"] = actnorm.shift.numpy().copy()
-            found["log_scale"] = actnorm.log_scale.numpy().copy()
+            standardize = self.model.flow.bijector.bijectors[0]
+            found["shift"] = standardize.shift.numpy().copy()
+            found["scale"] = standardize.scale.numpy().copy()
 
     def last(model):
         return model.fit(data, epochs=1, verbose=0).history["loss"]
@@ -196,10 +196,10 @@ def assert_trained_as_one(found: dict, one: dict) -> None:
     for key in ("loss", "nll", "val_loss", "val_nll", "went_on"):
         np.testing.assert_allclose(found[key], one[key], 1e-6, err_msg=key)
     np.testing.assert_allclose(found["predict"], one["predict"], 1e-9)
-    # ActNorm starts from all examples of all workers.
+    # The data's units are those of all examples of all workers.
     x = points(27)
     np.testing.assert_allclose(found["shift"], x.mean(0), 1e-6)
-    np.testing.assert_allclose(np.exp(found["log_scale"]), x.std(0), 1e-5)
+    np.testing.assert_allclose(found["scale"], x.std(0), 1e-5)
     # BatchNorm's moving averages, and statistics of the last batch, are among these.
     variables = [key for key in one if key.startswith("variable")]
     assert len(variables) == len(normalised().variables)
