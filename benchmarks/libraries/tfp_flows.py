@@ -21,7 +21,7 @@ from tfp_flows import (
     training,
     transformers,
 )
-from tfp_flows.flows.building import network_dtype
+from tfp_flows.ready.plan import network_dtype
 
 PACKAGES = ("tfp_flows", "tensorflow", "keras", "tensorflow-probability")
 

@@ -4,8 +4,8 @@ Importing `tfp_flows.flows` imports TensorFlow, for seconds. A command line that
 answers a question or finds a mistake need not wait for that, so this module reads the
 files of `tfp_flows/flows` as text: functions decorated by `ready`, their keyword-only
 arguments with annotations and defaults, and what their docstrings say about them.
-Options that all flows share are those of `Plan`, in `flows/building.py`. The module
-imports nothing but the standard library.
+Options that all flows share are those of `Plan`, in `ready/plan.py`. The module imports
+nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 __all__ = ["Option", "ReadyFlow", "ready_flows"]
 
-_FOLDER = Path(__file__).resolve().parent.parent / "flows"
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 # What the data or the run decide, and what cannot be written on a command line.
 _DECIDED = {
@@ -151,7 +151,7 @@ def ready_flows() -> dict[str, ReadyFlow]:
     shared = _shared_options()
     found = [
         (function, decorator)
-        for path in sorted(_FOLDER.glob("*.py"))
+        for path in sorted((_PACKAGE / "flows").glob("*.py"))
         for function in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(function, ast.FunctionDef)
         for decorator in function.decorator_list
@@ -177,7 +177,7 @@ def ready_flows() -> dict[str, ReadyFlow]:
 
 def _shared_options() -> dict[str, Option]:
     """The options of `Plan`, if there is one."""
-    tree = ast.parse((_FOLDER / "building.py").read_text(encoding="utf-8"))
+    tree = ast.parse((_PACKAGE / "ready" / "plan.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Plan":
             doc = ast.get_docstring(node) or ""

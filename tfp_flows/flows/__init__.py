@@ -4,9 +4,6 @@ Each is a generator that yields its bijectors in the order in which data meet th
 a flow by `ready`, which does the same for functions of your own.
 """
 
-from tfp_flows.flows.building import READY, Plan, check_config, from_config, ready
-from tfp_flows.flows.contexts import NormalizedContext, OneHot
-from tfp_flows.flows.dequantization import Dequantization
 from tfp_flows.flows.flow_plus_plus import flow_plus_plus
 from tfp_flows.flows.glow import glow
 from tfp_flows.flows.iaf import iaf
@@ -18,6 +15,11 @@ from tfp_flows.flows.radial import radial
 from tfp_flows.flows.real_nvp import real_nvp
 from tfp_flows.flows.residual_flow import residual_flow
 from tfp_flows.flows.sylvester import sylvester
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.contexts import NormalizedContext, OneHot
+from tfp_flows.ready.dequantization import Dequantization
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.registry import READY, check_config, from_config
 
 __all__ = [
     "READY",

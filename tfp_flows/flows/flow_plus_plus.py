@@ -9,13 +9,10 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flows import masks
 from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1, Squeeze
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.flows.building import Plan, ready
-from tfp_flows.flows.layers import (
-    for_a_single_number,
-    in_turn,
-    masks_in_turn,
-    mixture_coupling,
-)
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.mixture_coupling import mixture_coupling
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import for_a_single_number, in_turn, masks_in_turn
 from tfp_flows.transformers import Inverted, LogisticMixture
 
 __all__ = ["flow_plus_plus"]

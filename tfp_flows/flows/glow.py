@@ -14,9 +14,11 @@ from tfp_flows.bijectors import (
     MultiScale,
     Squeeze,
 )
-from tfp_flows.flows.building import Plan, ready
-from tfp_flows.flows.layers import count_changed, count_levels, repeat
+from tfp_flows.flows.layers import count_levels
 from tfp_flows.networks import ConvNet
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import count_changed, repeat
 
 __all__ = ["glow"]
 

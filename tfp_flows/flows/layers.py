@@ -2,100 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows import masks
-from tfp_flows.bijectors import BatchNorm, Coupling, Permutation, Repeat
+from tfp_flows.bijectors import BatchNorm, Permutation
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.networks import MADE, MLP, GatedResidualConvNet, ResidualMLP
+from tfp_flows.networks import MADE, MLP
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import for_a_single_number, in_turn, repeat
 from tfp_flows.transformers import Transformer
 
 __all__ = [
     "amortized_layers",
     "autoregressive_layers",
-    "count_changed",
     "count_levels",
-    "for_a_single_number",
-    "in_turn",
-    "masks_in_turn",
-    "mixture_coupling",
-    "repeat",
     "warn_if_affine",
 ]
 
 
-def repeat(
-    make_unit: Callable[[], list[tfb.Bijector]], count: int, name: str = "layers"
-) -> list[tfb.Bijector]:
-    """`count` units as one `Repeat`, where there is more than one."""
-    if count > 1:
-        return [Repeat(make_unit, count, name=name)]
-    return make_unit() if count else []
-
-
-def in_turn(
-    make_layers: Callable[[int], Iterable[tfb.Bijector]],
-    count: int,
-    name: str = "layers",
-) -> list[tfb.Bijector]:
-    """`count` layers of two kinds in turn, pairs of which repeat.
-
-    Args:
-      make_layers: given 0 or 1, yields the bijectors of a layer of that kind.
-      count: number of layers.
-      name: name of what repeats.
-    """
-    pairs = repeat(lambda: [*make_layers(0), *make_layers(1)], count // 2, name)
-    return pairs + (list(make_layers(0)) if count % 2 else [])
-
-
-def for_a_single_number(shape: Sequence[int]) -> str:
-    """A sentence on what takes one number and learns its density; or none for more."""
-    if math.prod(shape) != 1:
-        return ""
-    call = f'flows.neural_spline_flow({tuple(shape)}, kind="autoregressive")'
-    return f"For a single number take {call}."
-
-
-def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndarray]:
-    """Two masks, of which the second keeps what the first changes.
-
-    Every other entry of a vector, a checkerboard of an image.
-
-    Args:
-      plan: the `Plan` of the flow.
-      shape: shape of what is masked; the plan's by default.
-
-    Raises:
-      ValueError: if there is a single feature, which leaves nothing to keep.
-    """
-    shape = plan.event_shape if shape is None else shape
-    if np.prod(shape) < 2:
-        raise ValueError(
-            "event_shape must have two or more features: a coupling keeps some of them "
-            f"and changes the others. {for_a_single_number(plan.data_shape)}"
-        )
-    mask = (
-        masks.alternating(shape[0])
-        if len(shape) == 1
-        else masks.checkerboard(*shape[:2])
-    )
-    return [mask, ~mask]
-
-
-def count_changed(mask: np.ndarray, shape: Sequence[int]) -> int:
-    """How many numbers change in each position (of a vector: in all)."""
-    return shape[-1] if mask.shape[-1] == 1 else int((~mask).sum())
-
-
 def autoregressive_layers(
-    plan: Any,
+    plan: Plan,
     bijector: Callable[..., tfb.Bijector],
     transformer: Transformer,
     *,
@@ -136,7 +65,7 @@ def autoregressive_layers(
     return in_turn(layer, layers)
 
 
-def warn_if_affine(plan: Any) -> None:
+def warn_if_affine(plan: Plan) -> None:
     """Warns of affine autoregressions of a single feature."""
     if plan.size == 1:
         warnings.warn(
@@ -148,7 +77,7 @@ def warn_if_affine(plan: Any) -> None:
 
 
 def amortized_layers(
-    plan: Any,
+    plan: Plan,
     bijector: Callable[..., tfb.Bijector],
     *,
     layers: int,
@@ -204,45 +133,6 @@ def amortized_layers(
     if between is None:
         return repeat(lambda: [layer()], layers)
     return [layer(), *repeat(lambda: [between(), layer()], layers - 1)]
-
-
-def mixture_coupling(
-    plan: Any,
-    mask: np.ndarray,
-    shape: Sequence[int],
-    transformer: Transformer,
-    width: int | None,
-    depth: int,
-    heads: int | None,
-    name: str,
-) -> Coupling:
-    """A coupling of Flow++ with its network: of attention on images, else residual.
-
-    Args:
-      plan: the `Plan` of the flow.
-      mask: what is kept.
-      shape: shape of an event.
-      transformer: what changes.
-      width: channels (96) or units (256) of the network.
-      depth: its residual blocks.
-      heads: images only: heads of the self-attention (4).
-      name: name of the coupling.
-    """
-    outputs = transformer.num_parameters * count_changed(mask, shape)
-    if len(shape) == 3:
-        network = GatedResidualConvNet(
-            outputs,
-            96 if width is None else width,
-            depth,
-            4 if heads is None else heads,
-            **plan.network(),
-        )
-    else:
-        check_unused("for the self-attention on images", heads=heads)
-        network = ResidualMLP(
-            outputs, 256 if width is None else width, depth, **plan.network()
-        )
-    return Coupling(mask, network, transformer, shape, name=name, **plan.layer)
 
 
 def count_levels(

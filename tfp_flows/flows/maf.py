@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import MaskedAutoregressive
-from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import autoregressive_layers, warn_if_affine
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
 from tfp_flows.transformers import Affine
 
 __all__ = ["maf"]

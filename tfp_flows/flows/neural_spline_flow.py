@@ -15,9 +15,10 @@ from tfp_flows.bijectors import (
     Permutation,
 )
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.building import Plan, ready
-from tfp_flows.flows.layers import count_changed, in_turn, masks_in_turn
 from tfp_flows.networks import MADE, ResidualMLP
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn
 from tfp_flows.transformers import RationalQuadratic
 
 __all__ = ["neural_spline_flow"]

@@ -9,9 +9,10 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flows import masks
 from tfp_flows.bijectors import AdditiveCoupling, Permutation, Scaling
 from tfp_flows.core.arguments import check_choice
-from tfp_flows.flows.building import Plan, ready
-from tfp_flows.flows.layers import count_changed, in_turn, masks_in_turn, repeat
 from tfp_flows.networks import MLP
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn, repeat
 
 __all__ = ["nice"]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import Radial
-from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import amortized_layers
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
 
 __all__ = ["radial"]
 

@@ -15,15 +15,11 @@ from tfp_flows.bijectors import (
     Squeeze,
 )
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.building import Plan, ready
-from tfp_flows.flows.layers import (
-    count_changed,
-    count_levels,
-    in_turn,
-    masks_in_turn,
-    repeat,
-)
+from tfp_flows.flows.layers import count_levels
 from tfp_flows.networks import MLP, ResidualConvNet
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn, repeat
 
 __all__ = ["real_nvp"]
 

@@ -8,9 +8,11 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import ActNorm, ResidualFlow, Squeeze
 from tfp_flows.core.arguments import check_unused
-from tfp_flows.flows.building import Plan, ready
-from tfp_flows.flows.layers import count_levels, repeat
+from tfp_flows.flows.layers import count_levels
 from tfp_flows.networks import LipschitzConvNet, LipschitzMLP
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import repeat
 
 __all__ = ["residual_flow"]
 

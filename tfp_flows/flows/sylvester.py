@@ -8,8 +8,9 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import Permutation, Sylvester
 from tfp_flows.core.arguments import check_unused
-from tfp_flows.flows.building import Plan, ready
 from tfp_flows.flows.layers import amortized_layers
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
 
 __all__ = ["sylvester"]
 

@@ -9,7 +9,8 @@ import tensorflow_probability as tfp
 
 from tfp_flows.core.arguments import check_choice, check_integer
 from tfp_flows.distributions import Flow, VariationalDequantization, standard_logistic
-from tfp_flows.flows.layers import in_turn, masks_in_turn, mixture_coupling
+from tfp_flows.ready.mixture_coupling import mixture_coupling
+from tfp_flows.ready.stacks import in_turn, masks_in_turn
 from tfp_flows.transformers import LogisticMixture
 
 tfb = tfp.bijectors

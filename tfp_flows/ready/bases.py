@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow_probability as tfp
 
 from tfp_flows import distributions
-from tfp_flows.flows.contexts import OneHot
 from tfp_flows.networks import MLP
+from tfp_flows.ready.contexts import OneHot
 
 __all__ = ["make_base"]
 

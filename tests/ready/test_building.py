@@ -51,7 +51,7 @@ def test_a_flow_of_a_users_own_is_like_ours():
     assert flow.event_shape == (2, 1, 2)
     assert flow.distribution.event_shape == (4,)
     assert flow.name == "spin"
-    assert flow.config["flow"] == "tests.flows.test_building:spin"
+    assert flow.config["flow"] == "tests.ready.test_building:spin"
     assert flow.config["layers"] == 2
     again = flows.from_config(json.loads(json.dumps(flow.config)))
     x = tf.random.stateless_uniform([3, 2, 1, 2], [0, 1], 0, 4)
@@ -343,7 +343,7 @@ def test_couplings_of_a_single_feature_name_the_kind_that_works(name, shape):
 
 def test_images_that_cannot_be_squeezed_are_no_single_number():
     for build in (flows.real_nvp, flows.glow, flows.flow_plus_plus):
-        with pytest.raises(ValueError, match="(?i)pad or crop") as error:
+        with pytest.raises(ValueError, match=r"(?i)pad or crop") as error:
             build((1, 1, 3))
         assert "single" not in str(error.value)
 

@@ -1,0 +1,199 @@
+"""What all ready flows are told: the shared options."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flows import bijectors, distributions
+from tfp_flows.core.arguments import check_unused
+from tfp_flows.core.seeds import generator
+from tfp_flows.distributions.flow import with_config
+from tfp_flows.distributions.tracked import without_given_name
+from tfp_flows.ready.bases import make_base
+from tfp_flows.ready.contexts import resolve_context
+from tfp_flows.ready.dequantization import Dequantization
+from tfp_flows.ready.preprocessing import preprocess
+
+__all__ = ["Plan", "network_dtype"]
+
+
+class Plan:
+    """What a ready flow is told: shapes, dtypes, seeds, and the shared options.
+
+    Attributes:
+      event_shape: shape of an event where the flow's own bijectors meet it, a tuple;
+        `(D,)` for images that are flattened.
+      data_shape: shape of an event of data, a tuple.
+      size: number of entries of an event.
+      is_image: whether `event_shape` is an image's.
+      context_shape: shape of a context as bijectors get it, or `None`.
+      dtype: name of the flow's dtype.
+      name: name of the flow.
+      layer: arguments that a bijector with a network takes: `context_shape`, `dtype`.
+
+    Args:
+      event_shape: sequence of ints, the shape of the data: `(D,)` for vectors or
+        `(H, W, C)` for images.
+      base: string or mapping, distribution of the noise: `"normal"`, `"logistic"`,
+        `"diagonal"` (learned mean and deviation), `"student_t"` (heavy tails),
+        `"mixture"` (of Gaussians), `"resampled"` (a network rejects samples) or
+        `"class_conditional"` (a Gaussian for each of `num_classes`); or a mapping with
+        that `"name"` and arguments of the base, such as
+        `{"name": "mixture", "components": 20}`, see `tfp_flows.distributions`.
+      bounds: pair `(low, high)` of the data, which are scaled to an interval of length
+        one; `(0, 256)` for 8-bit pixels with noise. Each is a number, or an array that
+        broadcasts to `event_shape`: `([0, 1], [10, 20])` are the bounds of two
+        features, from 0 to 10 and from 1 to 20.
+      logit_margin: float in (0, 0.5). If given, the logit of the scaled data with this
+        margin is modelled, so that samples stay within `bounds` but for the margin.
+      normalize: bool, whether each feature (channel of images) is brought to mean 0 and
+        deviation 1 by the data, in front of all else and untrained; `"robust"` takes
+        median and quartiles. By default, yes, unless `bounds` are given.
+      dequantize: string or mapping, for integers from 0 to K - 1 with `bounds=(0, K)`:
+        `"uniform"` adds uniform noise, `"variational"` noise of a learned flow. The
+        result is a `VariationalDequantization`, a distribution of integers. A mapping
+        holds that `"name"` and arguments, such as `{"name": "variational", "samples":
+        4}`, see
+        `tfp_flows.flows.Dequantization`. By default data are real numbers.
+      context_shape: sequence of ints, shape of one context, or `None`.
+      num_classes: int, instead of `context_shape`: the context is an integer label
+        from 0 to `num_classes - 1`.
+      context_encoder: a Keras layer or model that contexts of `context_shape` go
+        through first, trained with the flow: a convolutional network for images, an
+        `Embedding` for integer labels (`context_shape=()`).
+      normalize_context: bool, whether contexts are brought to mean 0 and deviation 1 by
+        the data. By default, yes, if they are numbers and there is no
+        `context_encoder`.
+      context_mode: string, how networks take the context: `"concat"` joins it to the
+        input, `"film"` scales and shifts hidden layers. By default `"concat"`.
+      conditioner_dtype: string, `"bfloat16"` or `"float16"` for networks that compute
+        in half precision, with float32 variables, log-determinants and base; the two
+        directions are then inverses of each other to two or three digits. `"float32"`
+        for none. By default Keras's global policy if that is a mixed one.
+      recompute_gradients: bool, whether gradients rebuild activations instead of
+        keeping them: memory does not grow with depth, a step takes about a third
+        longer. See `tfp_flows.bijectors.Chain`.
+      seed: int of any size for the initial weights and all that is drawn at random. By
+        default a new one, which `keras.utils.set_random_seed` makes reproducible.
+      dtype: string, `"float32"` or `"float64"`.
+      name: string, name of the flow; that of its chain is `"{name}_chain"`. By default
+        the name of the function.
+    """
+
+    def __init__(
+        self,
+        kind: Any,
+        event_shape: Sequence[int],
+        *,
+        base: str | Mapping[str, Any] = "normal",
+        bounds: Sequence[Any] | None = None,
+        logit_margin: float | None = None,
+        normalize: bool | str | None = None,
+        dequantize: str | Mapping[str, Any] | None = None,
+        context_shape: Sequence[int] | None = None,
+        num_classes: int | None = None,
+        context_encoder: keras.layers.Layer | None = None,
+        normalize_context: bool | None = None,
+        context_mode: str | None = None,
+        conditioner_dtype: str | None = None,
+        recompute_gradients: bool = False,
+        seed: int | None = None,
+        dtype: Any = "float32",
+        name: str | None = None,
+    ):
+        self.data_shape = event_shape = tuple(event_shape)
+        flat = (math.prod(event_shape),)
+        self.event_shape = flat if kind.flatten else event_shape
+        self.size, self.is_image = flat[0], len(self.event_shape) == 3
+        self.dtype, self.name = dtype, kind.name if name is None else name
+        self._is_named = self.name != kind.name
+        self.conditioner_dtype = conditioner_dtype
+        self.recompute_gradients = recompute_gradients
+        self._draw = generator(seed)
+        self.context_shape, self._encoder = resolve_context(
+            context_shape, num_classes, dtype, context_encoder, normalize_context
+        )
+        if self.context_shape is None:
+            check_unused("for a flow with a context", context_mode=context_mode)
+        self._network = {"dtype": dtype}
+        if "conditioner_dtype" in kind.takes:
+            self._network["dtype"] = network_dtype(dtype, conditioner_dtype)
+        if "context_mode" in kind.takes:
+            self._network["context_mode"] = context_mode or "concat"
+        self.layer = {"context_shape": self.context_shape, "dtype": dtype}
+        self._base, self._dequantize = base, None
+        if dequantize is not None:
+            self._dequantize = Dequantization(dequantize, bounds)
+        self._first = preprocess(
+            event_shape, bounds, logit_margin, normalize, kind.center, dtype
+        )
+        if kind.flatten and len(event_shape) == 3:
+            self._first.append(tfb.Reshape(event_shape, flat))
+
+    def seed(self) -> int:
+        """A new seed, at every call."""
+        return int(self._draw.integers(2**31))
+
+    def network(self) -> dict[str, Any]:
+        """Arguments of a network: a new `seed`, a `dtype`, a `context_mode`."""
+        return {"seed": self.seed(), **self._network}
+
+    def of_noise(self) -> Plan:
+        """The plan of a flow of noise whose context are the data."""
+        noise = copy.copy(self)
+        noise.event_shape = noise.context_shape = self.data_shape
+        noise.is_image = len(self.data_shape) == 3
+        noise.layer = {**self.layer, "context_shape": self.data_shape}
+        noise._network = {"dtype": self._network["dtype"]}
+        return noise
+
+    def chain(self, members: Iterable[tfb.Bijector], name: str) -> bijectors.Chain:
+        """A chain that recomputes gradients if the flow does."""
+        return bijectors.Chain(
+            list(members), name=name, recompute_gradients=self.recompute_gradients
+        )
+
+    def assemble(
+        self, members: Iterable[tfb.Bijector], config: Mapping[str, Any]
+    ) -> distributions.Flow | distributions.VariationalDequantization:
+        """The flow of all members, in the order in which data meet them."""
+        chain = self.chain([*self._first, *members], f"{self.name}_chain")
+        noise_shape = chain.inverse_event_shape(self.data_shape).as_list()
+        base = make_base(
+            self._base, noise_shape, self._encoder, self.dtype, self.seed()
+        )
+        flow = distributions.Flow(
+            base,
+            chain,
+            context_encoder=self._encoder,
+            context_shape=getattr(self._encoder, "input_shape", None),
+            name=self.name,
+        )
+        if self._dequantize is not None:
+            flow = self._dequantize(flow, self)
+        if not self._is_named:
+            flow = without_given_name(flow)
+        return with_config(flow, config)
+
+
+def network_dtype(dtype: Any, conditioner_dtype: str | None) -> Any:
+    """What networks get as their `dtype`: the flow's, or a mixed policy of Keras."""
+    if conditioner_dtype is None:
+        policy = keras.config.dtype_policy()
+        is_mixed = policy.compute_dtype != policy.variable_dtype
+        return policy if is_mixed and policy.variable_dtype == dtype else dtype
+    if conditioner_dtype == dtype:
+        return dtype
+    if conditioner_dtype not in ("bfloat16", "float16") or dtype != "float32":
+        raise ValueError(
+            f"conditioner_dtype must be None or {dtype!r}"
+            + (', "bfloat16" or "float16"' if dtype == "float32" else "")
+            + f" for a {dtype} flow, got {conditioner_dtype!r}."
+        )
+    return keras.DTypePolicy(f"mixed_{conditioner_dtype}")

@@ -1,0 +1,79 @@
+"""Stacks of layers that are alike, or of two kinds in turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flows import masks
+from tfp_flows.bijectors import Repeat
+
+__all__ = ["count_changed", "for_a_single_number", "in_turn", "masks_in_turn", "repeat"]
+
+
+def repeat(
+    make_unit: Callable[[], list[tfb.Bijector]], count: int, name: str = "layers"
+) -> list[tfb.Bijector]:
+    """`count` units as one `Repeat`, where there is more than one."""
+    if count > 1:
+        return [Repeat(make_unit, count, name=name)]
+    return make_unit() if count else []
+
+
+def in_turn(
+    make_layers: Callable[[int], Iterable[tfb.Bijector]],
+    count: int,
+    name: str = "layers",
+) -> list[tfb.Bijector]:
+    """`count` layers of two kinds in turn, pairs of which repeat.
+
+    Args:
+      make_layers: given 0 or 1, yields the bijectors of a layer of that kind.
+      count: number of layers.
+      name: name of what repeats.
+    """
+    pairs = repeat(lambda: [*make_layers(0), *make_layers(1)], count // 2, name)
+    return pairs + (list(make_layers(0)) if count % 2 else [])
+
+
+def for_a_single_number(shape: Sequence[int]) -> str:
+    """A sentence on what takes one number and learns its density; or none for more."""
+    if math.prod(shape) != 1:
+        return ""
+    call = f'flows.neural_spline_flow({tuple(shape)}, kind="autoregressive")'
+    return f"For a single number take {call}."
+
+
+def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndarray]:
+    """Two masks, of which the second keeps what the first changes.
+
+    Every other entry of a vector, a checkerboard of an image.
+
+    Args:
+      plan: the `Plan` of the flow.
+      shape: shape of what is masked; the plan's by default.
+
+    Raises:
+      ValueError: if there is a single feature, which leaves nothing to keep.
+    """
+    shape = plan.event_shape if shape is None else shape
+    if np.prod(shape) < 2:
+        raise ValueError(
+            "event_shape must have two or more features: a coupling keeps some of them "
+            f"and changes the others. {for_a_single_number(plan.data_shape)}"
+        )
+    mask = (
+        masks.alternating(shape[0])
+        if len(shape) == 1
+        else masks.checkerboard(*shape[:2])
+    )
+    return [mask, ~mask]
+
+
+def count_changed(mask: np.ndarray, shape: Sequence[int]) -> int:
+    """How many numbers change in each position (of a vector: in all)."""
+    return shape[-1] if mask.shape[-1] == 1 else int((~mask).sum())
