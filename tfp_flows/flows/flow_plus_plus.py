@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows import masks
-from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1, Squeeze
+from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1
 from tfp_flows.core.arguments import check_integer
+from tfp_flows.flows.layers import squeezed
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.mixture_coupling import mixture_coupling
 from tfp_flows.ready.plan import Plan
@@ -75,24 +75,21 @@ def flow_plus_plus(
             yield tfb.Invert(linear(shape, name=f"linear_{name}", **matrix))
         # Densities take the closed form, samples find a root.
         transformer = Inverted(LogisticMixture(components))
-        name = f"coupling_{name}"
         yield mixture_coupling(
-            plan, mask, shape, transformer, width, depth, heads, name
+            plan, mask, shape, transformer, width, depth, heads, f"coupling_{name}"
         )
 
-    def block(shape, both, name, count):
+    def block(shape, name, count, by_channel=False):
+        both = masks_in_turn(plan, shape, by_channel)
         return in_turn(lambda i: coupling(shape, both[i], f"{name}{i}"), count)
 
     shape, counts = plan.event_shape, _counts(plan, layers)
-    yield from block(
-        shape, masks_in_turn(plan), "0_" if plan.is_image else "", counts[0]
-    )
+    yield from block(shape, "0_" if plan.is_image else "", counts[0])
     if plan.is_image:
-        yield tfb.Invert(Squeeze(2))
-        shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
-        mask = masks.channel(shape[2])
-        yield from block(shape, [mask, ~mask], "1_", counts[1])
-        yield from block(shape, masks_in_turn(plan, shape), "2_", counts[2])
+        squeeze, shape = squeezed(shape)
+        yield squeeze
+        yield from block(shape, "1_", counts[1], by_channel=True)
+        yield from block(shape, "2_", counts[2])
 
 
 def _counts(plan, layers):

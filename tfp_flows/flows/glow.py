@@ -7,14 +7,8 @@ from collections.abc import Iterator
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
-from tfp_flows.bijectors import (
-    ActNorm,
-    AffineCoupling,
-    InvertibleConv1x1,
-    MultiScale,
-    Squeeze,
-)
-from tfp_flows.flows.layers import count_levels
+from tfp_flows.bijectors import ActNorm, AffineCoupling, InvertibleConv1x1, MultiScale
+from tfp_flows.flows.layers import count_levels, squeezed
 from tfp_flows.networks import ConvNet
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.plan import Plan
@@ -76,23 +70,17 @@ def glow(
     def step():
         mask, dtype = masks.channel(shape[2]), plan.dtype
         yield ActNorm(shape, dtype=dtype, name="actnorm")
-        mix = InvertibleConv1x1(
-            shape, conv1x1, seed=plan.seed(), dtype=dtype, name="conv1x1"
-        )
-        yield tfb.Invert(mix)
-        network = ConvNet(
-            2 * count_changed(mask, shape),
-            width,
-            output_scale=output_scale,
-            **plan.network(),
-        )
+        matrix = {"seed": plan.seed(), "dtype": dtype, "name": "conv1x1"}
+        yield tfb.Invert(InvertibleConv1x1(shape, conv1x1, **matrix))
+        options = {"output_scale": output_scale, **plan.network()}
+        network = ConvNet(2 * count_changed(mask, shape), width, **options)
         yield AffineCoupling(
             mask, network, scale, max_log_scale, shape, name="coupling", **plan.layer
         )
 
     for level in range(levels):
-        shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
-        layers = [tfb.Invert(Squeeze(2)), *repeat(lambda: list(step()), steps, "steps")]
+        squeeze, shape = squeezed(shape)
+        layers = [squeeze, *repeat(lambda: list(step()), steps, "steps")]
         stages.append(plan.chain(layers, f"level_{level}"))
         if level < levels - 1:
             shape = (*shape[:2], shape[2] // 2)

@@ -3,24 +3,83 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import BatchNorm, Permutation
+from tfp_flows import masks
+from tfp_flows.bijectors import BatchNorm, Permutation, Squeeze
 from tfp_flows.core.arguments import check_choice, check_unused
 from tfp_flows.networks import MADE, MLP
 from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import for_a_single_number, in_turn, repeat
+from tfp_flows.ready.stacks import for_a_single_number, in_turn, masks_in_turn, repeat
 from tfp_flows.transformers import Transformer
 
 __all__ = [
     "amortized_layers",
+    "autoregression",
     "autoregressive_layers",
     "count_levels",
+    "coupling_layers",
+    "squeezed",
     "warn_if_affine",
 ]
+
+
+def coupling_layers(
+    plan: Plan,
+    coupling: Callable[[np.ndarray, str], Iterable[tfb.Bijector]],
+    layers: int,
+    permute: Callable[[], tfb.Bijector] | None = None,
+) -> list[tfb.Bijector]:
+    """Couplings of vectors: their masks take turns, or permutations stand before them.
+
+    Args:
+      plan: the `Plan` of the flow.
+      coupling: given a mask and a name, yields a coupling and what follows it.
+      layers: number of couplings.
+      permute: makes what stands before each; all then keep the first half.
+    """
+    both = masks_in_turn(plan)
+    if permute is None:
+        return in_turn(lambda i: coupling(both[i], f"coupling_{i}"), layers)
+    half = masks.half(plan.size)
+    return repeat(lambda: [permute(), *coupling(half, "coupling")], layers)
+
+
+def squeezed(shape: Sequence[int]) -> tuple[tfb.Bijector, tuple[int, ...]]:
+    """What trades the sides of an image for channels, and the shape behind it."""
+    height, width, channels = shape
+    return tfb.Invert(Squeeze(2)), (height // 2, width // 2, 4 * channels)
+
+
+def autoregression(
+    plan: Plan,
+    bijector: Callable[..., tfb.Bijector],
+    transformer: Transformer,
+    i: int,
+    name: str,
+    **network: Any,
+) -> tfb.Bijector:
+    """An autoregression with its network.
+
+    Args:
+      plan: the `Plan` of the flow.
+      bijector: `MaskedAutoregressive` or `InverseAutoregressive`.
+      transformer: what each entry goes through.
+      i: 0 for the natural order, 1 for the reverse.
+      name: name of the autoregression.
+      **network: arguments of the `MADE`.
+    """
+    made = MADE(
+        plan.size,
+        transformer.num_parameters,
+        order=("natural", "reverse")[i],
+        **{**plan.network(), **network},
+    )
+    return bijector(made, transformer, name=name, **plan.layer)
 
 
 def autoregressive_layers(
@@ -37,8 +96,8 @@ def autoregressive_layers(
 
     Args:
       plan: the `Plan` of the flow.
-      bijector: `MaskedAutoregressive` or `InverseAutoregressive`.
-      transformer: what each entry goes through.
+      bijector: see `autoregression`.
+      transformer: see there.
       layers: number of autoregressions.
       order: `"reverse"`, forwards and backwards in turn, or `"random"`.
       batch_norm: whether a `BatchNorm` follows each.
@@ -51,14 +110,8 @@ def autoregressive_layers(
             # In front of the natural order, as a variable: layers stay alike.
             yield Permutation("random", plan.size, seed=plan.seed())
             i = 0
-        made = MADE(
-            plan.size,
-            transformer.num_parameters,
-            order=("natural", "reverse")[i],
-            **network,
-            **plan.network(),
-        )
-        yield bijector(made, transformer, name=f"autoregressive_{i}", **plan.layer)
+        name = f"autoregressive_{i}"
+        yield autoregression(plan, bijector, transformer, i, name, **network)
         if batch_norm:
             yield BatchNorm([plan.size], dtype=plan.dtype, name=f"batch_norm_{i}")
 

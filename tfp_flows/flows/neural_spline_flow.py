@@ -15,7 +15,8 @@ from tfp_flows.bijectors import (
     Permutation,
 )
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.networks import MADE, ResidualMLP
+from tfp_flows.flows.layers import autoregression
+from tfp_flows.networks import ResidualMLP
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.plan import Plan
 from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn
@@ -90,22 +91,14 @@ def neural_spline_flow(
             if not (couples and i):
                 yield Permutation("random", plan.size, seed=plan.seed())
         elif plan.size > 1:
-            mix = matrix(plan.size, seed=plan.seed(), dtype=plan.dtype)
-            yield tfb.Invert(mix)
+            yield tfb.Invert(matrix(plan.size, seed=plan.seed(), dtype=plan.dtype))
         name = f"spline_{i}"
         if couples:
             outputs = spline.num_parameters * count_changed(both[i], plan.event_shape)
             network = ResidualMLP(outputs, width, depth, **plan.network())
             yield Coupling(both[i], network, spline, name=name, **plan.layer)
-            return
-        made = MADE(
-            plan.size,
-            spline.num_parameters,
-            [width] * depth,
-            residual=True,
-            order=("natural", "reverse")[i],
-            **{**plan.network(), "dtype": plan.dtype},
-        )
-        yield MaskedAutoregressive(made, spline, name=name, **plan.layer)
+        else:
+            made = {"hidden": [width] * depth, "residual": True, "dtype": plan.dtype}
+            yield autoregression(plan, MaskedAutoregressive, spline, i, name, **made)
 
     yield from in_turn(layer, layers)

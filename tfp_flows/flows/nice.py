@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows import masks
 from tfp_flows.bijectors import AdditiveCoupling, Permutation, Scaling
 from tfp_flows.core.arguments import check_choice
+from tfp_flows.flows.layers import coupling_layers
 from tfp_flows.networks import MLP
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn, repeat
+from tfp_flows.ready.stacks import count_changed
 
 __all__ = ["nice"]
 
@@ -58,23 +58,17 @@ def nice(
         moves the second).
     """
     check_choice("partition", partition, ("alternating", "reverse"))
-    in_turns = masks_in_turn(plan)
 
     def coupling(mask, name):
         changed = count_changed(mask, plan.event_shape)
         network = MLP(changed, [width] * depth, **plan.network())
-        return AdditiveCoupling(mask, network, name=name, **plan.layer)
+        yield AdditiveCoupling(mask, network, name=name, **plan.layer)
 
-    if partition == "alternating":
-        yield from in_turn(lambda i: [coupling(in_turns[i], f"coupling_{i}")], layers)
-    else:
-        yield from repeat(
-            lambda: [
-                Permutation("reverse", plan.size, name="reverse"),
-                coupling(masks.half(plan.size), "coupling"),
-            ],
-            layers,
-        )
+    def reverse():
+        return Permutation("reverse", plan.size, name="reverse")
+
+    permute = reverse if partition == "reverse" else None
+    yield from coupling_layers(plan, coupling, layers, permute)
     yield Scaling(
         [plan.size],
         data_dependent=True,

@@ -6,20 +6,13 @@ from collections.abc import Iterator
 
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows import masks
-from tfp_flows.bijectors import (
-    AffineCoupling,
-    BatchNorm,
-    MultiScale,
-    Permutation,
-    Squeeze,
-)
+from tfp_flows.bijectors import AffineCoupling, BatchNorm, MultiScale, Permutation
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.layers import count_levels
+from tfp_flows.flows.layers import count_levels, coupling_layers, squeezed
 from tfp_flows.networks import MLP, ResidualConvNet
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn, repeat
+from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn
 
 __all__ = ["real_nvp"]
 
@@ -74,65 +67,49 @@ def real_nvp(
     Raises:
       ValueError: if `levels` does not divide the image's sides, naming the side.
     """
+    if depth is None:
+        depth = 8 if plan.is_image else 2
     if batch_norm is None:
         batch_norm = plan.is_image
+    layers = layers or (3 if plan.is_image else 8)
+    width = width or (64 if plan.is_image else 256)
 
-    def coupling(mask, shape, name):
+    def coupling(mask, name, shape=plan.event_shape):
         outputs = 2 * count_changed(mask, shape)
         if plan.is_image:
-            network = ResidualConvNet(
-                outputs,
-                64 if width is None else width,
-                8 if depth is None else depth,
-                **plan.network(),
-            )
+            network = ResidualConvNet(outputs, width, depth, **plan.network())
         else:
-            hidden = [256 if width is None else width] * (2 if depth is None else depth)
-            network = MLP(outputs, hidden, **plan.network())
+            network = MLP(outputs, [width] * depth, **plan.network())
         yield AffineCoupling(
             mask, network, scale, max_log_scale, shape, name=name, **plan.layer
         )
         if batch_norm:
             yield BatchNorm(shape, dtype=plan.dtype, name=f"{name}_norm")
 
+    def permute():
+        return Permutation("random", plan.size, seed=plan.seed())
+
     if not plan.is_image:
         check_unused("for images", levels=levels)
-        yield from _vector_layers(plan, layers, permutation, coupling)
+        permutation = "alternating" if permutation is None else permutation
+        check_choice("permutation", permutation, ("alternating", "random"))
+        before_each = permute if permutation == "random" else None
+        yield from coupling_layers(plan, coupling, layers, before_each)
         return
     check_unused("for vectors", permutation=permutation)
-    layers = 3 if layers is None else layers
 
     def block(kind, count, shape):
-        both = masks_in_turn(plan, shape)
-        if kind == "channel":
-            both = [masks.channel(shape[2]), ~masks.channel(shape[2])]
-        return in_turn(lambda i: coupling(both[i], shape, f"{kind}_{i}"), count, kind)
+        both = masks_in_turn(plan, shape, by_channel=kind == "channel")
+        return in_turn(lambda i: coupling(both[i], f"{kind}_{i}", shape), count, kind)
 
     shape, stages = plan.event_shape, []
-    count = count_levels(shape, levels, squeezes_last=False)
-    for level in range(count - 1):
-        members = [*block("checkerboard", layers, shape), tfb.Invert(Squeeze(2))]
-        shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
-        members += block("channel", layers, shape)
+    levels = count_levels(shape, levels, squeezes_last=False)
+    for level in range(levels):
+        is_last = level == levels - 1
+        members = block("checkerboard", layers + is_last, shape)
+        if not is_last:
+            squeeze, shape = squeezed(shape)
+            members += [squeeze, *block("channel", layers, shape)]
         stages.append(plan.chain(members, f"level_{level}"))
         shape = (*shape[:2], shape[2] // 2)
-    members = block("checkerboard", layers + 1, shape)
-    stages.append(plan.chain(members, f"level_{count - 1}"))
     yield MultiScale(stages, plan.event_shape, **plan.layer)
-
-
-def _vector_layers(plan, layers, permutation, coupling):
-    layers = 8 if layers is None else layers
-    permutation = "alternating" if permutation is None else permutation
-    check_choice("permutation", permutation, ("alternating", "random"))
-    both, shape = masks_in_turn(plan), plan.event_shape
-    half = masks.half(plan.size)
-    if permutation == "alternating":
-        return in_turn(lambda i: coupling(both[i], shape, f"coupling_{i}"), layers)
-    return repeat(
-        lambda: [
-            Permutation("random", plan.size, seed=plan.seed(), name="permutation"),
-            *coupling(half, shape, "coupling"),
-        ],
-        layers,
-    )

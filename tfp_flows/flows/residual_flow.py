@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import ActNorm, ResidualFlow, Squeeze
+from tfp_flows.bijectors import ActNorm, ResidualFlow
 from tfp_flows.core.arguments import check_unused
-from tfp_flows.flows.layers import count_levels
+from tfp_flows.flows.layers import count_levels, squeezed
 from tfp_flows.networks import LipschitzConvNet, LipschitzMLP
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.plan import Plan
@@ -77,31 +77,26 @@ def residual_flow(
     shape, is_image = plan.event_shape, plan.is_image
     if not is_image:
         check_unused("for images", levels=levels)
-    layers = (16 if is_image else 10) if layers is None else layers
-    width = (512 if is_image else 128) if width is None else width
-    depth = (2 if is_image else 3) if depth is None else depth
+    layers = layers or (16 if is_image else 10)
+    width = width or (512 if is_image else 128)
+    depth = depth or (2 if is_image else 3)
     lipschitz = {"coefficient": coefficient, "activation": activation}
+    estimate = {"terms": terms, "probes": probes, "evaluation_terms": evaluation_terms}
+    options = {"log_det": log_det, **plan.layer}
+    options |= {k: v for k, v in estimate.items() if v is not None}
 
     def network():
-        options = {**lipschitz, **plan.network()}
+        given = {**lipschitz, **plan.network()}
         if is_image:
             kernels = (3, *[1] * (depth - 1))
-            return LipschitzConvNet(shape[-1], width, kernels, **options)
-        return LipschitzMLP(shape[-1], [width] * depth, **options)
-
-    estimate = {"terms": terms, "probes": probes, "evaluation_terms": evaluation_terms}
+            return LipschitzConvNet(shape[-1], width, kernels, **given)
+        return LipschitzMLP(shape[-1], [width] * depth, **given)
 
     def block():
         if actnorm:
             yield ActNorm(shape, dtype=plan.dtype, name="actnorm")
         inner = ResidualFlow(
-            network(),
-            shape,
-            log_det=log_det,
-            **{k: v for k, v in estimate.items() if v is not None},
-            seed=plan.seed(),
-            name="block",
-            **plan.layer,
+            network(), shape, seed=plan.seed(), name="block", **options
         )
         if inner.log_det == "exact":
             check_unused("for a log_det that is estimated, not exact", **estimate)
@@ -109,8 +104,8 @@ def residual_flow(
 
     for level in range(count_levels(shape, levels, False) if is_image else 1):
         if level > 0:
-            yield tfb.Invert(Squeeze(2))
-            shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
+            squeeze, shape = squeezed(shape)
+            yield squeeze
         yield from repeat(lambda: list(block()), layers, "blocks")
     if actnorm:
         yield ActNorm(shape, dtype=plan.dtype, name="actnorm_last")

@@ -48,7 +48,9 @@ def for_a_single_number(shape: Sequence[int]) -> str:
     return f"For a single number take {call}."
 
 
-def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndarray]:
+def masks_in_turn(
+    plan: Any, shape: Sequence[int] | None = None, by_channel: bool = False
+) -> list[np.ndarray]:
     """Two masks, of which the second keeps what the first changes.
 
     Every other entry of a vector, a checkerboard of an image.
@@ -56,6 +58,7 @@ def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndar
     Args:
       plan: the `Plan` of the flow.
       shape: shape of what is masked; the plan's by default.
+      by_channel: of an image, half of its channels instead.
 
     Raises:
       ValueError: if there is a single feature, which leaves nothing to keep.
@@ -66,11 +69,10 @@ def masks_in_turn(plan: Any, shape: Sequence[int] | None = None) -> list[np.ndar
             "event_shape must have two or more features: a coupling keeps some of them "
             f"and changes the others. {for_a_single_number(plan.data_shape)}"
         )
-    mask = (
-        masks.alternating(shape[0])
-        if len(shape) == 1
-        else masks.checkerboard(*shape[:2])
-    )
+    if len(shape) == 1:
+        mask = masks.alternating(shape[0])
+    else:
+        mask = masks.channel(shape[2]) if by_channel else masks.checkerboard(*shape[:2])
     return [mask, ~mask]
 
 
