@@ -343,7 +343,7 @@ def test_couplings_of_a_single_feature_name_the_kind_that_works(name, shape):
 
 def test_images_that_cannot_be_squeezed_are_no_single_number():
     for build in (flows.real_nvp, flows.glow, flows.flow_plus_plus):
-        with pytest.raises(ValueError, match="(?i)pad or crop") as error:
+        with pytest.raises(ValueError, match=r"(?i)pad or crop") as error:
             build((1, 1, 3))
         assert "single" not in str(error.value)
 
