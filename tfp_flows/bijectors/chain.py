@@ -41,7 +41,16 @@ class Chain(JointBijector):
     `tfp_flows.training.reconstruction_error` tells how well inputs are rebuilt;
     `checkpoint_every` bounds how far errors accumulate.
 
-    Layers that repeat are traced once if they stand in a `Repeat`.
+    Layers that repeat are traced once if they are in a `Repeat`.
+
+    Example:
+      >>> from tfp_flows import bijectors
+      >>> shift = bijectors.Standardize([2])
+      >>> scale = bijectors.Scaling(log_scale=[0.0, 1.0])
+      >>> chain = bijectors.Chain([shift, scale])
+      >>> y, fldj = chain.forward_and_log_det([[1.0, 1.0], [2.0, 2.0]])
+      >>> fldj.numpy().tolist()
+      [1.0, 1.0]
 
     Args:
       bijectors: the members. An empty list is the identity.

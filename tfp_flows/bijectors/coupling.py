@@ -35,6 +35,15 @@ class Coupling(JointBijector):
     the kept part alone, and only the other part is computed. Any other mask (a
     checkerboard) shows the conditioner the whole event with zeros for what changes.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors, masks, networks, transformers
+      >>> spline = transformers.RationalQuadratic(bins=4)
+      >>> network = networks.MLP(2 * spline.num_parameters, hidden=(8,), seed=0)
+      >>> coupling = bijectors.Coupling(masks.half(4), network, spline)
+      >>> coupling.forward_log_det_jacobian(tf.ones([3, 4])).shape
+      TensorShape([3])
+
     Args:
       mask: boolean array of the event's rank, `True` where the event is kept. A
         dimension of size 1 broadcasts to `event_shape`.

@@ -38,6 +38,16 @@ class MultiScale(JointBijector):
     The noise is one vector `[D]`, `D = H * W * C`: the part that leaves first comes
     first, each part flattened row by row. `split_noise` gives the parts back.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tensorflow_probability import bijectors as tfb
+      >>> from tfp_flows import bijectors
+      >>> levels = [tfb.Invert(bijectors.Squeeze(2)) for _ in range(2)]
+      >>> stack = bijectors.MultiScale(levels, event_shape=(4, 4, 1))
+      >>> z = stack.inverse(tf.ones([3, 4, 4, 1]))
+      >>> [part.shape.as_list() for part in stack.split_noise(z)]
+      [[3, 2, 2, 2], [3, 1, 1, 8]]
+
     Args:
       levels: one bijector for each level, each mapping images `[h, w, c]`, in the
         order in which data meet them.

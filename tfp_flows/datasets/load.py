@@ -87,6 +87,12 @@ def load(
       ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
       FileNotFoundError: if there is no such file.
       DatasetUnavailableError: if the set is not prepared and cannot be downloaded.
+
+    Example:
+      >>> from tfp_flows import datasets
+      >>> source = datasets.load("moons", n=(100, 10, 10))
+      >>> source.event_shape, source.sizes
+      ((2,), {'train': 100, 'validation': 10, 'test': 10})
     """
     seed = check_integer("seed", seed, 0)
     name = data if isinstance(data, str) else None

@@ -21,7 +21,14 @@ __all__ = ["DataSource"]
 class DataSource:
     """A data set with the splits "train", "validation" and "test".
 
-    Built by `tfp_flows.datasets.load`.
+    `tfp_flows.datasets.load` returns one.
+
+    Example:
+      >>> from tfp_flows import datasets
+      >>> moons = datasets.load("moons", n=(100, 10, 10))
+      >>> batches = moons.dataset("train", batch_size=32, shuffle=True)
+      >>> next(iter(batches)).shape, moons.steps("train", 32)
+      (TensorShape([32, 2]), 4)
 
     Attributes:
       name: what was loaded.

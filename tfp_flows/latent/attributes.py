@@ -33,6 +33,12 @@ def mean_code(
     Raises:
       ValueError: if there are no data, a context is missing or not expected, or a code
         is NaN or infinite.
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> mean_code(flow, flow.sample(100, seed=0)).shape
+      TensorShape([2])
     """
     return tf.constant(_mean(flow, data, context, batch_size, "data"), flow.dtype)
 
@@ -51,13 +57,15 @@ def attribute_vector(
     Kingma & Dhariwal 2018, section 6. Added to the code of any data, it gives them
     the attribute: see `edit`.
 
-    >>> import numpy as np
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> x = np.random.default_rng(0).normal(size=(100, 2))
-    >>> vector = tfp_flows.latent.attribute_vector(flow, x[x[:, 0] > 0], x[x[:, 0] < 0])
-    >>> tfp_flows.latent.edit(flow, x[:5], vector, strength=[-1, 1]).shape
-    TensorShape([2, 5, 2])
+    Example:
+      >>> import numpy as np
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> x = np.random.default_rng(0).normal(size=(100, 2))
+      >>> has = x[:, 0] > 0
+      >>> vector = tfp_flows.latent.attribute_vector(flow, x[has], x[~has])
+      >>> tfp_flows.latent.edit(flow, x[:5], vector, strength=[-1, 1]).shape
+      TensorShape([2, 5, 2])
 
     Args:
       flow: the flow.
@@ -87,6 +95,14 @@ def attribute_vectors(
     batch_size: int = 256,
 ) -> tf.Tensor:
     """Computes `attribute_vector` of several attributes, in one pass over the data.
+
+    Example:
+      >>> import numpy as np
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> x = np.random.default_rng(0).normal(size=(100, 2))
+      >>> attribute_vectors(flow, x, attributes=x > 0).shape
+      TensorShape([2, 2])
 
     Args:
       flow: the flow.
@@ -132,6 +148,12 @@ def edit(
     flow: Flow, x: Any, vector: Any, strength: Any = 1.0, **keywords: Any
 ) -> tf.Tensor:
     """Moves the codes of data along a vector, such as that of an attribute.
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> edit(flow, [[0.0, 1.0]], vector=[1.0, 0.0], strength=[0.0, 0.5, 1.0]).shape
+      TensorShape([3, 1, 2])
 
     Args:
       flow: the flow.

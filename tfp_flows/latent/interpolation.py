@@ -31,10 +31,11 @@ def interpolate(
       logistic noise lies in no thin shell of one radius in all directions, and a
       rotation changes its density; use `"linear"`.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> tfp_flows.latent.interpolate(flow, [0.0, 0.0], [1.0, 2.0], steps=5).shape
-    TensorShape([5, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> tfp_flows.latent.interpolate(flow, [0.0, 0.0], [1.0, 2.0], steps=5).shape
+      TensorShape([5, 2])
 
     Args:
       flow: the flow.
@@ -84,10 +85,11 @@ def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
     2016. Between opposite vectors, where every half circle would do, one is taken that
     depends on $a$ alone. A zero vector has the direction of the other one.
 
-    >>> import numpy as np
-    >>> from tfp_flows import latent
-    >>> np.allclose(latent.slerp([2.0, 0.0], [0.0, 2.0], 1 / 3), [3**0.5, 1.0])
-    True
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import latent
+      >>> np.allclose(latent.slerp([2.0, 0.0], [0.0, 2.0], 1 / 3), [3**0.5, 1.0])
+      True
 
     Args:
       a: tensor `[*batch, *event]`.

@@ -25,10 +25,11 @@ def level_slices(flow: Flow) -> list[slice]:
     details, the last what is left at the coarsest scale. The noise of level `i` is
     `z[..., level_slices(flow)[i]]`.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.glow((4, 4, 1), levels=2, steps=1, width=4, seed=0)
-    >>> tfp_flows.latent.level_slices(flow)
-    [slice(0, 8, None), slice(8, 16, None)]
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.glow((4, 4, 1), levels=2, steps=1, width=4, seed=0)
+      >>> tfp_flows.latent.level_slices(flow)
+      [slice(0, 8, None), slice(8, 16, None)]
 
     Args:
       flow: a flow whose bijector ends, on the side of the noise, in a
@@ -63,9 +64,16 @@ def resample_levels(
 ) -> tf.Tensor:
     """Keeps the noise of some levels of data and draws that of the others anew.
 
-    What changes is what those levels hold. Keeping the last levels alone keeps most of
+    Only what the other levels hold changes. Keeping the last levels alone keeps most of
     an image in few numbers (Dinh et al. 2017, appendix; "conceptual compression" in
     Gregor et al. 2016).
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.glow((4, 4, 1), levels=2, steps=1, width=4, seed=0)
+      >>> x = flow.sample(3, seed=0)
+      >>> resample_levels(flow, x, keep=[-1], seed=1).shape
+      TensorShape([3, 4, 4, 1])
 
     Args:
       flow: a multi-scale flow, see `level_slices`.

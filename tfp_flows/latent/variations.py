@@ -27,10 +27,11 @@ def traverse(
 ) -> tf.Tensor:
     """Sets one coordinate of the codes of data to each of several values.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> tfp_flows.latent.traverse(flow, 0, [-1, 0, 1], x=[[0.5, 0.5]]).shape
-    TensorShape([3, 1, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> tfp_flows.latent.traverse(flow, 0, [-1, 0, 1], x=[[0.5, 0.5]]).shape
+      TensorShape([3, 1, 2])
 
     Args:
       flow: the flow.
@@ -83,11 +84,12 @@ def translate(
     One flow encodes and another one decodes; or the same flow does both, under another
     context. What the kinds have in common is then what their codes have in common.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.real_nvp((2,), width=4, num_classes=3, seed=0)
-    >>> x = flow.sample(5, context=0)
-    >>> tfp_flows.latent.translate(flow, x, source_context=0, target_context=2).shape
-    TensorShape([5, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.real_nvp((2,), width=4, num_classes=3, seed=0)
+      >>> x = flow.sample(5, context=0)
+      >>> tfp_flows.latent.translate(flow, x, source_context=0, target_context=2).shape
+      TensorShape([5, 2])
 
     Args:
       flow: the flow of `x`.
@@ -137,10 +139,11 @@ def temperatures(
     Noise is scaled by the temperature about the mean of the base distribution: less
     gives fewer and more typical data (Kingma & Dhariwal 2018, section 6).
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> tfp_flows.latent.temperatures(flow, 10, [0.7, 1.0], seed=0).shape
-    TensorShape([2, 10, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> tfp_flows.latent.temperatures(flow, 10, [0.7, 1.0], seed=0).shape
+      TensorShape([2, 10, 2])
 
     Args:
       flow: the flow.

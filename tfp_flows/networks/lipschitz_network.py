@@ -171,8 +171,15 @@ class LipschitzNetwork(keras.layers.Layer):
     block does not need: shifts are those of an ActNorm. A context is joined to each
     hidden layer by a linear map of its own, without a bound.
 
-    Computes in the variables' precision, whatever the dtype policy says: half precision
-    is too coarse to invert a block.
+    It computes in the precision of its variables, whatever the dtype policy says: half
+    precision is too coarse to invert a block.
+
+    Example:
+      >>> from tfp_flows import networks
+      >>> network = networks.LipschitzMLP(outputs=2, hidden=(8,), coefficient=0.25)
+      >>> network.build((None, 2))
+      >>> network.layer_coefficient  # the bound on each of the two layers
+      0.5
 
     Args:
       outputs: size of the last axis of the output.

@@ -27,6 +27,13 @@ class Network(keras.layers.Layer):
       $\gamma, \beta$ linear in the context (Perez et al. 2018, equations 1 and 2).
       They start at zero.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.MLP(outputs=6, hidden=(8,), context_mode="film", seed=0)
+      >>> network(tf.ones([2, 3]), tf.ones([2, 4])).shape
+      TensorShape([2, 6])
+
     Args:
       outputs: size of the last axis of the output.
       activation: name of a Keras activation, or a function.

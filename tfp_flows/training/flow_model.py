@@ -30,7 +30,19 @@ __all__ = ["FlowModel", "negative_log_likelihood"]
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 def negative_log_likelihood(y_true: Any, log_prob: Any) -> Any:
-    """`-log_prob`, one for each example; `y_true` is not looked at."""
+    """The loss of `FlowModel`: `-log_prob`, in nats, one number for each example.
+
+    Args:
+      y_true: not used; Keras passes it to every loss.
+      log_prob: log-densities `[batch]` in nats.
+
+    Returns:
+      Tensor `[batch]`.
+
+    Example:
+      >>> negative_log_likelihood(None, tf.constant([-1.0, 2.0])).numpy()
+      array([ 1., -2.], dtype=float32)
+    """
     return -log_prob
 
 

@@ -66,15 +66,29 @@ def check_own(architecture: Architecture, store: Mapping[str, Any]) -> None:
 
 
 def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
-    """As `keras.models.load_model`, for files that may come from strangers.
+    """Like `keras.models.load_model`, but safe for files from unknown sources.
 
     Args:
       path: a `.keras` file.
-      **kwargs: for `keras.models.load_model`.
+      **kwargs: further arguments of `keras.models.load_model`.
+
+    Returns:
+      The model.
 
     Raises:
-      ValueError: before memory is taken, if the file is small for what it declares.
-      OSError: if it cannot be read.
+      ValueError: if the file declares a model that is far larger than the file. No
+        memory is taken for it before.
+      OSError: if the file cannot be read.
+
+    Example:
+      >>> import os, tempfile, tfp_flows
+      >>> flow = tfp_flows.flows.real_nvp((2,), layers=2, width=4, seed=0)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = os.path.join(folder, "flow.keras")
+      ...     tfp_flows.FlowModel(flow).save(path)
+      ...     model = load_model(path)
+      >>> model.flow.event_shape
+      TensorShape([2])
     """
     check_file(path)
     with _limited_variables(Path(path).stat().st_size):

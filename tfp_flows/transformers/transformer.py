@@ -26,6 +26,22 @@ class Transformer(Protocol):
     * `has_constant_slope = True`: the slope depends on the parameters alone;
     * `is_increasing = False`: the function falls, or jumps as on a circle.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> class Sinh:
+      ...     num_parameters = 1
+      ...
+      ...     def forward_and_log_det(self, x, parameters):
+      ...         t = tf.squeeze(parameters, -2)
+      ...         return tf.sinh(x) + t, tf.math.log(tf.cosh(x))
+      ...
+      ...     def inverse_and_log_det(self, y, parameters):
+      ...         x = tf.asinh(y - tf.squeeze(parameters, -2))
+      ...         return x, -tf.math.log(tf.cosh(x))
+      >>> bijectors.Elementwise(Sinh(), [2]).forward([[0.0, 0.0]]).numpy()
+      array([[0., 0.]], dtype=float32)
+
     Attributes:
       num_parameters: how many parameters each number has.
     """
