@@ -130,7 +130,7 @@ class Coupling(JointBijector):
         return self._partition.merge(kept, changed), log_det
 
     def _change(self, kept, changed, forward, context=None):
-        """The changed part, changed, and the log-determinant of that."""
+        """Transforms the changed part; returns it and the log-determinant."""
         parameters = self._conditioner(kept, context)
         parameters = split_parameters(parameters, self._transformer.num_parameters)
         changed, log_det = self._transform(forward)(changed, parameters)
@@ -156,7 +156,8 @@ class Coupling(JointBijector):
         return getattr(self._transformer, "has_direct_inverse", True)
 
     def _replay(self, result, forward, tape, context=None):
-        # The conditioner sees the same before and after: it need not run twice.
+        # The kept part is the same in input and result, so one run of the conditioner
+        # is enough for both directions.
         kept, changed = self._partition.split(result)
         tape.watch(kept)
         parameters = self._conditioner(kept, context)
@@ -171,7 +172,7 @@ class Coupling(JointBijector):
 
 
 def split_parameters(parameters: tf.Tensor, count: int) -> tf.Tensor:
-    """`[..., count * n]` as `[..., count, n]`, which is what a transformer takes."""
+    """Reshapes `[..., count * n]` to `[..., count, n]`, as transformers take it."""
     return reshape_event(parameters, 1, [count, parameters.shape[-1] // count])
 
 

@@ -1,4 +1,4 @@
-"""A transformer applied to every entry on its own."""
+"""A transformer with learned parameters for each entry of an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an elementwise transformer is."""
+"""The protocol of elementwise transformers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Transformer(Protocol):
     ($\log|dx/dy|$), both `[..., n]`. All these dimensions may be unknown. Parameters of
     zero give the identity, or nearly.
 
-    A class of your own needs `num_parameters` and the two methods. It says more about
-    itself by attributes that it may leave out:
+    A class of your own needs `num_parameters` and the two methods. It may also have
+    these attributes:
 
     * `has_direct_inverse = False`: one of the directions iterates;
     * `is_constant_jacobian = True`: the slope depends neither on the number nor on the
