@@ -1,4 +1,4 @@
-"""Base distributions: what the noise of a flow looks like."""
+"""Simple base distributions for the noise of a flow."""
 
 from __future__ import annotations
 
