@@ -1,4 +1,4 @@
-"""Data by name, from a file or from arrays: one way in."""
+"""Loads data by name, from a file or from arrays."""
 
 from __future__ import annotations
 
@@ -61,10 +61,9 @@ def load(
     shuffles within windows of 64 blocks. What is in memory is 8 bytes for each row,
     and some tens of MB.
 
-    A validation or test split that the data bring along is used as it is, and a
-    missing one is held out from the training rows: at random for arrays and files; for
-    image sets, which TensorFlow Datasets stores in a fixed shuffled order, the last
-    ones.
+    If the data have a validation or test split, it is used. A missing one is held out
+    from the training rows: a random choice for arrays and files, the last rows for
+    image sets, which TensorFlow Datasets stores in a fixed shuffled order.
 
     Args:
       data: see above.

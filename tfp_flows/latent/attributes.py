@@ -52,10 +52,10 @@ def attribute_vector(
     absent_context: Any = None,
     batch_size: int = 256,
 ) -> tf.Tensor:
-    """Computes the mean code of data with an attribute less that of data without.
+    """Computes the mean code of data with an attribute minus that of data without it.
 
-    Kingma & Dhariwal 2018, section 6. Added to the code of any data, it gives them
-    the attribute: see `edit`.
+    Adding the vector to the code of any data gives them the attribute, see `edit`
+    (Kingma & Dhariwal 2018, section 6).
 
     Example:
       >>> import numpy as np
@@ -240,7 +240,7 @@ def _codes(
 def _batches_of_dataset(
     flow: Flow, data: tf.data.Dataset, parts: list[str], batch_size: int, name: str
 ) -> Iterator[tuple]:
-    """Batches of a dataset of events, or of batches of them, and what is with them."""
+    """Batches of a dataset, whose elements may be single examples or batches."""
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(f"{name} is a dataset without end: use take(n).")
     spec = data.element_spec
@@ -257,7 +257,7 @@ def _batches_of_dataset(
 
 
 def _events(flow: Flow, data: Any, name: str) -> Any:
-    """An array `[N, *event_shape]`, which may be mapped from a file."""
+    """Data as an array `[N, *event_shape]`; an `np.memmap` is not read here."""
     data = data if tf.is_tensor(data) else np.asarray(data)
     event = flow.event_shape
     if len(data.shape) != event.rank + 1:
@@ -279,7 +279,7 @@ def _labels(attributes: Any, count: int) -> np.ndarray:
 
 
 def _contexts(rank: int, context: Any, count: int, name: str) -> np.ndarray:
-    """A context for each event; one may be for all."""
+    """Contexts, one for each event; a single context is repeated."""
     context = np.asarray(context)
     if context.ndim == rank:
         return np.broadcast_to(context, (count, *context.shape))

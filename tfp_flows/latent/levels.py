@@ -1,4 +1,4 @@
-"""Levels of multi-scale flows: where their noise lies, and other noise for some."""
+"""Levels of multi-scale flows: where their noise is, and new noise for some of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["level_slices", "resample_levels"]
 
 
 def level_slices(flow: Flow) -> list[slice]:
-    """Returns where in a code the noise of each level of a multi-scale flow lies.
+    """Returns the slice of a code that holds the noise of each level.
 
-    The levels come in the order in which data meet them: the first holds the finest
-    details, the last what is left at the coarsest scale. The noise of level `i` is
+    Levels are in the order in which data pass them: the first holds the finest details,
+    the last the coarsest scale. The noise of level `i` is
     `z[..., level_slices(flow)[i]]`.
 
     Example:

@@ -38,8 +38,8 @@ def traverse(
       dimension: index of the coordinate in the flattened code; a negative one counts
         from the end.
       values: the values, in the units of the noise.
-      x: data `[*batch, *event_shape]` to start from, or
-      z: codes to start from.
+      x: data `[*batch, *event_shape]` to start from, unless `z` is given.
+      z: codes `[*batch, *noise]` to start from.
       **keywords: `context` for a flow with one.
 
     Returns:
@@ -79,10 +79,10 @@ def translate(
     source_context: Any = None,
     target_context: Any = None,
 ) -> tf.Tensor:
-    """Decodes the codes of data as data of another kind.
+    """Turns data of one kind into another kind with the same codes.
 
-    One flow encodes and another one decodes; or the same flow does both, under another
-    context. What the kinds have in common is then what their codes have in common.
+    Either one flow encodes and another one decodes, or the same flow does both, with
+    another context.
 
     Example:
       >>> import tfp_flows

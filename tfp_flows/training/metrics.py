@@ -1,4 +1,4 @@
-"""Metrics of log-densities, which tell callbacks that less is better."""
+"""Metrics of log-densities. They tell Keras's callbacks that lower is better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _OfLogDensities(keras.metrics.Mean):
     _direction = "down"
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds examples; `y_pred` are log-densities, `y_true` is not looked at."""
+        """Adds examples; `y_pred` are log-densities, `y_true` is not used."""
         return super().update_state(y_pred * -self._unit(), sample_weight)
 
     def _unit(self) -> float:
