@@ -43,7 +43,7 @@ class ActNorm(JointBijector):
 
     Raises:
       ValueError: if `event_shape` has no channel, or `epsilon` is not positive.
-      TypeError: if a size is no integer.
+      TypeError: if a size is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})

@@ -57,7 +57,7 @@ class BatchNorm(JointBijector):
     Raises:
       ValueError: if `event_shape` has no channel, `momentum` is outside [0, 1),
         `epsilon` not positive, or `forward` is called with `training=True`.
-      TypeError: if a size is no integer.
+      TypeError: if a size is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})

@@ -31,15 +31,15 @@ class Chain(JointBijector):
     **Memory.** An ordinary gradient needs the activations of all networks, so memory
     grows with depth. With `recompute_gradients=True` no activations are kept: the
     gradient goes back member by member and rebuilds the input of each from its output
-    by the inverse. Memory is then that of one member, a coupling's conditioner runs
-    twice instead of once, and a training step takes about a third longer. Values stay
-    the same, and gradients up to rounding. The inputs of some members are kept, and
-    only their activations are computed again: members whose inverse iterates (residual
-    flows, autoregressions), and members that normalise by the batch. Conditioners must
-    return the same output for the same input, so they cannot use dropout. In eager mode
-    they must not take gradients themselves. Gradients of gradients raise an error.
-    `tfp_flows.training.reconstruction_error` measures how well inputs are rebuilt;
-    `checkpoint_every` limits how far errors accumulate.
+    by the inverse. Memory is then that of the largest member, a coupling's conditioner
+    runs twice instead of once, and a training step takes about a third longer. Values
+    stay the same, and gradients up to rounding. The inputs of some members are kept,
+    and only their activations are computed again: members whose inverse iterates
+    (residual flows, autoregressions), and members that normalise by the batch.
+    Conditioners must return the same output for the same input, so they cannot use
+    dropout. In eager mode they must not take gradients themselves. Gradients of
+    gradients raise an error. `tfp_flows.training.reconstruction_error` measures how
+    well inputs are rebuilt; `checkpoint_every` limits how far errors accumulate.
 
     Layers that repeat are traced once if they are in a `Repeat`.
 

@@ -50,7 +50,7 @@ class Logit(JointBijector):
 
     Raises:
       ValueError: if `logit_margin` is outside (0, 0.5), or `low` is not below `high`.
-      TypeError: if one of them is no number.
+      TypeError: if one of them is not a number.
     """
 
     _fast_paths = frozenset({"untaped"})

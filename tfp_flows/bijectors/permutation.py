@@ -39,7 +39,7 @@ class Permutation(JointBijector):
     Raises:
       ValueError: if `permutation` is not one of 0 .. size - 1, or `axis` is not
         negative.
-      TypeError: if `size` or an index is no integer.
+      TypeError: if `size` or an index is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})

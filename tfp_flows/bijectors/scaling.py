@@ -54,7 +54,7 @@ class Scaling(JointBijector):
       ValueError: if neither `event_shape` nor `log_scale` is given, `data_dependent`
         with a `log_scale` that is no variable, or `learning_rate_multiplier` is not
         positive.
-      TypeError: if a size is no integer, or the multiplier no number.
+      TypeError: if a size is not an integer, or the multiplier not a number.
     """
 
     _fast_paths = frozenset({"untaped"})

@@ -36,7 +36,7 @@ class Squeeze(JointBijector):
     Raises:
       ValueError: if `factor` is less than 2, or (when applied) does not divide height
         and width, or its square the channels.
-      TypeError: if `factor` is no integer.
+      TypeError: if `factor` is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})

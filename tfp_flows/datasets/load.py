@@ -82,7 +82,7 @@ def load(
       The data source. Large sets are read when first used.
 
     Raises:
-      TypeError: if `seed` or a number of `n` is no integer.
+      TypeError: if `seed` or a number of `n` is not an integer.
       ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
       FileNotFoundError: if there is no such file.
       DatasetUnavailableError: if the set is not prepared and cannot be downloaded.

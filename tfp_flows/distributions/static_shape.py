@@ -81,7 +81,7 @@ class StaticShape(Tracked):
 
         Raises:
           ValueError: on a negative size.
-          TypeError: on a size that is no integer.
+          TypeError: on a size that is not an integer.
         """
         shape = check_sample_shape(sample_shape)
         return super().sample(shape, seed, name=name, **keywords)

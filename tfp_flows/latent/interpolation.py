@@ -49,7 +49,7 @@ def interpolate(
       codes of `a` and `b`: those themselves, up to the flow's round-trip error.
 
     Raises:
-      TypeError: if `steps` is no integer.
+      TypeError: if `steps` is not an integer.
       ValueError: on another kind, fewer than 2 steps, or a wrong shape; if the base
         distribution has no mean and standard deviation for `"spherical"`.
     """

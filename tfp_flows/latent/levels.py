@@ -87,7 +87,7 @@ def resample_levels(
       Tensor `[*batch, *event_shape]`.
 
     Raises:
-      TypeError: if a level is no integer, or `temperature` no number.
+      TypeError: if a level is not an integer, or `temperature` not a number.
       ValueError: if the flow has no levels, `keep` names one that does not exist, or
         `temperature` is negative, NaN or infinite.
     """

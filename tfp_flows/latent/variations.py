@@ -46,7 +46,7 @@ def traverse(
       Tensor `[len(values), *batch, *event_shape]`.
 
     Raises:
-      TypeError: if `dimension` is no integer.
+      TypeError: if `dimension` is not an integer.
       ValueError: unless one of `x` and `z` is given; if `dimension` is out of range, or
         `values` not a sequence of numbers; on a wrong shape.
     """

@@ -57,7 +57,7 @@ class MADE(Network):
     Raises:
       ValueError: if `event_size`, `num_parameters` or a width is not positive, `order`
         is unknown or no permutation, or `residual` with unequal widths.
-      TypeError: if a size is no integer.
+      TypeError: if a size is not an integer.
     """
 
     def __init__(

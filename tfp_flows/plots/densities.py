@@ -168,7 +168,7 @@ def histogram(
       The figure.
 
     Raises:
-      TypeError: if `log_prob` is not callable, or `bins` no integer.
+      TypeError: if `log_prob` is not callable, or `bins` not an integer.
       ValueError: if there are no samples, or one is NaN or infinite; on bounds that are
         not increasing, or fewer than one bin.
     """
@@ -237,7 +237,7 @@ def warped_grid(
       The figure: lines along the first coordinate are blue, along the second red.
 
     Raises:
-      TypeError: if `forward` is not callable, or `lines` no integer.
+      TypeError: if `forward` is not callable, or `lines` not an integer.
       ValueError: on a wrong shape, bounds that are not increasing, fewer than 2 lines,
         or a result that is NaN or infinite.
     """

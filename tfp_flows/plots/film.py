@@ -167,7 +167,7 @@ class Frames(keras.callbacks.Callback):
       every: number of epochs from one frame to the next.
 
     Raises:
-      TypeError: if `every` is no integer.
+      TypeError: if `every` is not an integer.
       ValueError: if `every` is less than 1.
     """
 

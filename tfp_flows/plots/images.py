@@ -53,7 +53,7 @@ def images(
       The figure, with the grid as its one image.
 
     Raises:
-      TypeError: if `columns` or `scale` is no integer.
+      TypeError: if `columns` or `scale` is not an integer.
       ValueError: on a wrong shape, values that are NaN or infinite, `columns` or
         `scale` below 1, or bounds that are not increasing.
     """

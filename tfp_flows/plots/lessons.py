@@ -80,7 +80,7 @@ def change_of_variables(
       The figure, with three panels: the map, the density of $z$, that of $x$.
 
     Raises:
-      TypeError: if `forward` or `log_prob` is not callable, or `boxes` no integer.
+      TypeError: if `forward` or `log_prob` is not callable, or `boxes` not an integer.
       ValueError: on a wrong shape, bounds or limits that are not increasing, fewer than
         one box, a `top` that is not positive; if `forward` is not strictly monotonic,
         there is no mass between the bounds, or a value is NaN or infinite.

@@ -30,7 +30,7 @@ def export(
 
 
 class _Functions(tf.Module):
-    """The functions of a SavedModel, and the variables that they read."""
+    """A module with the functions of a SavedModel and the variables that they read."""
 
     def __init__(self, flow, variables):
         super().__init__(name="flow")

@@ -45,7 +45,7 @@ class Affine:
 
     Raises:
       ValueError: on another `scale`, or a `max_log_scale` that is not positive.
-      TypeError: if `max_log_scale` is no number.
+      TypeError: if `max_log_scale` is not a number.
     """
 
     num_parameters = 2

@@ -46,7 +46,7 @@ class LogisticMixture:
 
     Raises:
       ValueError: if `components` is below 1, or a bound not positive.
-      TypeError: if an argument is no number, or `components` no integer.
+      TypeError: if an argument is not a number, or `components` not an integer.
     """
 
     has_direct_inverse = False

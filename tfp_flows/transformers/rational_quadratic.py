@@ -57,7 +57,7 @@ class RationalQuadratic:
     Raises:
       ValueError: if `bins` is below 2, `bound` not positive, `min_bin` outside (0, 1 /
         bins), or `min_slope` outside (0, 1).
-      TypeError: if one of them is no number, or `bins` no integer.
+      TypeError: if one of them is not a number, or `bins` not an integer.
     """
 
     has_direct_inverse = True
