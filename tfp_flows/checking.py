@@ -68,7 +68,7 @@ class Report:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong, a line each; empty for a bijector that passes."""
+        """One line for each problem; empty for a bijector that passes."""
         lines = []
         for name, label in _ERRORS.items():
             error = getattr(self, name)
@@ -81,7 +81,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     def raise_if_bad(self) -> None:

@@ -102,7 +102,11 @@ class Planar(Amortized):
 
     @staticmethod
     def num_parameters(size: int) -> int:
-        """How many numbers a conditioner returns for each example."""
+        """Number of parameters that a conditioner returns for each example.
+
+        Args:
+          size: $D$.
+        """
         return 2 * size + 1
 
     @property

@@ -93,7 +93,11 @@ class Radial(Amortized):
 
     @staticmethod
     def num_parameters(size: int) -> int:
-        """How many numbers a conditioner returns for each example."""
+        """Number of parameters that a conditioner returns for each example.
+
+        Args:
+          size: $D$.
+        """
         return size + 2
 
     def _parameters_of(self, context):

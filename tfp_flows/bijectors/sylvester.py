@@ -147,7 +147,14 @@ class Sylvester(Amortized):
         form: str = "orthogonal",
         reflections: int | None = None,
     ) -> int:
-        """How many numbers a conditioner returns for each example."""
+        """Number of parameters that a conditioner returns for each example.
+
+        Args:
+          size: as for the class, like all arguments.
+          columns: $M$.
+          form: the form of $Q$.
+          reflections: number of reflections.
+        """
         shape, columns = _shape_of_basis(size, columns, form, reflections)
         return int(np.prod(shape)) * (shape != ()) + columns * (columns + 2)
 

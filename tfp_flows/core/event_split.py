@@ -1,4 +1,4 @@
-"""How a coupling takes an event apart along a mask and puts it together again."""
+"""Splits the event of a coupling into two parts by a mask, and joins them again."""
 
 from __future__ import annotations
 

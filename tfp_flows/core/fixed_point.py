@@ -12,7 +12,7 @@ __all__ = ["FixedPoint", "fixed_point", "gradients_of_arguments", "iterate"]
 
 
 class FixedPoint(NamedTuple):
-    """Where an iteration stopped.
+    """The result of an iteration.
 
     Attributes:
       value: the last iterate, `[batch, ...]`.

@@ -142,7 +142,7 @@ class SharedTrace:
 
 
 def _computation(graph: tf.Graph) -> Any:
-    """What a graph computes, without the names of operations and functions."""
+    """A description of a graph's operations, without their names."""
     definition = graph.as_graph_def()
     functions = (f.node_def for f in definition.library.function)
     return _operations(definition.node), sorted(map(repr, map(_operations, functions)))

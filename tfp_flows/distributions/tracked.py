@@ -37,7 +37,7 @@ class Tracked(tfd.Distribution):
     """
 
     def sample(self, *args: Any, **keywords: Any) -> tf.Tensor:
-        """As `tfd.Distribution.sample`."""
+        """Like `tfd.Distribution.sample`, after the check."""
         check_tracked(self)
         return super().sample(*args, **keywords)
 
