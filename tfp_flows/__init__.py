@@ -3,11 +3,11 @@
 `bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
 trains them. `datasets` and `plots` are imported when they are first used.
 
-Bijectors keep no cache, so that nothing is stale after a variable changed. Where TFP's
-`td.log_prob(td.sample(n))` would find the inverse in its cache, one of this package is
-evaluated once more: dear for `iaf`, `residual_flow` and `planar`, whose inverses
-iterate. `Flow.sample_and_log_prob`, and TFP's `experimental_sample_and_log_prob`, need
-no inverse.
+Bijectors keep no cache, so no result is out of date after a variable changed. With a
+bijector of TFP's, `td.log_prob(td.sample(n))` finds the inverse in a cache; a bijector
+of this package computes it. This is expensive for `iaf`, `residual_flow` and `planar`,
+whose inverses iterate. `Flow.sample_and_log_prob`, and TFP's
+`experimental_sample_and_log_prob`, need no inverse.
 """
 
 import importlib

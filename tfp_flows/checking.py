@@ -1,4 +1,4 @@
-"""`check_bijector`: whether a bijector is what it says, as a small report."""
+"""`check_bijector`: tests whether a bijector is right, and reports on it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `check_bijector` found; printed, it is a table.
+    """The result of `check_bijector`, which prints as a table.
 
-    An error is `None` where it was not measured: a direction that the bijector does
-    not implement, or events of two sizes, which have no determinant.
+    An error is `None` if it was not measured: because the bijector does not implement a
+    direction, or because `forward` changes the size of events, so that there is no
+    determinant.
 
     Attributes:
       name: name and class of the bijector.
@@ -67,7 +68,7 @@ class Report:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong, a line each; empty for a bijector that passes."""
+        """One line for each problem; empty for a bijector that passes."""
         lines = []
         for name, label in _ERRORS.items():
             error = getattr(self, name)
@@ -80,7 +81,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     def raise_if_bad(self) -> None:
@@ -133,16 +134,17 @@ def check_bijector(
 ) -> Report:
     r"""Checks a bijector at given values: round trips, log-determinants, gradients.
 
-    Any `tfb.Bijector` from one tensor to one tensor can be checked, TFP's own too. All
-    is computed afresh: each method gets a copy of its values, which TFP's cache does
-    not know. The Jacobians $J$ come from automatic differentiation and are decomposed
-    in float64; they take D gradients one after the other, for all events at once.
+    Any `tfb.Bijector` from one tensor to one tensor can be checked, TFP's own too.
+    Nothing comes from TFP's cache: each method gets a copy of its values. The Jacobians
+    $J$ come from automatic differentiation and are decomposed in float64; they take D
+    gradients one after the other, for all events at once.
 
-    >>> import tensorflow_probability as tfp
-    >>> import tfp_flows
-    >>> report = tfp_flows.check_bijector(tfp.bijectors.Scale(4.0), [[1.0, 2.0]])
-    >>> report.ok, report.forward_lipschitz, report.inverse_lipschitz
-    (True, 4.0, 0.25)
+    Example:
+      >>> import tensorflow_probability as tfp
+      >>> import tfp_flows
+      >>> report = tfp_flows.check_bijector(tfp.bijectors.Scale(4.0), [[1.0, 2.0]])
+      >>> report.ok, report.forward_lipschitz, report.inverse_lipschitz
+      (True, 4.0, 0.25)
 
     Args:
       bijector: the bijector.
@@ -219,7 +221,7 @@ def check_bijector(
 
 @dataclasses.dataclass
 class _Look:
-    """One direction at N events, in numpy and float64.
+    """Results of one direction of a bijector at N events, as float64 arrays.
 
     Attributes:
       value: `[N, m]`, from events of n entries.
@@ -269,7 +271,7 @@ def _look(
     ndims: tuple[int, int],
     keywords: dict[str, Any],
 ) -> _Look | None:
-    """One direction at `x`; None if the bijector does not implement it."""
+    """Evaluates one direction at `x`; None if the bijector does not implement it."""
     if forward:
         map_, log_det_of = bijector.forward, bijector.forward_log_det_jacobian
     else:

@@ -28,7 +28,7 @@ def half(size: int) -> np.ndarray:
 
     Raises:
       ValueError: if there are fewer than two entries to divide.
-      TypeError: if `size` is no whole number.
+      TypeError: if `size` is not a whole number.
 
     Example:
       >>> half(5)
@@ -52,7 +52,7 @@ def alternating(size: int) -> np.ndarray:
 
     Raises:
       ValueError: if there are fewer than two entries to divide.
-      TypeError: if `size` is no whole number.
+      TypeError: if `size` is not a whole number.
 
     Example:
       >>> alternating(5)
@@ -77,7 +77,7 @@ def checkerboard(height: int, width: int) -> np.ndarray:
 
     Raises:
       ValueError: if there are fewer than two entries to divide.
-      TypeError: if one is no whole number.
+      TypeError: if one is not a whole number.
 
     Example:
       >>> checkerboard(2, 3)[..., 0]
@@ -103,7 +103,7 @@ def channel(channels: int) -> np.ndarray:
 
     Raises:
       ValueError: if there are fewer than two entries to divide.
-      TypeError: if `channels` is no whole number.
+      TypeError: if `channels` is not a whole number.
 
     Example:
       >>> channel(3)
@@ -129,7 +129,7 @@ def copy_channel(channels: int, index: int) -> np.ndarray:
 
     Raises:
       ValueError: if there is only one channel, or none of that index.
-      TypeError: if one is no whole number.
+      TypeError: if one is not a whole number.
 
     Example:
       >>> copy_channel(3, 1)

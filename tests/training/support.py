@@ -128,7 +128,7 @@ def answers(flow, wrap=lambda function: function) -> dict[str, np.ndarray]:
 
 
 def normalised(**options) -> tfp_flows.Flow:
-    """A RealNVP of data in any units, with BatchNorm, in float64 to see any error."""
+    """A RealNVP with BatchNorm, of data in any units, in float64."""
     small = {"layers": 1, "depth": 1, "normalize": True, "batch_norm": True}
     return vector(**{**small, "dtype": "float64", **options})
 

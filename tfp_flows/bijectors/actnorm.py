@@ -22,9 +22,9 @@ class ActNorm(JointBijector):
 
     with $n$ the number of positions (height times width of an image; 1 for a vector).
     `initialize` sets $b$ and $e^{s}$ to the mean and the standard deviation of each
-    channel of one batch of data, so that what the density direction hands on has zero
-    mean and unit variance (Kingma & Dhariwal 2018, section 3.1, in whose notation
-    their scale is $e^{-s}$ and their bias $-b$). Until then it is the identity.
+    channel of one batch of data. Then `inverse` maps this batch to zero mean and unit
+    variance (Kingma & Dhariwal 2018, section 3.1; their scale is $e^{-s}$, and their
+    bias $-b$). Before, the bijector is the identity.
 
     Example:
       >>> import tensorflow as tf
@@ -43,7 +43,7 @@ class ActNorm(JointBijector):
 
     Raises:
       ValueError: if `event_shape` has no channel, or `epsilon` is not positive.
-      TypeError: if a size is no integer.
+      TypeError: if a size is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -64,7 +64,7 @@ class ActNorm(JointBijector):
         *positions, channels = event_shape
         self._positions = math.prod(positions)
         self._epsilon = check_number("epsilon", epsilon, above=0)
-        # One variable: an optimiser's step costs a number of operations for each.
+        # One variable for both, since an optimiser's step costs operations for each.
         self._shift_and_log_scale = self._add_variable(
             "shift_and_log_scale", tf.zeros([2, channels], dtype)
         )
@@ -90,12 +90,12 @@ class ActNorm(JointBijector):
 
     @property
     def initialized(self) -> tf.Variable:
-        """Boolean variable: whether data have set shift and scale. It is saved."""
+        """Boolean variable, saved with the weights: whether `initialize` has run."""
         return self._initialized
 
     @property
     def needs_initialization(self) -> bool:
-        """Whether data have yet to set shift and scale."""
+        """Whether `initialize` still has to set shift and scale."""
         return not bool(tf.convert_to_tensor(self._initialized))
 
     def _forward_and_log_det(self, x):

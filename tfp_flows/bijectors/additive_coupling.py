@@ -35,7 +35,9 @@ class AdditiveCoupling(Coupling):
       name: name of the bijector.
 
     Raises:
-      ValueError, TypeError: as `Coupling`.
+      ValueError: if the mask is all `True` or all `False`, does not fit
+        `event_shape`, or the conditioner returns another shape.
+      TypeError: if the mask is not boolean or the conditioner not callable.
     """
 
     def __init__(

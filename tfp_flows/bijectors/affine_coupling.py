@@ -40,7 +40,10 @@ class AffineCoupling(Coupling):
       name: name of the bijector.
 
     Raises:
-      ValueError, TypeError: as `Coupling` and `Affine`.
+      ValueError: if the mask is all `True` or all `False`, does not fit
+        `event_shape`, or the conditioner returns another shape; on another
+        `scale`, or a `max_log_scale` that is not positive.
+      TypeError: if the mask is not boolean or the conditioner not callable.
     """
 
     def __init__(

@@ -28,16 +28,15 @@ class BatchNorm(JointBijector):
     al. 2017, section 3.7 and equations 16 and 17; `forward` is the exact inverse.
 
     * `training=False` (the default): $\mu$ and $v$ are running averages.
-    * `inverse(y, training=True)`: they are those of the batch, which also moves the
-      running averages; gradients flow through them. Under `tf.distribute` they are
+    * `inverse(y, training=True)`: they are those of the batch, and gradients go through
+      them. The call also updates the running averages. Under `tf.distribute` they are
       those of the global batch.
-    * `forward(x, training=True)` is an error: only data have such statistics, and
-      noise does not determine the data that it would become. Samples are drawn with
-      the running averages, also while training.
+    * `forward(x, training=True)` is an error: a batch of noise does not determine the
+      statistics of the data. Samples use the running averages, also while training.
 
-    Each event alone is mapped as if $\mu$ and $v$ were constants; that is the
-    log-determinant above, in both modes. With `training=True` an event's result
-    depends on the others of the batch, so `inverse` has no exact counterpart then.
+    In both modes, the log-determinant above treats $\mu$ and $v$ as constants. With
+    `training=True`, the result for an event depends on the other events of the batch,
+    so `forward` does not exactly undo `inverse`.
 
     Example:
       >>> import tensorflow as tf
@@ -58,7 +57,7 @@ class BatchNorm(JointBijector):
     Raises:
       ValueError: if `event_shape` has no channel, `momentum` is outside [0, 1),
         `epsilon` not positive, or `forward` is called with `training=True`.
-      TypeError: if a size is no integer.
+      TypeError: if a size is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -139,7 +138,7 @@ class BatchNorm(JointBijector):
         return self._log_scale - 0.5 * tf.math.log(variance + self._epsilon)
 
     def _observe(self, y):
-        """Statistics of the (global) batch; moves the running averages."""
+        """Statistics of the (global) batch; also updates the running averages."""
         axes = list(range(y.shape.rank - 1))
         mean, variance = tf.nn.moments(y, axes)
         replica = tf.distribute.get_replica_context()

@@ -20,36 +20,45 @@ __all__ = ["Chain"]
 class Chain(JointBijector):
     r"""Applies bijectors one after the other.
 
-    `Chain([f, g]).forward(x) = f(g(x))`, as in TFP: the last one is applied first on
-    the way from noise to data. Read from the front, the list is in the order in which
-    data meet the bijectors. Log-determinants add up.
+    `Chain([f, g]).forward(x) = f(g(x))`, as in TFP: the last bijector is applied first
+    on the way from noise to data. So the list is in the order in which data pass the
+    bijectors on the way to noise. Log-determinants add up.
 
-    Members may be bijectors from here or from TFP (`tfb.Invert` and `tfb.Chain` too).
-    Each keyword goes to every member that knows it; a member inside TFP's own
-    compositions gets it by TFP's rules.
+    Members may be bijectors of this package or of TFP (`tfb.Invert` and `tfb.Chain`
+    too). Each keyword goes to every member that knows it; a member inside another
+    composition of TFP's gets it by TFP's rules.
 
-    **Memory.** A gradient needs what the networks of all members computed on the way,
-    so that memory grows with depth. With `recompute_gradients=True` none of it is kept:
-    the gradient rebuilds the input of each member from its output by the inverse,
-    member by member, in both directions, so that memory is that of the deepest member
-    alone, and a coupling's conditioner runs twice instead of once (a training step
-    takes about a third longer). Values do not change, gradients up to rounding. The
-    inputs of members whose inverse is no single pass (residual flows, autoregressions)
-    or that normalise by the batch are kept; what happens inside them is computed again.
-    Conditioners must give the same for the same input: no dropout. In eager mode they
-    must take no gradients themselves. Gradients of gradients are refused.
-    `tfp_flows.training.reconstruction_error` tells how well inputs are rebuilt;
-    `checkpoint_every` bounds how far errors accumulate.
+    **Memory.** An ordinary gradient needs the activations of all networks, so memory
+    grows with depth. With `recompute_gradients=True` no activations are kept: the
+    gradient goes back member by member and rebuilds the input of each from its output
+    by the inverse. Memory is then that of the largest member, a coupling's conditioner
+    runs twice instead of once, and a training step takes about a third longer. Values
+    stay the same, and gradients up to rounding. The inputs of some members are kept,
+    and only their activations are computed again: members whose inverse iterates
+    (residual flows, autoregressions), and members that normalise by the batch.
+    Conditioners must return the same output for the same input, so they cannot use
+    dropout. In eager mode they must not take gradients themselves. Gradients of
+    gradients raise an error. `tfp_flows.training.reconstruction_error` measures how
+    well inputs are rebuilt; `checkpoint_every` limits how far errors accumulate.
 
-    Layers that repeat are traced once if they stand in a `Repeat`.
+    Layers that repeat are traced once if they are in a `Repeat`.
+
+    Example:
+      >>> from tfp_flows import bijectors
+      >>> shift = bijectors.Standardize([2])
+      >>> scale = bijectors.Scaling(log_scale=[0.0, 1.0])
+      >>> chain = bijectors.Chain([shift, scale])
+      >>> y, fldj = chain.forward_and_log_det([[1.0, 1.0], [2.0, 2.0]])
+      >>> fldj.numpy().tolist()
+      [1.0, 1.0]
 
     Args:
       bijectors: the members. An empty list is the identity.
-      recompute_gradients: whether gradients rebuild what they need instead of keeping
-        it.
-      checkpoint_every: number of members after which an input is kept as well, with
-        `recompute_gradients`; `None` keeps none. The members of a chain in this chain
-        count one by one.
+      recompute_gradients: whether gradients rebuild inputs instead of keeping
+        activations, see above.
+      checkpoint_every: with `recompute_gradients`, number of members after which an
+        input is kept; `None` keeps none. Members of a chain inside this chain count one
+        by one.
       name: name of the bijector.
 
     Raises:
@@ -101,7 +110,7 @@ class Chain(JointBijector):
 
     @property
     def bijectors(self) -> list[tfb.Bijector]:
-        """The members, in the order in which data meet them."""
+        """The members, in the order in which data pass them."""
         return [getattr(b, "original", b) for b in self._members]
 
     def __repr__(self):
@@ -186,7 +195,7 @@ class Chain(JointBijector):
 
 
 class _Ways:
-    """The steps of a chain in both directions; no module, so that nobody tracks it."""
+    """The runs of a chain in both directions. TensorFlow does not track this class."""
 
     def __init__(self, chain):
         ways = []
@@ -197,7 +206,7 @@ class _Ways:
 
 
 def _event_shapes(bijectors, ndims):
-    """Event shapes on both sides as far as members declare them; they must fit."""
+    """Input and output event shape, `None` if unknown; a check that members fit."""
     shape, start = None, None
     for b in reversed(bijectors):
         declared = b._input_event_shape

@@ -35,6 +35,15 @@ class Coupling(JointBijector):
     the kept part alone, and only the other part is computed. Any other mask (a
     checkerboard) shows the conditioner the whole event with zeros for what changes.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors, masks, networks, transformers
+      >>> spline = transformers.RationalQuadratic(bins=4)
+      >>> network = networks.MLP(2 * spline.num_parameters, hidden=(8,), seed=0)
+      >>> coupling = bijectors.Coupling(masks.half(4), network, spline)
+      >>> coupling.forward_log_det_jacobian(tf.ones([3, 4])).shape
+      TensorShape([3])
+
     Args:
       mask: boolean array of the event's rank, `True` where the event is kept. A
         dimension of size 1 broadcasts to `event_shape`.
@@ -121,7 +130,7 @@ class Coupling(JointBijector):
         return self._partition.merge(kept, changed), log_det
 
     def _change(self, kept, changed, forward, context=None):
-        """The changed part, changed, and the log-determinant of that."""
+        """Transforms the changed part; returns it and the log-determinant."""
         parameters = self._conditioner(kept, context)
         parameters = split_parameters(parameters, self._transformer.num_parameters)
         changed, log_det = self._transform(forward)(changed, parameters)
@@ -147,7 +156,8 @@ class Coupling(JointBijector):
         return getattr(self._transformer, "has_direct_inverse", True)
 
     def _replay(self, result, forward, tape, context=None):
-        # The conditioner sees the same before and after: it need not run twice.
+        # The kept part is the same in input and result, so one run of the conditioner
+        # is enough for both directions.
         kept, changed = self._partition.split(result)
         tape.watch(kept)
         parameters = self._conditioner(kept, context)
@@ -162,7 +172,7 @@ class Coupling(JointBijector):
 
 
 def split_parameters(parameters: tf.Tensor, count: int) -> tf.Tensor:
-    """`[..., count * n]` as `[..., count, n]`, which is what a transformer takes."""
+    """Reshapes `[..., count * n]` to `[..., count, n]`, as transformers take it."""
     return reshape_event(parameters, 1, [count, parameters.shape[-1] // count])
 
 

@@ -1,4 +1,4 @@
-"""A transformer applied to every entry on its own."""
+"""A transformer with learned parameters for each entry of an event."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ class Elementwise(JointBijector):
        \log|\det \partial y / \partial x| = \sum_i \log|\partial \tau / \partial x_i| $$
 
     with learned parameters $\theta$, to which a conditioner, if there is one, adds a
-    function of the context. Marginals become flexible; entries stay independent given
-    the context.
+    function of the context. Each entry gets a flexible distribution; entries stay
+    independent given the context.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors, transformers
+      >>> marginals = bijectors.Elementwise(transformers.LogisticMixture(4), [3])
+      >>> marginals.forward(tf.ones([5, 3])).shape
+      TensorShape([5, 3])
 
     Args:
       transformer: an elementwise transformer, see `tfp_flows.transformers`.

@@ -19,9 +19,9 @@ class InverseAutoregressive(MaskedAutoregressive):
        \sum_i \log|\partial \tau / \partial x_i| $$
 
     (Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive
-    Flow", equations 9 and 10.) The mirror image of `MaskedAutoregressive`: `forward`
-    (a sample and its density) runs the conditioner once, `inverse` (the density of
-    data from elsewhere) makes one entry after the other.
+    Flow", equations 9 and 10.) The directions of `MaskedAutoregressive` are exchanged:
+    `forward` (a sample and its density) runs the conditioner once, `inverse` (the
+    density of given data) computes one entry after the other.
 
     Example:
       >>> import tensorflow as tf
@@ -40,7 +40,8 @@ class InverseAutoregressive(MaskedAutoregressive):
       name: name of the bijector.
 
     Raises:
-      ValueError, TypeError: as `MaskedAutoregressive`.
+      ValueError: if `event_size` is missing, or the conditioner returns another shape.
+      TypeError: if the conditioner is not callable.
     """
 
     _fast_paths = frozenset({"untaped"})

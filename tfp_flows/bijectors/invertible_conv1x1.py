@@ -24,9 +24,9 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
        \log|\det W| $$
 
     (Kingma & Dhariwal 2018, section 3.2, equations 9 to 11). A permutation of the
-    channels is a special case, and a rotation drawn from the Haar measure is the
-    default to start from. The paper multiplies data on their way to noise, and so does
-    `tfb.Invert(InvertibleConv1x1(...))`.
+    channels is a special case. By default $W$ starts as a rotation drawn from the Haar
+    measure. The paper multiplies data on their way to noise, as
+    `tfb.Invert(InvertibleConv1x1(...))` does.
 
     Example:
       >>> import numpy as np
@@ -41,8 +41,8 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
     * `"plu"`: $W = P L (U + \mathrm{diag}(e^{d} \odot \mathrm{sign}))$ with $P$ and
       the signs fixed, so that $\log|\det W| = \sum_c d_c$ costs nothing and $W$ stays
       invertible; triangular solves invert it.
-    * `"dense"`: $W$ itself, with $\log|\det W|$ (`slogdet`'s) and the inverse from
-      one QR decomposition, which works wherever XLA does.
+    * `"dense"`: $W$ itself is the variable. One QR decomposition gives $\log|\det W|$
+      and the inverse; unlike `slogdet`, XLA compiles it on every device.
 
     Args:
       event_shape: `[H, W, C]`.

@@ -1,4 +1,4 @@
-"""Bounded data to the real line."""
+"""Maps bounded data to the real line."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Logit(JointBijector):
     the open interval `domain` that $\alpha$ widens, so samples can lie slightly outside
     `[low, high]`.
 
-    **Outside the `domain`** a density is zero: the log-determinant of `inverse` is
-    -inf there, and its value that of the nearest number inside. Other numbers of a
-    batch and their gradients are not touched by it. NaN stays NaN.
+    **Outside the `domain`** the density is zero: the log-determinant of `inverse` is
+    -inf there, and its value is that of the nearest number inside. Other numbers of a
+    batch and their gradients are not affected. NaN stays NaN.
 
     Example:
       >>> from tfp_flows import bijectors
@@ -50,7 +50,7 @@ class Logit(JointBijector):
 
     Raises:
       ValueError: if `logit_margin` is outside (0, 0.5), or `low` is not below `high`.
-      TypeError: if one of them is no number.
+      TypeError: if one of them is not a number.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -86,11 +86,12 @@ class Logit(JointBijector):
     def _forward_and_log_det(self, x):
         u = (tf.sigmoid(x) - self._margin) / (1 - 2 * self._margin)
         y = self._low + (self._high - self._low) * u
-        # log p + log(1 - p) of p = sigmoid(x), without leaving the log scale.
+        # log p + log(1 - p) for p = sigmoid(x), computed without p itself.
         return y, -tf.nn.softplus(x) - tf.nn.softplus(-x) - self._log_slope
 
     def _inverse_and_log_det(self, y):
-        # Each from its own end: neither loses digits where it is small.
+        # p and 1 - p are measured from opposite ends, so that neither loses digits
+        # where it is small.
         scale = (1 - 2 * self._margin) / (self._high - self._low)
         p = self._margin + scale * (y - self._low)
         q = self._margin + scale * (self._high - y)

@@ -26,9 +26,9 @@ class MaskedAutoregressive(JointBijector):
 
     (Papamakarios et al. 2017, "Masked Autoregressive Flow", equations 3 to 5, with any
     elementwise transformer $\tau$.) `inverse`, from data to noise, runs the
-    conditioner once. `forward` has to make one entry after the other. With a
-    `networks.MADE` that takes about the arithmetic of one evaluation, spread over D
-    small steps; any other conditioner runs D times.
+    conditioner once. `forward` computes one entry after the other. With a
+    `networks.MADE`, this takes about as much arithmetic as one evaluation, in D small
+    steps; any other conditioner runs D times.
 
     Example:
       >>> import tensorflow as tf
@@ -42,8 +42,7 @@ class MaskedAutoregressive(JointBijector):
       conditioner: `(y[, context]) -> parameters`, `[batch, D]` to `[batch,
         transformer.num_parameters * D]`: all of the first parameter, then all of the
         second. The parameters of an entry may depend only on the entries before it, in
-        some order: `networks.MADE`, or any callable of which that holds (it is not
-        checked).
+        some order. `networks.MADE` is such a network; other callables are not checked.
       transformer: an elementwise transformer, see `tfp_flows.transformers`;
         `Affine()` by default.
       event_size: D. Needed unless the conditioner is a `MADE`.
@@ -128,14 +127,14 @@ class MaskedAutoregressive(JointBijector):
         return self._parallel(self._transformer.inverse_and_log_det, y, y, context)
 
     def _parallel(self, transform, value, seen, context):
-        """Transforms all entries with the parameters that `seen` gives."""
+        """Transforms all entries, with parameters computed from `seen`."""
         parameters = self._conditioner(seen, context)
         count = self._transformer.num_parameters
         out, log_det = transform(value, split_parameters(parameters, count))
         return out, tf.reduce_sum(log_det, -1)
 
     def _sequential(self, transform, value, context):
-        """Transforms entries one after the other, each seeing the results before."""
+        """Transforms entries one by one, with parameters from the results before."""
         generate = getattr(self.conditioner, "generate", None)
         if generate is None:
             return self._repeat(transform, value, context)
@@ -147,7 +146,7 @@ class MaskedAutoregressive(JointBijector):
         return out, reshape_event(log_det, 1, [], like=value)
 
     def _repeat(self, transform, value, context):
-        """For any conditioner: each pass makes at least one more entry right."""
+        """For any conditioner: each pass gets at least one more entry right."""
         size = value.shape[-1]
         out, _ = tf.while_loop(
             lambda _, i: i < size,
@@ -155,6 +154,6 @@ class MaskedAutoregressive(JointBijector):
             (tf.zeros_like(value), 0),
             maximum_iterations=size,
         )
-        # The derivative of the log-determinant goes through what it depends on.
+        # Computed again outside of the loop, so that gradients go through the result.
         _, log_det = self._parallel(transform, value, out, context)
         return out, log_det

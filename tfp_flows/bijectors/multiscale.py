@@ -23,20 +23,29 @@ class MultiScale(JointBijector):
     r"""A stack of levels, after each of which half the channels leave as noise.
 
     On the way from an image to noise, level $l$ maps its input to $h$, whose channels
-    are split in two. The second half, $z$, leaves; the first half, $h'$, goes on to
-    level $l + 1$. What leaves is standardised by a mean and a scale computed from what
-    stays,
+    are split in two. The second half, $z$, leaves as noise; the first half, $h'$, goes
+    on to level $l + 1$. The leaving half is standardised by a mean and a scale computed
+    from the other half,
 
-    $$ \epsilon_l = (z - \mu_l(h')) \odot e^{-s_l(h')}, $$
+    $$ \epsilon_l = (z - \mu_l(h')) \odot e^{-s_l(h')}. $$
 
-    which makes the prior of all noise the product of conditional Gaussians
-    $p(z_1 | z_2)\, p(z_3 | z_4)\, p(z_5)$ while the base distribution is one standard
-    one (Dinh et al. 2017, section 3.6, for the factoring out; Kingma & Dhariwal 2018,
-    section 3.4 and their code's `split2d`, for the learned priors). The networks end
-    in zeros, so that at the start nothing is standardised.
+    With a standard Gaussian as base distribution, the prior of each $z$ is then a
+    Gaussian given $h'$ (Dinh et al. 2017, section 3.6, for the splits; Kingma &
+    Dhariwal 2018, section 3.4 and `split2d` in their code, for the learned priors). The
+    networks start at zero, so that nothing is standardised at first.
 
     The noise is one vector `[D]`, `D = H * W * C`: the part that leaves first comes
     first, each part flattened row by row. `split_noise` gives the parts back.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tensorflow_probability import bijectors as tfb
+      >>> from tfp_flows import bijectors
+      >>> levels = [tfb.Invert(bijectors.Squeeze(2)) for _ in range(2)]
+      >>> stack = bijectors.MultiScale(levels, event_shape=(4, 4, 1))
+      >>> z = stack.inverse(tf.ones([3, 4, 4, 1]))
+      >>> [part.shape.as_list() for part in stack.split_noise(z)]
+      [[3, 2, 2, 2], [3, 1, 1, 8]]
 
     Args:
       levels: one bijector for each level, each mapping images `[h, w, c]`, in the
@@ -50,13 +59,13 @@ class MultiScale(JointBijector):
       name: name of the bijector.
 
     Raises:
-      ValueError: if a level does not fit the shape that reaches it, a level leaves a
-        single channel, or the number of priors is off.
-      TypeError: if `levels` is no sequence of bijectors, or `event_shape` none of
-        integers.
+      ValueError: if a level does not take the shape of its input, leaves a single
+        channel, or the number of priors is wrong.
+      TypeError: if `levels` is no sequence of bijectors, or `event_shape` no sequence
+        of integers.
     """
 
-    # Its levels are chains of their own.
+    # The levels, not the whole stack, rebuild inputs for their gradients.
     _recomputes_itself = True
     _fast_paths = frozenset({"untaped"})
 

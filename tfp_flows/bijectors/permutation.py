@@ -39,7 +39,7 @@ class Permutation(JointBijector):
     Raises:
       ValueError: if `permutation` is not one of 0 .. size - 1, or `axis` is not
         negative.
-      TypeError: if `size` or an index is no integer.
+      TypeError: if `size` or an index is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -89,7 +89,7 @@ class Permutation(JointBijector):
         indices = indices.astype(np.int32)
         self._variable = None
         if isinstance(permutation, str) and permutation == "random":
-            # A variable, so that it is saved: without the seed it could not be redrawn.
+            # A variable, so that it is saved: a new object would draw another one.
             self._variable = self._add_variable("indices", indices, trainable=False)
         self._indices, self._inverse_indices = indices, np.argsort(indices)
         self._axis = axis
@@ -127,7 +127,7 @@ class Permutation(JointBijector):
         return take(y, inverse, indices, self._axis), tf.zeros([], y.dtype)
 
     def _both(self):
-        """The indices and those of the inverse."""
+        """The indices of the permutation, and of its inverse."""
         if self._variable is None:
             return self._indices, self._inverse_indices
         indices = tf.convert_to_tensor(self._variable)

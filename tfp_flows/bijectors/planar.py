@@ -25,20 +25,21 @@ class Planar(Amortized):
     $$ y = z + v\, h(w^\top z + b), \qquad
        \log|\det \partial y / \partial z| = \log(1 + w^\top v\, h'(w^\top z + b)). $$
 
-    **Always invertible.** With the steepest slope $S$ of $h$ (1 for tanh), $w^\top v >
-    -1/S$ is what makes it so. The paper's appendix A.1 moves $v$ along $w$ to that
-    end, which is singular at $w = 0$; here a raw vector $\tilde v$ is shortened,
+    **Always invertible.** With the steepest slope $S$ of $h$ (1 for tanh), `forward` is
+    invertible if $w^\top v > -1/S$. To ensure this, the paper's appendix A.1 moves $v$
+    along $w$, which is singular at $w = 0$. Here a raw vector $\tilde v$ is shortened,
 
     $$ v = \frac{\tilde v}{1 + \zeta(-S w^\top \tilde v)}, \qquad
        \zeta(x) = \log(1 + e^x), $$
 
-    which is smooth everywhere, reaches every $v$ that is allowed and no other, and
-    leaves $v = 0$ where it is.
+    which is smooth everywhere, reaches exactly those $v$ that are allowed, and maps 0
+    to 0.
 
-    **The inverse** is that of one increasing function: $u = w^\top z$ solves $u +
-    w^\top v\, h(u + b) = w^\top y$, for tanh by Newton's method from a bound on the
-    root, which always converges, and for leaky ReLU in closed form. Then $z = y - v\,
-    h(u + b)$. Gradients are those of the implicit function, to second order.
+    **The inverse** is that of an increasing function of one number: $u = w^\top z$
+    solves $u + w^\top v\, h(u + b) = w^\top y$. For tanh, Newton's method from a bound
+    on the root finds it and always converges; leaky ReLU has a closed form. Then
+    $z = y - v\, h(u + b)$. Gradients come from the implicit function theorem and are
+    right to second order.
 
     A new bijector is the identity: $v$ and $b$ start at 0, $w$ at random.
 
@@ -54,9 +55,9 @@ class Planar(Amortized):
       size: $D$, the size of an event `[..., D]`.
       activation: `"tanh"` or `"leaky_relu"`.
       negative_slope: slope of leaky ReLU at negative numbers, 0 or more.
-      conditioner: a callable `context -> [batch, 2 D + 1]`, that adds to the raw $w$,
-        $\tilde v$ and $b$ of each example (amortised parameters): a Keras layer, a
-        tf_keras layer, a `tf.Module` or a function. With `context_shape` only.
+      conditioner: a callable `context -> [batch, 2 D + 1]`, whose output is added to
+        the raw $w$, $\tilde v$ and $b$ of each example (amortised parameters): a Keras
+        layer, a tf_keras layer, a `tf.Module` or a function. Needs `context_shape`.
       context_shape: shape of one context, or `None`.
       seed: integer seed of the initial $w$.
       dtype: dtype of values.
@@ -101,7 +102,11 @@ class Planar(Amortized):
 
     @staticmethod
     def num_parameters(size: int) -> int:
-        """How many numbers a conditioner returns for each example."""
+        """Number of parameters that a conditioner returns for each example.
+
+        Args:
+          size: $D$.
+        """
         return 2 * size + 1
 
     @property

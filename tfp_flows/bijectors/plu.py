@@ -30,12 +30,12 @@ class PLU(PLUMatrix, JointBijector):
 
     (Kingma & Dhariwal 2018, equations 10 and 11, who apply it at every position of an
     image: `InvertibleConv1x1`). $L$ is lower triangular with ones on its diagonal, $U$
-    strictly upper triangular, $P$ a permutation; $P$ and the signs stay as they start,
-    so $W$ is invertible whatever the variables. It generalises `Permutation` between
-    couplings; the default to start from is a rotation drawn from the Haar measure.
+    strictly upper triangular, $P$ a permutation. $P$ and the signs are not trained, so
+    $W$ is invertible whatever the variables are. Between couplings, this generalises
+    `Permutation`. By default $W$ starts as a rotation drawn from the Haar measure.
 
-    A flow that is trained by likelihood stands it as `tfb.Invert(PLU(...))`: data are
-    multiplied on their way to noise, and only sampling solves.
+    A flow that is trained by likelihood uses `tfb.Invert(PLU(...))`: data are
+    multiplied on their way to noise, and only sampling solves triangular systems.
 
     Example:
       >>> import numpy as np

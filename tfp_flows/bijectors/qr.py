@@ -28,17 +28,16 @@ class QR(JointBijector):
     with $R$ upper triangular of diagonal $e^{d}$, fixed signs $S$ and $Q = H_1 \cdots
     H_k$, the product of the reflections $H_i = I - 2 v_i v_i^\top / \|v_i\|^2$ (Tomczak
     & Welling 2016; Hoogeboom et al. 2019, for the channels of images). $D - 1$
-    reflections and the signs reach every orthogonal matrix; fewer leave a subspace as
-    it is. `PLU` keeps the permutation that it starts with; here the whole rotation
-    is learned.
+    reflections and the signs reach every orthogonal matrix; fewer do not change some
+    subspace. The permutation of `PLU` is not trained; here the whole rotation is.
 
     All reflections are applied at once. With the $v_i$ of unit length as columns of
     $V$, $Q = I - V T^{-1} V^\top$, where $T$ is the upper triangle of $V^\top V$ with
     half its diagonal (Joffrain et al. 2006): two products with matrices of $D \times k$
     for each vector.
 
-    A flow that is trained by likelihood stands it as `tfb.Invert(QR(...))`: data are
-    multiplied on their way to noise, and only sampling solves.
+    A flow that is trained by likelihood uses `tfb.Invert(QR(...))`: data are
+    multiplied on their way to noise, and only sampling solves a triangular system.
 
     Example:
       >>> import numpy as np
@@ -50,8 +49,8 @@ class QR(JointBijector):
     Args:
       size: $D$, the size of an event `[..., D]`, or its shape `[D]`.
       reflections: $k$, at least 1; $D$ by default.
-      initial: initial $W$, an invertible `[D, D]` array, which takes $D - 1$
-        reflections or more; a random orthogonal matrix by default.
+      initial: initial $W$, an invertible `[D, D]` array, which needs at least $D - 1$
+        reflections; a random orthogonal matrix by default.
       seed: integer seed of the random matrix.
       dtype: dtype of values, float32 by default.
       name: name of the bijector.
@@ -84,8 +83,7 @@ class QR(JointBijector):
         vectors, upper = _factorize(initial_matrix(initial, size, seed), count)
         diagonal = np.diag(upper)
         if initial is None:
-            # The triangle of an orthogonal matrix is a diagonal of signs; the rest is
-            # rounding.
+            # The exact triangle of an orthogonal matrix is a diagonal of signs.
             upper, diagonal = np.zeros_like(upper), np.sign(diagonal)
         add = self._add_variable
         self._vectors = add("vectors", tf.constant(vectors, dtype))
@@ -124,7 +122,7 @@ class QR(JointBijector):
         v = tf.math.l2_normalize(self._vectors, -1)
         gram = tf.matmul(v, v, transpose_b=True)
         half = tf.fill([v.shape[0]], tf.constant(0.5, v.dtype))
-        # The solver reads the upper triangle alone.
+        # The solver reads the upper triangle only.
         t = tf.linalg.set_diag(gram, half)
         return v, tf.linalg.triangular_solve(t, v, lower=False, adjoint=True)
 
@@ -147,8 +145,9 @@ class QR(JointBijector):
 def _factorize(matrix, count):
     """The vectors of `count` reflections `[count, D]`, and the triangle they leave.
 
-    Householder's algorithm: reflection i clears column i below the diagonal. One that
-    has nothing to clear flips the sign of an axis; the triangle flips it back.
+    This is Householder's algorithm: reflection i makes column i zero below the
+    diagonal. If it is zero already, the reflection flips the sign of an axis, and so
+    does the triangle.
     """
     size = len(matrix)
     (packed, scales), upper = scipy.linalg.qr(matrix, mode="raw")

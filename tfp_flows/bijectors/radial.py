@@ -28,14 +28,14 @@ class Radial(Amortized):
        \log\left(1 + \frac{\alpha\beta}{(\alpha + r)^2}\right). $$
 
     Space is stretched by $\gamma = 1 + \beta / \alpha$ at $z_0$ and not at all far
-    away. $\alpha$ and $\gamma$ are softpluses of raw numbers, so that $\beta >
-    -\alpha$ whatever these are, and no term above suffers from cancellation. In closed
-    form, with $\rho = |y - z_0|$, the inverse has $r$ the positive root of
+    away. $\alpha$ and $\gamma$ are softpluses of raw numbers, so that $\beta > -\alpha$
+    always holds and no term above suffers from cancellation. The inverse has a closed
+    form: with $\rho = |y - z_0|$, $r$ is the positive root of
 
     $$ r^2 + (\alpha\gamma - \rho)\, r - \alpha\rho = 0. $$
 
-    At $z_0$ itself the bijector is differentiable once; second derivatives there are
-    finite, and those of a limit from no particular side.
+    At $z_0$ the bijector is only once differentiable; the second derivatives that
+    TensorFlow returns there are finite but have no meaning.
 
     A new bijector is the identity: $\alpha = \gamma = 1$, and $z_0$ is drawn from a
     standard Gaussian.
@@ -49,9 +49,10 @@ class Radial(Amortized):
 
     Args:
       size: $D$, the size of an event `[..., D]`.
-      conditioner: a callable `context -> [batch, D + 2]`, that adds to $z_0$ and the
-        raw $\alpha$ and $\gamma$ of each example (amortised parameters): a Keras
-        layer, a tf_keras layer, a `tf.Module` or a function. With `context_shape` only.
+      conditioner: a callable `context -> [batch, D + 2]`, whose output is added to
+        $z_0$ and the raw $\alpha$ and $\gamma$ of each example (amortised parameters):
+        a Keras layer, a tf_keras layer, a `tf.Module` or a function. Needs
+        `context_shape`.
       context_shape: shape of one context, or `None`.
       seed: integer seed of the initial $z_0$.
       dtype: dtype of values.
@@ -92,7 +93,11 @@ class Radial(Amortized):
 
     @staticmethod
     def num_parameters(size: int) -> int:
-        """How many numbers a conditioner returns for each example."""
+        """Number of parameters that a conditioner returns for each example.
+
+        Args:
+          size: $D$.
+        """
         return size + 2
 
     def _parameters_of(self, context):
@@ -111,7 +116,7 @@ class Radial(Amortized):
         distance = _norm(y - center)
         middle = alpha * gamma - distance
         root = tf.sqrt(tf.square(middle) + 4.0 * alpha * distance)
-        # The quadratic formula in the form that adds, for either sign.
+        # For either sign, the form of the quadratic formula without a difference.
         inside = middle > 0
         radius = tf.where(
             inside,
@@ -133,7 +138,7 @@ class Radial(Amortized):
 
 
 def _norm(x):
-    """The Euclidean norm, with gradients of zero at zero."""
+    """The Euclidean norm, with a gradient of zero at zero."""
     square = tf.reduce_sum(tf.square(x), -1)
     positive = square > 0
     return tf.where(positive, tf.sqrt(tf.where(positive, square, 1.0)), 0.0)

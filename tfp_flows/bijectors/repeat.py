@@ -1,4 +1,4 @@
-"""Layers that are alike by construction."""
+"""A chain of layers that repeat, traced once."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Repeat"]
 class Repeat(Chain):
     r"""A chain of units that compute the same function of their variables.
 
-    It is `Chain` of all units, in the order in which data meet them. In a
-    `tf.function`, one unit stands for all: its trace is called with the variables of
-    each, so that building the graph of a deep flow hardly takes longer than that of a
+    It is a `Chain` of all units, in the order in which data pass them. In a
+    `tf.function`, one unit is traced, and its trace is called with the variables of
+    each unit. So building the graph of a deep flow takes hardly longer than that of a
     shallow one.
 
-    **What a unit may be.** `make_unit` is called `count` times and must build the same
-    each time, but for the values of variables. What differs from unit to unit (a random
-    permutation, a seed) is a variable, trained or not. Python code in a conditioner
-    runs twice for all units: the traces of two are compared, and every unit is traced
-    if they differ. So it is where a unit captures other tensors than its variables,
-    draws random numbers without a seed of its own, or adds losses to Keras layers;
+    **Units.** `make_unit` is called `count` times. It must build the same each time,
+    except for the values of variables. What differs from unit to unit (a random
+    permutation, a seed) must be a variable, trained or not. Two units are traced and
+    compared, so Python code in a conditioner runs twice, whatever `count` is. Every
+    unit is traced on its own if the two differ; if a unit captures tensors that are not
+    its variables, draws random numbers without a seed, or adds losses to Keras layers;
     under XLA; and under a strategy of several devices.
 
     Example:
@@ -54,7 +54,7 @@ class Repeat(Chain):
       name: name of the bijector.
 
     Raises:
-      TypeError: if `make_unit` is not callable or gives something else than bijectors.
+      TypeError: if `make_unit` is not callable, or does not return bijectors.
       ValueError: if units differ in number, shape, dtype or sharing of their variables,
         or in the number of their members; on a `count` below 1.
     """
@@ -123,7 +123,7 @@ class Repeat(Chain):
 
 
 class _Given:
-    """Stands for a function that builds units that are there already."""
+    """Stands for `make_unit` in a copy, which shares the units of the original."""
 
     def __init__(self, units):
         self.units = units
@@ -144,7 +144,7 @@ def _as_list(unit):
 
 
 def _check_alike(variables, units):
-    """A ValueError that says in what a unit differs from the first."""
+    """Raises a ValueError if a unit differs from the first in kinds of variables."""
     first = [_meaning(v) for v in variables[0]]
     for i, own in enumerate(variables):
         if len(units[i]) != len(units[0]):

@@ -37,7 +37,7 @@ _random = tf.random.experimental
 
 
 class ResidualFlow(JointBijector):
-    r"""Adds a contraction of itself to an event.
+    r"""Adds a contractive function of an event to the event.
 
     $$ y = x + g(x), \qquad \mathrm{Lip}(g) \le c < 1, \qquad
        \log|\det \partial y / \partial x| = \log\det(I + J_g(x))
@@ -45,39 +45,38 @@ class ResidualFlow(JointBijector):
 
     (Behrmann et al. 2019, equations 1 and 4; Chen et al. 2019, equation 4). The inverse
     is the fixed point of $x = y - g(x)$, found by iteration (Behrmann et al. 2019,
-    algorithm 1); its gradient is that of the implicit function, for which no iterate is
-    kept. `forward` is the explicit direction. As one goes from data to noise when
-    training, a ready flow uses it as `tfb.Invert(ResidualFlow(...))`.
+    algorithm 1). Its gradient comes from the implicit function theorem and needs no
+    iterates. `forward` is the cheap direction. Training goes from data to noise, so
+    ready flows use `tfb.Invert(ResidualFlow(...))`.
 
     **Log-determinant.**
 
-    * `"exact"`: by automatic differentiation, at the cost of $D$ evaluations. The
-      symmetric part of $I + J_g$ is positive definite, which two Cholesky
-      decompositions make use of.
+    * `"exact"`: from the Jacobian by automatic differentiation, at the cost of $D$
+      evaluations. The symmetric part of $I + J_g$ is positive definite, so two Cholesky
+      decompositions give the determinant.
     * `"series"`: the first terms of the series, with Hutchinson's estimate of each
-      trace, $\mathrm{tr}\, J^k = E[v^\top J^k v]$ with independent signs $v$. Biased by
-      the terms left out: by at most $D \sum_{k > n} c^k / k$ nats.
-    * `"roulette"`: the same without bias. After the first terms, each further one is
+      trace, $\mathrm{tr}\, J^k = E[v^\top J^k v]$ with independent signs $v$. The terms
+      left out are a bias of at most $D \sum_{k > n} c^k / k$ nats.
+    * `"roulette"`: the same without bias. After the first terms, each further term is
       computed with probability 1/2 if the one before was, and weighted by the inverse
-      of its probability (Chen et al. 2019, equation 6). The gradient is that of their
-      equation 8, a Neumann series: it keeps two vectors for each example, and none of
-      the network's activations, until it is asked for; then it runs the network once
-      more, so that any weight of the examples is right.
-    * `"auto"`: `"exact"` up to 16 dimensions, then `"roulette"`.
+      of its probability (Chen et al. 2019, equation 6). The gradient is the Neumann
+      series of their equation 8. For it, two vectors are kept for each example, and
+      none of the network's activations: the gradient runs the network once more.
+    * `"auto"`: `"exact"` up to 16 dimensions, otherwise `"roulette"`.
 
-    **Random numbers.** With `training=True`, an estimate draws new signs for each
-    example at every call; with `seed=...` too (an integer or a stateless seed `[2]`),
-    the same for the same seed. Without either it is a deterministic and differentiable
-    function of `x` alone, as everything in TFP expects: `evaluation_terms` of the
-    series with one set of signs for all examples. That is off by an error that all
-    examples share in part; `log_det_and_standard_error` draws new signs and says how
-    far off they may be, and `copy(log_det="exact")` has no such error.
+    **Random numbers.** With `training=True`, each call draws new signs for each
+    example. With `seed=...` (an integer or a stateless seed `[2]`) the signs depend on
+    the seed only. Without both, the estimate is a deterministic and differentiable
+    function of `x`, as TFP expects: it uses `evaluation_terms` terms of the series and
+    one set of signs for all examples. Its error is then correlated between examples.
+    `log_det_and_standard_error` draws new signs and estimates the error, and
+    `copy(log_det="exact")` has none.
 
     **Networks.** `LipschitzMLP` and `LipschitzConvNet` are contractions whatever their
-    weights are. A network with their methods `bounded_weights` and `evaluate` is asked
-    for its weights once in each pass, and one with `linearize` for its Jacobian. Any
-    other callable `(x[, context])` is taken at its word; if it does not contract, the
-    inverse will not converge.
+    weights are. If a network has their methods `bounded_weights` and `evaluate`, its
+    weights are computed once in each pass; if it has `linearize`, this gives the
+    Jacobian. Any other callable `(x[, context])` is not checked: if it is not a
+    contraction, the inverse does not converge.
 
     Example:
       >>> import tensorflow as tf
@@ -97,15 +96,16 @@ class ResidualFlow(JointBijector):
       terms: terms of the series in training; of the roulette, those that are always
         computed. 10 and 2 by default.
       probes: number of sign vectors $v$ for each example.
-      evaluation_terms: as `terms`, when not training.
-      tolerance: residual at which the inverse is found, relative to one plus the
-        largest entry: $\max_i |x_i' - x_i| / (1 + \max_i |x_i'|)$. 1e-5 in float32 and
-        1e-12 in float64 by default.
-      max_iterations: iterations after which the inverse is given up: an
-        `ArithmeticError` in eager mode, NaN inside a compiled function.
+      evaluation_terms: the number of terms when not training.
+      tolerance: the iteration of the inverse stops at this change, relative to one plus
+        the largest entry: $\max_i |x_i' - x_i| / (1 + \max_i |x_i'|)$. 1e-5 in float32
+        and 1e-12 in float64 by default.
+      max_iterations: the largest number of iterations of the inverse. If it has not
+        converged then, eager mode raises an `ArithmeticError`, and the result is NaN
+        inside a `tf.function`.
       context_shape: shape of one context, or `None` for no context.
-      seed: integer seed of the evaluation's signs, and what a call's seed is combined
-        with: blocks of one flow should have different ones. It is kept in a variable.
+      seed: integer seed of the signs in evaluation. The seed of a call is combined with
+        it, so blocks of one flow should have different ones. It is kept in a variable.
       dtype: dtype of values, float32 by default.
       name: name of the bijector.
 
@@ -114,7 +114,7 @@ class ResidualFlow(JointBijector):
         `max_iterations` below 1, a `tolerance` that is not positive, an exact
         log-determinant of more than 1024 dimensions, or if the network changes the
         shape.
-      TypeError: if one of these numbers is none, or no integer.
+      TypeError: if one of these is not a number, or not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -181,7 +181,7 @@ class ResidualFlow(JointBijector):
         self._evaluation_terms = check_integer("evaluation_terms", evaluation_terms)
         self._max_iterations = check_integer("max_iterations", max_iterations)
         self._tolerance = tolerance
-        # A variable, since it differs from block to block and belongs into a file.
+        # A variable, since it differs from block to block and is saved with weights.
         seed = tf.constant(new_seed(seed) % 2**31, tf.int32)
         self._seed = self._add_variable("seed", seed, trainable=False)
         self._conditioner = Conditioner(
@@ -211,7 +211,7 @@ class ResidualFlow(JointBijector):
         return super().keywords | {"seed"}
 
     def invert(self, y: Any, context: Any = None) -> FixedPoint:
-        """The inverse, and how it was found.
+        """Computes the inverse and reports on the iterations.
 
         Args:
           y: tensor `[*batch, *event_shape]`.
@@ -219,8 +219,8 @@ class ResidualFlow(JointBijector):
 
         Returns:
           A `FixedPoint`: `value`, `[*batch, *event_shape]`, and `iterations`,
-          `residual` and `converged`, of shape `batch`. Without a gradient; an entry
-          that did not converge is no error here.
+          `residual` and `converged`, of shape `batch`. It has no gradient, and entries
+          that did not converge raise no error.
         """
         keywords = {} if context is None else {"context": context}
         y, keywords = self._joint_check(y, False, keywords)
@@ -238,7 +238,7 @@ class ResidualFlow(JointBijector):
     def log_det_and_standard_error(
         self, x: Any, draws: int = 16, seed: Any = 0, **keywords: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """An estimate of the forward log-determinant, and how far off it may be.
+        """Estimates the forward log-determinant, and the standard error of that.
 
         Args:
           x: tensor `[*batch, *event_shape]`.
@@ -282,12 +282,12 @@ class ResidualFlow(JointBijector):
         return restore(x), -restore(log_det)
 
     def _one_batch(self, x, context):
-        """One batch dimension, and how to restore the others."""
+        """Flattens the batch; also returns a function that restores its shape."""
         ndims = len(self._input_event_shape)
         batch_rank = x.shape.rank - ndims
         if batch_rank == 1:
             return x, context, lambda part: part
-        # Not -1, which an empty batch leaves open.
+        # -1 would be ambiguous for an empty batch.
         count = tf.reduce_prod(tf.shape(x)[:batch_rank], keepdims=True)
         known = [x.shape[:batch_rank].num_elements()]
 
@@ -306,8 +306,7 @@ class ResidualFlow(JointBijector):
     def _functional(self, context, training):
         """The network as a function of tensors alone.
 
-        Gradients of fixed points and of estimates reach a tensor only if it is handed
-        over as an argument.
+        Fixed points and estimates give gradients only to tensors that are arguments.
         """
         contexts = [] if context is None else [context]
         network = self._conditioner.keras_layer
@@ -318,8 +317,8 @@ class ResidualFlow(JointBijector):
             weights = network.bounded_weights(repeat=True)
         else:
             weights = network.bounded_weights(bool(training))
-        # Not variables themselves: `repeat` could not tell them from variables that a
-        # custom gradient reads.
+        # Tensors instead of variables: a shared trace (`core/repeat.py`) cannot be used
+        # if a custom gradient reads variables.
         flat = [tf.identity(tf.cast(w, self.dtype)) for w in tf.nest.flatten(weights)]
 
         def of_tensors(method):
@@ -363,9 +362,10 @@ class _Network(NamedTuple):
 
     Attributes:
       value: $g$, called with `x`, `*weights` and `*contexts`.
-      linearize: from the same to $g$ and the function $u \mapsto J_g^\top u$.
-      weights: tensors.
-      contexts: of one context, or none.
+      linearize: called with the same; returns $g$ and the function $u \mapsto J_g^\top
+        u$.
+      weights: the weights, as tensors.
+      contexts: a list of one context, or an empty one.
     """
 
     value: Callable
@@ -375,7 +375,7 @@ class _Network(NamedTuple):
 
 
 def _knows_its_derivative(network):
-    """Whether a network's `linearize` is that of its `evaluate`."""
+    """Whether `linearize` fits `evaluate`: no subclass overrides only the latter."""
 
     def definer(name):
         return next((c for c in type(network).__mro__ if name in vars(c)), None)

@@ -39,9 +39,9 @@ class Scaling(JointBijector):
 
     Args:
       event_shape: shape of the event. Needed unless `log_scale` is given.
-      data_dependent: whether `initialize` sets $s_i$ to the log of the standard
-        deviation of what reaches entry $i$, so that training need not start by moving
-        $s$ over several nats (by 7 where pixels never change).
+      data_dependent: whether `initialize` sets $s_i$ to the logarithm of the standard
+        deviation of entry $i$. Otherwise training first has to move $s$ by several nats
+        (by 7 for pixels that never change).
       log_scale: $s$ divided by `learning_rate_multiplier`, a tensor or a `tf.Variable`
         `[..., *event_shape]`, whose leading dimensions are a batch of bijectors. A new
         variable of zeros by default.
@@ -54,7 +54,7 @@ class Scaling(JointBijector):
       ValueError: if neither `event_shape` nor `log_scale` is given, `data_dependent`
         with a `log_scale` that is no variable, or `learning_rate_multiplier` is not
         positive.
-      TypeError: if a size is no integer, or the multiplier no number.
+      TypeError: if a size is not an integer, or the multiplier not a number.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -120,7 +120,7 @@ class Scaling(JointBijector):
 
     @property
     def needs_initialization(self) -> bool:
-        """Whether data have yet to set $s$."""
+        """Whether `initialize` still has to set $s$."""
         return self._initialized is not None and not bool(
             tf.convert_to_tensor(self._initialized)
         )
@@ -139,7 +139,7 @@ class Scaling(JointBijector):
                 raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
             axes = list(range(y.shape.rank - self._ndims))
             variance = tf.math.reduce_variance(y, axes)
-            # A floor far below the noise of dequantised 16-bit data in [0, 1].
+            # The lower bound is far below the noise of 16-bit data scaled to [0, 1].
             log_scale = 0.5 * tf.math.log(tf.maximum(variance, 1e-12))
             self._variable.assign(
                 tf.broadcast_to(log_scale / self._factor, self._variable.shape)

@@ -1,4 +1,4 @@
-"""Trading spatial size for channels."""
+"""Reshapes blocks of pixels into channels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Squeeze(JointBijector):
     `forward` maps `[H, W, C]` to `[H / factor, W / factor, factor^2 C]`: channel
     $(i \cdot factor + j) C + c$ holds channel $c$ of the pixel in row $i$ and column
     $j$ of the block. The log-determinant is zero (Dinh et al. 2017, section 3.6 and
-    figure 3). In a flow, whose `forward` runs from noise to data, it stands as
-    `tfb.Invert(Squeeze(2))`.
+    figure 3). Flows use `tfb.Invert(Squeeze(2))`, since their `forward` goes from noise
+    to data.
 
     Example:
       >>> import tensorflow as tf
@@ -36,7 +36,7 @@ class Squeeze(JointBijector):
     Raises:
       ValueError: if `factor` is less than 2, or (when applied) does not divide height
         and width, or its square the channels.
-      TypeError: if `factor` is no integer.
+      TypeError: if `factor` is not an integer.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -113,7 +113,7 @@ class Squeeze(JointBijector):
 
 
 def _shuffle(x, blocks, event):
-    """Reshapes the event to five axes, swaps those that a squeeze swaps, and back."""
+    """Reshapes events to five axes, swaps two of them, and reshapes to `event`."""
     if None in blocks:
         raise ValueError(f"squeeze needs a static event shape, got {x.shape[-3:]}.")
     rank = x.shape.rank - 3

@@ -1,4 +1,4 @@
-"""Data in any units to mean 0 and deviation 1."""
+"""Brings data in any units to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["Standardize"]
 
-# Rows that are taken to float64 at a time.
+# Rows that are converted to float64 at a time.
 _CHUNK = 4096
 # Half of the distance between the quartiles of a standard Gaussian.
 _HALF_QUARTILES = 0.6744897501960817
 
 
 class Standardize(JointBijector):
-    r"""Shifts and scales each feature by fixed numbers that data set.
+    r"""Shifts and scales each feature by fixed numbers, computed from data.
 
     $$ x = \sigma \odot z + \mu, \qquad z = (x - \mu) / \sigma, \qquad
        \log|\det \partial x / \partial z| = n \sum_c \log \sigma_c, $$
 
     with $n$ the number of positions (height times width of an image; 1 for a vector).
     `initialize` sets $\mu$ and $\sigma$ to the mean and the standard deviation of each
-    feature (channel of an image), computed in float64 whatever the dtype. Until then it
-    is the identity. Neither is trained: a learned shift would have to move in the units
-    of the data, at the learning rate of the networks (compare `ActNorm`, which does).
+    feature (channel of an image), computed in float64 whatever the dtype. Before, the
+    bijector is the identity. Neither is trained: a learned shift would have to move in
+    the units of the data, at the learning rate of the networks. (`ActNorm` learns its
+    shift.)
 
-    $\mu$ is kept as the sum of two numbers of the dtype, so that nothing is lost where
-    it is much larger than $\sigma$. A feature that is constant in the data keeps its
-    scale, $\sigma = 1$, and a warning names it.
+    $\mu$ is stored as the sum of two numbers of the dtype, so that no digits are lost
+    where it is much larger than $\sigma$. For a feature that is constant in the data,
+    $\sigma$ is 1, and a warning names it.
 
     Example:
       >>> import numpy as np
@@ -48,9 +49,10 @@ class Standardize(JointBijector):
 
     Args:
       event_shape: sequence of ints, `[..., C]`; the last axis is the feature.
-      robust: bool, whether $\mu$ is the median and $\sigma$ the distance between the
-        quartiles over 1.349, that of a Gaussian, so that rare outliers do not count.
-        Where the quartiles are equal, mean and standard deviation as otherwise.
+      robust: bool, whether $\mu$ is the median, and $\sigma$ the distance between the
+        quartiles divided by 1.349 (the distance of a standard Gaussian), so that rare
+        outliers have no effect. A feature with equal quartiles still gets its mean and
+        standard deviation.
       dtype: dtype of values, float32 by default.
       name: string, name of the bijector.
 
@@ -102,12 +104,12 @@ class Standardize(JointBijector):
 
     @property
     def initialized(self) -> tf.Variable:
-        """Boolean variable: whether data have set shift and scale. It is saved."""
+        """Boolean variable, saved with the weights: whether `initialize` has run."""
         return self._initialized
 
     @property
     def needs_initialization(self) -> bool:
-        """Whether data have yet to set shift and scale."""
+        """Whether `initialize` still has to set shift and scale."""
         return not bool(tf.convert_to_tensor(self._initialized))
 
     def _forward_and_log_det(self, x):
@@ -144,7 +146,7 @@ class Standardize(JointBijector):
             )
         low, high = rows.min(0), rows.max(0)
         shift, _ = _moments(rows, low.astype(np.float64))
-        # Again about the mean: nothing is lost to an offset.
+        # Moments about the mean do not lose digits to an offset.
         shift, variance = _moments(rows, shift)
         scale = np.sqrt(variance)
         if self._robust:

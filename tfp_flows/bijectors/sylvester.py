@@ -17,8 +17,8 @@ from tfp_flows.core.seeds import generator
 __all__ = ["Sylvester"]
 
 _FORMS = ("orthogonal", "householder", "triangular")
-# Singular values grow by 3/2 in each of the first iterations: a ratio of a million
-# between the largest and the smallest is within reach.
+# Small singular values grow by 3/2 in each iteration, so that 40 iterations can balance
+# a ratio of a million between the largest and the smallest.
 _ITERATIONS = 40
 
 
@@ -38,25 +38,25 @@ class Sylvester(Amortized):
 
     `form` says where $Q$ comes from:
 
-    * `"orthogonal"`: a raw matrix, orthogonalised by $Q \leftarrow Q (I + \tfrac12 (I -
-      Q^\top Q))$ from a start with singular values of at most 1. Where it has not
-      converged, because the raw matrix has columns that depend on each other,
-      log-determinants are NaN rather than wrong.
+    * `"orthogonal"`: a raw matrix, scaled to singular values of at most 1 and then
+      orthogonalised by iterating $Q \leftarrow Q (I + \tfrac12 (I - Q^\top Q))$. If
+      this does not converge, because columns of the raw matrix depend on each other,
+      log-determinants are NaN.
     * `"householder"`: the first $M$ columns of a product of reflections.
     * `"triangular"`: $Q = I$ and $M = D$. Put a `Permutation("reverse")` between two
       of them, as the paper does.
 
-    **Always invertible.** With the steepest slope $S$ of $h$ (1 for tanh), $R_{mm}
-    \tilde R_{mm} > -1/S$ is what makes it so (theorem 2). The paper bounds both
-    factors; here $R_{mm}$ is a raw number times $1 / (1 + \zeta(-x))$, with $x$ the raw
-    product times $S$ and the softplus $\zeta$, as in `Planar`: every product that is
-    allowed is reached.
+    **Always invertible.** With the steepest slope $S$ of $h$ (1 for tanh), `forward` is
+    invertible if $R_{mm} \tilde R_{mm} > -1/S$ for all $m$ (theorem 2). The paper
+    bounds both factors. Here, as in `Planar`, $R_{mm}$ is a raw number times $1 / (1 +
+    \zeta(-x))$, with $x$ the raw product times $S$ and the softplus $\zeta$, which
+    reaches every product that is allowed.
 
     **The inverse** is that of $M$ increasing functions of one number, one after the
-    other: $u = Q^\top z$ solves the triangular system $u + R\, h(\tilde R u + b) =
-    Q^\top y$ by back substitution, each coordinate by Newton's method from a bound
-    (tanh), which always converges, or in closed form (leaky ReLU). Gradients are those
-    of the implicit function, to second order.
+    other. $u = Q^\top z$ solves the triangular system $u + R\, h(\tilde R u + b) =
+    Q^\top y$ by back substitution. Each coordinate is found in closed form (leaky
+    ReLU), or by Newton's method from a bound, which always converges (tanh). Gradients
+    come from the implicit function theorem and are right to second order.
 
     A new bijector is the identity: $R$ starts at 0.
 
@@ -77,12 +77,12 @@ class Sylvester(Amortized):
       activation: `"tanh"` or `"leaky_relu"`.
       negative_slope: slope of leaky ReLU at negative numbers, 0 or more.
       conditioner: a callable `context -> [batch, P]`, with $P$ from
-        `Sylvester.num_parameters`, that adds to the raw parameters of each example
-        (amortised parameters): a Keras layer, a tf_keras layer, a `tf.Module` or a
-        function. With `context_shape` only. In order, each in row-major order: the
-        raw $Q$ `[D, M]` or the reflections `[reflections, D]`; one matrix `[M, M]`
-        whose upper triangle is $R$ and whose lower one, transposed and without the
-        diagonal, is $\tilde R$; the diagonal of $\tilde R$; $b$.
+        `Sylvester.num_parameters`, whose output is added to the raw parameters of each
+        example (amortised parameters): a Keras layer, a tf_keras layer, a `tf.Module`
+        or a function. Needs `context_shape`. The parameters are, each in row-major
+        order: the raw $Q$ `[D, M]` or the reflections `[reflections, D]`; one matrix
+        `[M, M]` whose upper triangle is $R$ and whose lower one, transposed and without
+        the diagonal, is $\tilde R$; the diagonal of $\tilde R$; $b$.
       context_shape: shape of one context, or `None`.
       seed: integer seed of the initial $Q$ and $\tilde R$.
       dtype: dtype of values.
@@ -117,13 +117,13 @@ class Sylvester(Amortized):
         self._form, self._size, self._columns = form, size, columns
         self._activation = activation_of(activation, negative_slope)
         draw = generator(seed)
-        # Orthonormal from the start, and reflections whose lengths hardly matter.
+        # The raw Q starts orthonormal; the lengths of reflections hardly matter.
         basis = {}
         if form == "orthogonal":
             basis = {"basis": np.linalg.qr(draw.standard_normal(shape))[0]}
         elif form == "householder":
             basis = {"reflections": draw.standard_normal(shape)}
-        # R is zero; the inner matrix mixes, so that units differ.
+        # R starts at zero. The inner matrix is random, so that hidden units differ.
         below = np.tril(draw.standard_normal((columns, columns)), -1)
         super().__init__(
             size,
@@ -147,7 +147,14 @@ class Sylvester(Amortized):
         form: str = "orthogonal",
         reflections: int | None = None,
     ) -> int:
-        """How many numbers a conditioner returns for each example."""
+        """Number of parameters that a conditioner returns for each example.
+
+        Args:
+          size: as for the class, like all arguments.
+          columns: $M$.
+          form: the form of $Q$.
+          reflections: number of reflections.
+        """
         shape, columns = _shape_of_basis(size, columns, form, reflections)
         return int(np.prod(shape)) * (shape != ()) + columns * (columns + 2)
 
@@ -194,14 +201,14 @@ class Sylvester(Amortized):
         return tf.where(valid, log_det, np.nan)
 
     def _solve(self, target, r, r_inner, b, gap):
-        r"""The $u$ with $u + R h(\tilde R u + b)$ = `target`."""
+        r"""Solves $u + R h(\tilde R u + b)$ = `target` for $u$."""
         u = traced_loop(
             _substitute,
             *(target, r, r_inner, b, gap),
             columns=self._columns,
             activation=self._activation,
         )
-        # Newton steps from the solution carry its derivatives: each adds an order.
+        # Each Newton step from the solution gives the derivatives of one more order.
         for _ in range(2):
             h, slope = self._activation(_apply(r_inner, u) + b)
             error = u + _apply(r, h) - target
@@ -214,7 +221,7 @@ class Sylvester(Amortized):
 
 
 def _substitute(target, r, r_inner, b, gap, columns, activation):
-    """Back substitution: each coordinate knows those after it."""
+    """Back substitution: solves for one coordinate at a time, the last one first."""
     diagonal, inner = tf.linalg.diag_part(r), tf.linalg.diag_part(r_inner)
     off = r - tf.linalg.diag(diagonal)
     off_inner = r_inner - tf.linalg.diag(inner)
@@ -268,7 +275,7 @@ def _project(basis, x):
 
 
 def _orthogonalize(raw):
-    """The nearest matrix with orthonormal columns, and whether it is one."""
+    """The nearest matrix with orthonormal columns, and whether iterations converged."""
     eye = _eye(raw.shape[-1], raw)
 
     def step(q, _):
@@ -287,7 +294,7 @@ def _orthogonalize(raw):
         (start, bound + 1.0),
         maximum_iterations=_ITERATIONS,
     )
-    # Convergence is quadratic: these three make value and derivatives exact.
+    # Convergence is quadratic: three more steps make value and derivatives exact.
     for _ in range(3):
         q, error = step(q, error)
     return q, error < limit
@@ -306,7 +313,7 @@ def _reflect(vectors, columns):
 
 
 def _shape_of_basis(size, columns, form, reflections):
-    """Shape of the raw basis, and the number of columns; errors for what is off."""
+    """Shape of the raw basis, and the number of columns; errors for bad arguments."""
     if form not in _FORMS:
         raise ValueError(f"form must be one of {_FORMS}, got {form!r}.")
     columns = size if columns is None else int(columns)

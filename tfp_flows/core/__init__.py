@@ -1,1 +1,1 @@
-"""What bijectors are made of. Nothing here is part of the public interface."""
+"""Building blocks of bijectors. Nothing here is part of the public interface."""

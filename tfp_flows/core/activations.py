@@ -1,4 +1,8 @@
-"""Activations of planar and Sylvester flows: slopes, inverses, what keeps both."""
+r"""Activations of planar and Sylvester flows, with what makes them invertible.
+
+$S$ is the steepest slope of an activation $h$. The flows are invertible if
+$1 + S w^\top v$, called the *gap*, is positive.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,16 @@ __all__ = ["activation_of", "shrink", "stretch"]
 
 
 def shrink(product: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    r"""What keeps $1 + S w^\top v$ positive, given the raw $x = S w^\top v$.
+    r"""Gives the factor that shrinks a raw $v$ so that $1 + S w^\top v$ is positive.
+
+    Args:
+      product: $x = S w^\top v$ of the raw $v$.
 
     Returns:
-      `(factor, gap)`: $v$ times the positive `factor` $1 / (1 + \zeta(-x))$, with the
-      softplus $\zeta$, has $1 + S w^\top v$ equal to the positive `gap` $(1 + \zeta(x))
-      / (1 + \zeta(-x))$. It rises from 0 to infinity with $x$, like $-1/x$ on one side
-      and $x$ on the other, and is computed without cancellation.
+      `(factor, gap)`. The factor is $1 / (1 + \zeta(-x))$ with the softplus $\zeta$.
+      For $v$ times the factor, $1 + S w^\top v$ is the gap $(1 + \zeta(x)) / (1 +
+      \zeta(-x))$. It rises with $x$ from 0 to infinity, like $-1/x$ far below 0 and
+      like $x$ far above, and is computed without cancellation.
     """
     below = 1.0 + tf.nn.softplus(-product)
     return 1.0 / below, (1.0 + tf.nn.softplus(product)) / below
@@ -35,10 +42,10 @@ class _Tanh:
         return h, 1.0 - tf.square(h)
 
     def root(self, gap, target):
-        """The $a$ with $a + c h(a)$ = `target`, where $c$ = `gap` - 1."""
+        """Solves $a + c h(a)$ = `target` for $a$, where $c$ = `gap` - 1."""
         a = tf.stop_gradient(tf.sign(target))
         a *= traced_loop(_tanh_root, gap, tf.abs(target))
-        # Newton steps from the root carry its derivatives: each adds an order.
+        # Each Newton step from the root gives the derivatives of one more order.
         for _ in range(2):
             h, slope = self(a)
             a -= (a + (gap - 1.0) * h - target) / stretch(self, slope, gap)
@@ -52,7 +59,7 @@ class _Tanh:
 
 
 def _tanh_root(gap, target):
-    """The $a$ with $a + c tanh(a)$ = `target` above 0, where $c$ = `gap` - 1."""
+    """Solves $a + c tanh(a)$ = `target` for $a$ above 0, where $c$ = `gap` - 1."""
     # For positive a, a + c tanh(a) is concave (c > 0) or convex (c < 0), so that
     # Newton's method never overshoots from the side on which the tangent is the
     # steeper: no bracket is needed. Both |tanh(a)| <= |a| and |tanh(a)| <= 1 bound
@@ -86,7 +93,8 @@ class _LeakyReLU:
         """$h(a)$ and $h'(a)$."""
         one = tf.ones_like(a)
         slope = tf.where(a >= 0, one, self.negative_slope * one)
-        # A slope in steps has the gradient 0, and not none; of infinities, too.
+        # The slope is constant on each side. This gives it a gradient of 0 rather than
+        # none, also where `a` is infinite.
         nothing = tf.where(tf.zeros_like(a, tf.bool), a, tf.zeros_like(a))
         return slope * a, slope + nothing
 
@@ -97,7 +105,7 @@ class _LeakyReLU:
         return hash((type(self), self.negative_slope))
 
     def root(self, gap, target):
-        """The $a$ with $a + c h(a)$ = `target`, where $1 + S c$ = `gap`."""
+        """Solves $a + c h(a)$ = `target` for $a$, where $1 + S c$ = `gap`."""
         # a + c h(a) is zero at zero and rises: a has the sign of the target.
         _, slope = self(target)
         return target / stretch(self, slope, gap)
@@ -106,7 +114,7 @@ class _LeakyReLU:
 def stretch(
     activation: _Tanh | _LeakyReLU, slope: tf.Tensor, gap: tf.Tensor
 ) -> tf.Tensor:
-    r"""$1 + c h'$ for $1 + S c = \mathrm{gap}$, without cancellation at the edge."""
+    r"""$1 + c h'$ for $1 + S c = \mathrm{gap}$, without cancellation at a small gap."""
     share = slope / activation.steepest
     return (1.0 - share) + gap * share
 

@@ -19,14 +19,16 @@ __all__ = ["Amortized"]
 class Amortized(JointBijector):
     """A bijector of vectors whose parameters may differ from example to example.
 
-    Each raw parameter is a variable, to which a conditioner, if there is one, adds a
-    function of the context: all of the first parameter, then of the second, and so on.
-    The variables break the symmetry that a network with a zero output leaves.
+    Each raw parameter is a variable. A conditioner, if there is one, computes numbers
+    from the context that are added to the variables: first all numbers of the first
+    parameter, then all of the second, and so on. Networks start with a zero output, so
+    the variables alone make parameters differ at the start.
 
     Args:
       size: $D$, the size of an event.
       initial: name and initial value of each raw parameter, in order.
-      conditioner: a callable `context -> [batch, P]`, or `None`.
+      conditioner: a callable `context -> [batch, P]`, with P the number of entries of
+        all parameters, or `None`.
       context_shape: shape of one context, or `None`.
       dtype: dtype of values.
       parameters: the constructor's arguments.

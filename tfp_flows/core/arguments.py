@@ -21,10 +21,10 @@ __all__ = [
 
 
 def check_integer(name: str, value: Any, at_least: float = 1) -> int:
-    """`value` as an int.
+    """Returns `value` as an int.
 
     Raises:
-      TypeError: if it is no whole number (a bool, 2.7 or "3").
+      TypeError: if it is not a whole number (a bool, 2.7 or "3").
       ValueError: if it is below `at_least`.
     """
     is_whole = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -44,10 +44,10 @@ def check_number(
     below: float = math.inf,
     at_most: float = math.inf,
 ) -> float:
-    """`value` as a finite float.
+    """Returns `value` as a finite float.
 
     Raises:
-      TypeError: if it is no real number.
+      TypeError: if it is not a real number.
       ValueError: if it is NaN, infinite, or outside the limits.
     """
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -75,9 +75,9 @@ def check_number(
 
 
 def check_real(name: str, value: Any) -> None:
-    """Refuses what is no array of real numbers, all of them there.
+    """Raises an error unless a value holds real numbers, without masked entries.
 
-    NumPy drops imaginary parts and masks on the way to a tensor of real numbers.
+    NumPy would drop imaginary parts and masks in silence when it makes a real array.
 
     Args:
       name: name of the value, for errors.
@@ -85,7 +85,7 @@ def check_real(name: str, value: Any) -> None:
 
     Raises:
       ValueError: if it is `None`.
-      TypeError: if it holds something else than real numbers, or masked entries.
+      TypeError: if it holds anything but real numbers, or masked entries.
     """
     if value is None:
         raise ValueError(f"{name} must be a tensor, got None.")
@@ -120,7 +120,7 @@ def _is_real(dtype):
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
-    """`value`, one of `choices`.
+    """Returns `value`, which must be one of `choices`.
 
     Raises:
       ValueError: if it is not.
@@ -133,10 +133,10 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
 
 
 def check_shape(name: str, value: Sequence[int], at_least: int = 1) -> tuple[int, ...]:
-    """`value` as a tuple of ints.
+    """Returns `value` as a tuple of ints.
 
     Raises:
-      TypeError: if it is no sequence of whole numbers.
+      TypeError: if it is not a sequence of whole numbers.
       ValueError: if an entry is below `at_least`.
     """
     if hasattr(value, "as_list"):
@@ -150,14 +150,14 @@ def check_shape(name: str, value: Sequence[int], at_least: int = 1) -> tuple[int
 
 
 def check_unused(purpose: str, **options: Any) -> None:
-    """Refuses options that have no meaning beside the others.
+    """Raises an error if options are given that have no effect.
 
     Args:
-      purpose: what they are for: "for images".
-      **options: their values; `None` where they are not given.
+      purpose: when they would have an effect: "for images".
+      **options: their values; `None` if they are not given.
 
     Raises:
-      ValueError: for the first one that is given.
+      ValueError: for the first option that is given.
     """
     for name, value in options.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""A conditioner network as a bijector sees it."""
+"""Adapts a conditioner network to a bijector."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Conditioner(tf.Module):
     """Adapts any callable `(x[, context]) -> parameters` to a bijector.
 
     The callable may be a Keras 3 layer or model, a tf_keras layer, a `tf.Module` or a
-    plain function. It always sees exactly one batch dimension, whatever the batch
-    shape. It is called once at construction, on zeros, so that its variables exist
-    from then on and a wrong output shape shows at once. Its variables are those of
-    this module, so `tf.Module`, `tf.GradientTape` and `tf.train.Checkpoint` see them.
+    plain function. It always gets exactly one batch dimension, whatever the batch
+    shape. It is called once at construction, on zeros: from then on its variables
+    exist, and a wrong output shape is an error at once. This module lists them as its
+    own, so `tf.Module`, `tf.GradientTape` and `tf.train.Checkpoint` find them.
 
     Args:
       function: the callable.
-      input_shape: event shape of its input; a dict of shapes if it takes a dict of
-        tensors, which share one batch.
+      input_shape: event shape of its input, or a dict of shapes if it takes a dict of
+        tensors with one batch shape.
       output_shape: event shape that its output must have.
       context_shape: shape of one context, or `None` if it takes none.
-      dtype: dtype of the zeros it is tried on; a dict for a dict.
-      describe: what the output stands for, for the error message.
+      dtype: dtype of the zeros, or a dict of dtypes.
+      describe: what the output means, for the error message.
 
     Raises:
       TypeError: if `function` is not callable.
@@ -96,11 +96,11 @@ class Conditioner(tf.Module):
 
     @property
     def needs_initialization(self) -> bool:
-        """Whether the callable says that it still waits for a batch of data."""
+        """The `needs_initialization` of the callable; false if it has none."""
         return bool(getattr(_unwrap(self.function), "needs_initialization", False))
 
     def initialize(self, x: Any) -> None:
-        """Hands a batch of inputs to the `initialize` of the callable."""
+        """Calls the `initialize` of the callable with a batch of inputs."""
         _unwrap(self.function).initialize(_flat(x, self.input_shape))
 
     def __call__(self, x: Any, context: Any = None) -> tf.Tensor:
@@ -111,7 +111,8 @@ class Conditioner(tf.Module):
             return reshape_event(out, len(shape), self.output_shape, like=x[name])
         if x.shape.rank == len(self.input_shape) + 1:
             if x.shape[0] == 0:
-                # TensorFlow's convolutions give another shape for an empty batch.
+                # For an empty batch, some of TensorFlow's convolutions return another
+                # shape.
                 return self(*_with_an_example(x, context))[:0]
             out = function(x) if context is None else function(x, context)
             return _cast_like(out, x)
@@ -128,14 +129,14 @@ class Conditioner(tf.Module):
 
 
 def _zeros(shape, dtype):
-    """One input that is 0."""
+    """A batch of one input of zeros."""
     if isinstance(shape, dict):
         return {k: tf.zeros((1, *part), dtype[k]) for k, part in shape.items()}
     return tf.zeros((1, *shape), dtype)
 
 
 def _flat(x, shape):
-    """An input with one batch dimension."""
+    """Flattens the batch of an input to one dimension."""
     if isinstance(shape, dict):
         return {k: _flat(x[k], part) for k, part in shape.items()}
     return tf.reshape(x, (-1, *shape))
@@ -155,11 +156,11 @@ def _with_an_example(*batches):
 
 
 def take_losses(modules: Sequence[tf.Module], graph: tf.Graph) -> bool:
-    """Takes losses that Keras layers added in a graph away from them.
+    """Removes from Keras layers the losses that they added inside a graph.
 
     Args:
-      modules: bijectors with `Conditioner`s in them.
-      graph: the graph, of a function that is traced once.
+      modules: bijectors that may contain `Conditioner`s.
+      graph: the graph.
 
     Returns:
       Whether there were any.
@@ -177,16 +178,16 @@ def take_losses(modules: Sequence[tf.Module], graph: tf.Graph) -> bool:
 
 
 def _cast_like(out, x):
-    """`out` in the precision of `x`; as it is if `x` holds integers."""
+    """Casts `out` to the dtype of `x`, unless `x` holds integers."""
     return tf.cast(out, x.dtype) if x.dtype.is_floating else out
 
 
 class _Untracked:
-    """Keeps an object out of TensorFlow's attribute tracking.
+    """Wraps an object so that TensorFlow does not track it as an attribute.
 
-    A Keras layer is copied and pickled as its class, configuration and weights: Keras's
-    own way, through its file format, knows registered classes only. Conditioners that
-    share a layer share its wrapper, so that their copies share one, too.
+    It also deep-copies and pickles Keras layers, by class, configuration and weights,
+    since Keras itself can do so for registered classes only. Conditioners that share a
+    layer share its wrapper; their copies then share one layer too.
     """
 
     _of_layers: ClassVar[weakref.WeakValueDictionary] = weakref.WeakValueDictionary()
@@ -197,16 +198,16 @@ class _Untracked:
 
     @classmethod
     def of(cls, function):
-        """The wrapper of a callable: the same one for the same Keras layer."""
+        """The wrapper of a callable; a Keras layer always has the same one."""
         if isinstance(function, cls):
             return function
         if not isinstance(function, keras.layers.Layer):
             return cls(function)
-        # As long as the wrapper is there, so is the layer, and its id is its own.
+        # The wrapper keeps the layer alive, so no other object can get the same id.
         return cls._of_layers.setdefault(id(function), cls(function))
 
     def set_weights(self):
-        """Gives a layer that was copied, and has been built since, its weights."""
+        """Sets the weights of a copied layer, once it has been built."""
         if self._weights is None:
             return
         for variable, value in zip(self.value.variables, self._weights, strict=True):
@@ -229,14 +230,17 @@ class _Untracked:
 
 
 def hold(value: Any) -> Any:
-    """The layer of a conditioner as what copies and pickles it; all else as it is."""
+    """Wraps a conditioner's Keras layer, for copies and pickles; see `_Untracked`.
+
+    All other values are returned as they are.
+    """
     if not isinstance(value, keras.layers.Layer):
         return value
     return _Untracked._of_layers.get(id(value), value)
 
 
 def release(value: Any) -> Any:
-    """What `hold` was given."""
+    """The inverse of `hold`."""
     return _unwrap(value)
 
 
@@ -253,7 +257,7 @@ def _rebuild_layer(cls, config, weights):
 
 
 def _variables_beside(function: Any) -> list[tf.Variable]:
-    """Variables of what is no `tf.Module`: a Keras 3 layer's, say."""
+    """Variables of a callable that is not a `tf.Module`, such as a Keras 3 layer."""
     if not isinstance(function, _Untracked):
         return []
     return [

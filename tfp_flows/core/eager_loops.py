@@ -1,4 +1,4 @@
-"""Loops of small operations, which TensorFlow runs slowly in eager mode."""
+"""Loops of small operations as graphs, since eager mode runs them slowly."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ __all__ = ["traced_loop"]
 def traced_loop(
     function: Callable, *tensors: tf.Tensor, **options: Hashable
 ) -> tf.Tensor:
-    """`function(*tensors, **options)`, without gradients, as a graph in eager mode.
+    """Calls `function(*tensors, **options)` without gradients, as a graph.
 
-    A loop is then some ten times as fast. The graph is kept, one for all tensors of the
-    same dtypes and ranks.
+    In eager mode this makes a loop some ten times as fast. Graphs are kept: one for
+    each combination of options, dtypes and ranks.
 
     Args:
-      function: a function of a module (it is kept for good) that reads nothing but its
-        arguments.
-      *tensors: what may change from call to call.
-      **options: what makes another graph: hashable values.
+      function: a function at the top level of a module, which reads its arguments
+        only. It is kept for good.
+      *tensors: its tensors, whose values may differ from call to call.
+      **options: its other arguments: hashable values.
+
+    Returns:
+      The result of the function.
     """
     constants = [tf.stop_gradient(x) for x in tensors]
     if tf.executing_eagerly():
@@ -34,7 +37,8 @@ def traced_loop(
 
 @functools.lru_cache(maxsize=256)
 def _traced(function, options, kinds):
-    del kinds  # Of other ranks, one graph for all would know no shape.
-    # A partial has no code by which TensorFlow would count retraces.
+    # Part of the cache's key: one graph for tensors of all ranks would know no shape.
+    del kinds
+    # TensorFlow counts retraces by a function's code, and warns. A partial has none.
     function = functools.partial(function, **dict(options))
     return tf.function(function, autograph=False, reduce_retracing=True)

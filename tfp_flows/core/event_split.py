@@ -1,4 +1,4 @@
-"""How a coupling takes an event apart along a mask and puts it together again."""
+"""Splits the event of a coupling into two parts by a mask, and joins them again."""
 
 from __future__ import annotations
 
@@ -38,12 +38,19 @@ class Partition(Protocol):
 
 
 def partition(mask: np.ndarray, event_shape: Sequence[int]) -> Partition:
-    """The cheapest partition for a mask.
+    """Chooses the cheapest partition for a mask.
 
-    A mask that is the same along all axes but one is a split along that axis: the
-    conditioner gets the kept part alone and nothing is computed to be thrown away.
-    Any other mask (a checkerboard) keeps the geometry of the event and computes
-    where the mask lets it through.
+    A mask that varies along one axis only becomes a split along that axis: the
+    conditioner gets the kept part alone, and only the other part is transformed. With
+    any other mask (a checkerboard), both parts have the shape of the event. All entries
+    are transformed, and the mask selects those that change.
+
+    Args:
+      mask: boolean array that broadcasts to `event_shape`; `True` is kept.
+      event_shape: shape of the event.
+
+    Returns:
+      A `Partition`.
     """
     full = np.broadcast_to(mask, event_shape)
     for axis in reversed(range(full.ndim)):
@@ -57,7 +64,8 @@ class AxisPartition:
     """A split along one axis.
 
     Attributes:
-      line: where the split goes; a mask and its opposite have the same.
+      line: identifies the split: the axis and where it is cut. A mask and its opposite
+        have the same line.
     """
 
     def __init__(self, keep: np.ndarray, axis: int, event_shape: Sequence[int]):
@@ -66,14 +74,15 @@ class AxisPartition:
         size, kept = keep.size, int(keep.sum())
         self.kept_shape = _with(event_shape, axis, kept)
         self.changed_shape = _with(event_shape, axis, size - kept)
-        # The part of the first entry comes first, whichever of the two it is.
+        # The first part is that of the first entry, whether this is kept or not.
         first = keep == keep[0]
         self._flip = not keep[0]
         self._sizes = (int(first.sum()), int((~first).sum()))
         order = np.concatenate([np.flatnonzero(first), np.flatnonzero(~first)])
         self._order, self._restore = order, np.argsort(order)
         self.line = (axis, first.tobytes())
-        # Two forms need no gather: contiguous halves, and pairs of an even vector.
+        # Two kinds of split need no gather: two contiguous parts, and the even and odd
+        # entries of a vector of even size.
         runs = int((keep[1:] != keep[:-1]).sum())
         self._contiguous = runs == 1
         self._pairs = axis == -1 and size % 2 == 0 and runs == size - 1
@@ -85,7 +94,7 @@ class AxisPartition:
         return self.put_together(self.swap((kept, changed)))
 
     def swap(self, parts: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        """First and second part as kept and changed one, and the other way round."""
+        """Reorders (first, second) into (kept, changed), or back."""
         return parts[::-1] if self._flip else parts
 
     def take_apart(self, x: tf.Tensor) -> Sequence[tf.Tensor]:
@@ -113,7 +122,7 @@ class AxisPartition:
 
 
 class _MaskedPartition:
-    """Both parts keep the event's shape; the mask says what counts."""
+    """A partition whose parts both have the event's shape; a mask selects entries."""
 
     def __init__(self, mask: np.ndarray):
         self._mask = mask

@@ -1,4 +1,4 @@
-"""Packages that only parts of this one need."""
+"""Optional packages, which extras of this package install."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["needs"]
 
 @contextlib.contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """A block of imports that need an extra, which the error names if one fails.
+    """A context for imports of optional packages; errors name the extra to install.
 
         with needs("data"):
             import tensorflow_datasets as tfds

@@ -1,4 +1,4 @@
-"""Fixed points of contractions, differentiable without the iterations' history."""
+"""Fixed points of contractions, with gradients that keep no iterates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FixedPoint", "fixed_point", "gradients_of_arguments", "iterate"]
 
 
 class FixedPoint(NamedTuple):
-    """Where an iteration stopped.
+    """The result of an iteration.
 
     Attributes:
       value: the last iterate, `[batch, ...]`.
@@ -28,7 +28,7 @@ class FixedPoint(NamedTuple):
 
 
 def default_tolerance(dtype: tf.DType) -> float:
-    """A residual that rounding leaves within reach."""
+    """The smallest residual that iterations reach despite rounding."""
     return 1e-12 if dtype == tf.float64 else 1e-5
 
 
@@ -39,7 +39,7 @@ def iterate(
     max_iterations: int = 1000,
     floor: float = 1.0,
 ) -> FixedPoint:
-    r"""Iterates $z \leftarrow f(z)$ until it stands still.
+    r"""Iterates $z \leftarrow f(z)$ until it hardly changes.
 
     An entry of the batch stops being updated once
     $\max_i |f(z)_i - z_i| \le \text{tolerance}\,(\text{floor} + \max_i |f(z)_i|)$, so
@@ -72,7 +72,7 @@ def iterate(
         change = size(new - z) / tf.maximum(floor + size(new), tiny)
         z = tf.where(tf.reshape(active, [-1] + [1] * len(axes)), new, z)
         residual = tf.where(active, change, residual)
-        # NaN compares as false: what has diverged is not waited for.
+        # NaN compares as false, so entries that diverged stop too.
         return (
             z,
             active & (change > tolerance),
@@ -110,26 +110,26 @@ def fixed_point(
 
     $$ w = v + J^\top w, $$
 
-    and reaches $a$ as $w^\top\, \partial f / \partial a$. That equation is again the
-    fixed point of a contraction and is solved by this function, so that derivatives of
-    any order are right, and no iterate is kept.
+    and the gradient of $a$ is $w^\top\, \partial f / \partial a$. The solution $w$ is
+    again the fixed point of a contraction, which this function finds. So derivatives of
+    any order are right, and no iterates are kept.
 
     Variables that `function` reads get gradients too.
 
     Args:
-      function: $f$, called as `function(z, *arguments)`; it must not use tensors that
-        need a gradient other than by its arguments.
+      function: $f$, called as `function(z, *arguments)`. Tensors that need a gradient
+        must be among its arguments.
       initial: where to start, `[batch, ...]`; no gradient reaches it.
       arguments: tensors $a$; each entry of the batch may depend on its own part of them
         or on all.
       tolerance: see `iterate`.
       max_iterations: when to give up.
       floor: see `iterate`.
-      name: what an error message calls this.
+      name: name of the equation in error messages.
 
     Returns:
-      The solution `[batch, ...]`. Entries that did not converge are NaN inside a
-      compiled function.
+      The solution `[batch, ...]`. Inside a `tf.function`, entries that did not converge
+      are NaN.
 
     Raises:
       ArithmeticError: in eager mode, if an entry with a finite start did not converge.
@@ -138,7 +138,7 @@ def fixed_point(
 
     @tf.custom_gradient
     def solve(*arguments):
-        # Eager tapes need not record what is never differentiated.
+        # The iterations are not differentiated, so tapes need not record them.
         constants = [tf.stop_gradient(a) for a in arguments]
         found = iterate(
             lambda z: function(z, *constants),
@@ -150,7 +150,7 @@ def fixed_point(
         value = require_convergence(found, initial, max_iterations, name)
 
         def gradient(upstream, variables=None):
-            # The same value, but as a function of the arguments.
+            # The same value again, now as a function of the arguments.
             z = fixed_point(function, value, arguments, floor=floor, **options)
             w = fixed_point(
                 lambda w, v, z, *arguments: v + _pull_back(function, w, z, arguments),
@@ -196,16 +196,17 @@ def gradients_of_arguments(
     upstream: Any,
     variables: Sequence[tf.Variable] | None = None,
 ) -> Any:
-    """What a custom gradient returns for `function(*arguments)`.
+    """The gradients of `function(*arguments)`, as a custom gradient returns them.
 
     Args:
-      function: may read `variables`.
-      arguments: tensors; integers among them get `None`.
+      function: a function of `arguments`, which may read `variables`.
+      arguments: tensors; the gradient of an integer tensor is `None`.
       upstream: gradient of the result.
       variables: the variables that `tf.custom_gradient` found, or `None`.
 
     Returns:
-      A list of gradients; with variables, a pair of it and of theirs.
+      The list of the arguments' gradients; with variables, the pair of that list and
+      the list of the variables' gradients.
     """
     variables = list(variables or ())
     inputs = [a for a in arguments if a.dtype.is_floating]

@@ -1,4 +1,4 @@
-"""TFP's bijectors as members of compositions from here."""
+"""Adapts TFP's bijectors, so that they can be members of this package's chains."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ __all__ = ["FromTFP", "Inverted", "adapt", "adapt_all", "common_context_shape"]
 
 
 def adapt(bijector: tfb.Bijector) -> JointBijector:
-    """Any bijector under the contract of `JointBijector`; ours as they are.
+    """Makes a `JointBijector` of any bijector; a `JointBijector` is returned as it is.
 
-    `tfb.Invert` and `tfb.Chain` are taken apart, so that what is ours inside them keeps
-    its context, initialisation and single evaluation. Their subclasses are not.
+    A `tfb.Invert` becomes an `Inverted` and a `tfb.Chain` a `Chain` of adapted members,
+    so that bijectors of this package inside them keep their context, initialisation and
+    single evaluation. Any other bijector, subclasses of these two included, becomes a
+    `FromTFP`.
+
+    Args:
+      bijector: a `tfb.Bijector`.
+
+    Returns:
+      A `JointBijector`.
 
     Raises:
-      TypeError: if `bijector` is no bijector, or takes or gives several parts.
+      TypeError: if `bijector` is not a bijector, or takes or returns several tensors.
     """
     if isinstance(bijector, JointBijector):
         bijector._joint_see_layers(in_use=True)
@@ -41,7 +49,7 @@ def adapt(bijector: tfb.Bijector) -> JointBijector:
 
 
 def adapt_all(argument: str, bijectors: Iterable[tfb.Bijector]) -> list[JointBijector]:
-    """`adapt` of each; an error names the argument and the place."""
+    """Adapts a list of bijectors; errors name the argument and the index."""
     adapted = []
     for i, bijector in enumerate(bijectors):
         try:
@@ -52,10 +60,13 @@ def adapt_all(argument: str, bijectors: Iterable[tfb.Bijector]) -> list[JointBij
 
 
 class FromTFP(JointBijector):
-    """A bijector of TFP's, or of a user's, that knows neither contexts nor ours.
+    """Adapts a bijector that is no `JointBijector`: TFP's or a user's, without context.
 
     Args:
-      bijector: a `tfb.Bijector` of one part.
+      bijector: a `tfb.Bijector` from one tensor to one tensor.
+
+    Raises:
+      TypeError: if it takes or returns several tensors.
     """
 
     def __init__(self, bijector: tfb.Bijector):
@@ -84,11 +95,11 @@ class FromTFP(JointBijector):
 
     @property
     def has_direct_inverse(self) -> bool:
-        # The inverse of what has a network may take a pass for each entry.
+        # With a network inside, the inverse may need a pass for each entry.
         return not self.bijector.variables
 
     def _forward_and_log_det(self, x):
-        # A new tensor object is in no cache of TFP's.
+        # TFP's cache does not know the new tensor object.
         x = tf.identity(x)
         ndims = self.forward_min_event_ndims
         y = self.bijector.forward(x)
@@ -126,11 +137,11 @@ class FromTFP(JointBijector):
 
 
 class Inverted(JointBijector):
-    """A bijector from here the other way round.
+    """Adapts `tfb.Invert(bijector)`: the directions of a `JointBijector` exchanged.
 
     Args:
       bijector: the bijector.
-      original: the `tfb.Invert` that it comes from.
+      original: the `tfb.Invert` that is adapted.
     """
 
     _fast_paths = frozenset({"runs", "untaped"})
@@ -196,10 +207,10 @@ class Inverted(JointBijector):
 def common_context_shape(
     bijectors: Iterable[JointBijector],
 ) -> tuple[int, ...] | None:
-    """The one context shape of those bijectors that take a context.
+    """The context shape that the bijectors share, or `None` if none takes a context.
 
     Raises:
-      ValueError: if two of them take different ones.
+      ValueError: if two of them take contexts of different shapes.
     """
     common = None
     for b in bijectors:

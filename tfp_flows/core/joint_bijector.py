@@ -28,9 +28,9 @@ from tfp_flows.core.tracking import check_tracked
 
 __all__ = ["JointBijector", "describe", "min_event_ndims"]
 
-# A new hash for each question of TFP's cache.
+# Gives TFP's cache a new hash each time it asks for one.
 _new_hash = itertools.count(1)
-# What the machines of this package may bypass; see `JointBijector._fast_paths`.
+# Methods that a fast path skips; see `JointBijector._fast_paths`.
 _BYPASSED = frozenset(
     {
         "_forward_and_log_det",
@@ -65,20 +65,22 @@ class JointBijector(tfb.Bijector):
     with it. `training` is known to bijectors with a training mode. Any other keyword
     raises a `TypeError` that lists the known ones.
 
-    **Iterations.** A subclass one of whose directions iterates, or that forgets part of
-    its input (batch statistics), says `has_direct_inverse = False`: then a `Chain` with
-    `recompute_gradients=True` keeps its input instead of rebuilding it.
+    **Iterations.** A subclass sets `has_direct_inverse = False` if one of its
+    directions iterates, or if its output does not determine its input (batch
+    statistics). A `Chain` with `recompute_gradients=True` then keeps the input instead
+    of rebuilding it.
 
     **Variables** are made in the constructor by `_add_variable`, so that `copy` can
-    share them. A Keras layer that is an attribute is built in the constructor; its
-    variables are then those of the bijector. (A `tf.Module` overlooks Keras layers.)
+    share them. A Keras layer that is an attribute must be built in the constructor; its
+    variables then count as those of the bijector. (A plain `tf.Module` does not see the
+    variables of Keras layers.)
 
-    **No cache.** TFP keeps results between calls; with variables that change, or a
-    gradient tape opened later, it returns stale values and wrong gradients. Nothing
-    is kept here. Where TFP itself makes several calls for one answer (`log_prob` of a
-    `tfd.TransformedDistribution`, log-determinants of a `tfb.Chain`), a result is
-    handed from one call to the next inside that one answer, so that a conditioner
-    still runs once.
+    **No cache.** TFP's bijectors keep results between calls. After a variable changed,
+    or under a gradient tape opened later, they return old values and wrong gradients.
+    This class keeps no results. Where TFP makes several calls for one answer
+    (`log_prob` of a `tfd.TransformedDistribution`, log-determinants of a `tfb.Chain`),
+    a result is passed from one call to the next within that answer, so that a
+    conditioner still runs once.
 
     Example:
       >>> import tensorflow as tf
@@ -112,24 +114,25 @@ class JointBijector(tfb.Bijector):
       output_event_shape: event shape that `inverse` takes; the same by default.
       context_shape: shape of one context, or `None` for a bijector without one.
       is_constant_jacobian: whether the log-determinant is independent of the value.
-      validate_args: kept for TFP; the checks here do not depend on it.
     """
 
     _has_training_mode = False
 
-    # Arguments of the constructor that `copy` may replace although variables are
-    # shared: those on which no variable depends.
+    # Arguments of the constructor that `copy` may replace, because no variable depends
+    # on them.
     _free_arguments: frozenset[str] = frozenset()
 
-    # Faster paths that a class opts in to. They hold for a class that names them and
-    # for subclasses that override none of what they bypass (`_BYPASSED`):
+    # Faster paths that a class declares. A declaration holds for the class that makes
+    # it, and for subclasses that override none of the methods in `_BYPASSED`: the
+    # faster path would skip such an override.
     #
-    # * "replay": `_replay` is better than that of this class.
-    # * "handover": `_event_split` and `_change` stand for the two methods, so that
-    #   neighbours that split an event alike hand its parts on.
-    # * "runs": `_runs` takes the bijector apart into others.
-    # * "untaped": an evaluation takes no gradients of its own, or sees to it that
-    #   tapes record meanwhile (`tape.recording`).
+    # * "replay": `_replay` rebuilds an input from an output and evaluates it again, for
+    #   `core/recompute.py`, at less cost than the inverse followed by `forward`.
+    # * "handover": `_event_split` and `_change` together do what the two methods do, so
+    #   that neighbours with the same split pass the parts on without joining them.
+    # * "runs": `_runs` gives the steps of the members, for a bijector made of others.
+    # * "untaped": the two methods take no gradients themselves, or take them under
+    #   `tf_internals.recording`. They may run while all gradient tapes are stopped.
     _fast_paths: frozenset[str] = frozenset()
     _TF_MODULE_IGNORED_PROPERTIES = tfb.Bijector._TF_MODULE_IGNORED_PROPERTIES | {
         "_joint_variables",
@@ -148,7 +151,6 @@ class JointBijector(tfb.Bijector):
         output_event_shape: Sequence[int | None] | None = None,
         context_shape: Sequence[int] | None = None,
         is_constant_jacobian: bool = False,
-        validate_args: bool = False,
     ):
         if inverse_min_event_ndims is None:
             inverse_min_event_ndims = forward_min_event_ndims
@@ -166,7 +168,6 @@ class JointBijector(tfb.Bijector):
             inverse_min_event_ndims=inverse_min_event_ndims,
             is_constant_jacobian=is_constant_jacobian,
             dtype=None if dtype is None else tf.as_dtype(dtype),
-            validate_args=validate_args,
             parameters={k: v for k, v in parameters.items() if k != "__class__"},
             name=name,
         )
@@ -174,7 +175,8 @@ class JointBijector(tfb.Bijector):
     def __setattr__(self, name, value):
         layers = _keras_layers_in(value)
         if layers:
-            self.__dict__.setdefault("_joint_layers", _Untracked()).value += layers
+            # In `__dict__`, as TensorFlow would track an attribute that is a list.
+            self.__dict__.setdefault("_joint_layers", []).extend(layers)
         super().__setattr__(name, value)
         if layers:
             self._joint_see_layers()
@@ -209,8 +211,8 @@ class JointBijector(tfb.Bijector):
             "so in a method _is_increasing(**keywords)."
         )
 
-    # Whether both directions are one pass each, inverses of each other up to rounding.
-    # If not, a chain that recomputes gradients keeps the input.
+    # Whether each direction is one pass without iterations, and inverts the other up
+    # to rounding. If not, a chain that recomputes gradients keeps the input.
     has_direct_inverse = True
 
     @classmethod
@@ -230,11 +232,11 @@ class JointBijector(tfb.Bijector):
 
     @property
     def _structure(self) -> str:
-        """What the meaning of the variables depends on, beside numeric arguments."""
+        """What decides the meaning of the variables, apart from numeric arguments."""
         return ""
 
-    # The name in files of weights; the class's if `None`. A class that is renamed, or
-    # whose variables mean the same as another's, keeps the old or takes that name.
+    # The name that files of weights store; `None` stands for the name of the class. A
+    # class that was renamed keeps its old name here, so that old files still load.
     _saved_as: str | None = None
 
     # Arguments that change how a density is computed or estimated, but not what the
@@ -303,7 +305,7 @@ class JointBijector(tfb.Bijector):
 
     @property
     def needs_initialization(self) -> bool:
-        """Whether this bijector still waits for a batch of data, see `initialize`."""
+        """Whether parts of this bijector are still to be set by `initialize`."""
         return False
 
     def initialize(self, y: Any, **keywords: Any) -> tf.Tensor:
@@ -317,6 +319,10 @@ class JointBijector(tfb.Bijector):
 
         Returns:
           The noise `[*batch, *input_event]` of that batch after initialisation.
+
+        Raises:
+          ValueError: on an empty batch, a wrong shape or context.
+          TypeError: on an unknown keyword or another dtype than the bijector's.
         """
         with self._name_and_control_scope("initialize"):
             y, keywords = self._joint_check(y, False, keywords)
@@ -329,16 +335,20 @@ class JointBijector(tfb.Bijector):
         `copy.deepcopy` for variables of its own.
 
         Args:
-          **overrides: constructor arguments. Where the bijector has variables of its
-            own, only such that no variable depends on.
+          **overrides: constructor arguments. For a bijector with variables of its own,
+            only arguments that no variable depends on are allowed.
+
+        Returns:
+          The copy.
 
         Raises:
-          ValueError: if an override could concern the variables, or if the constructor
-            makes variables that cannot be shared: such a bijector is built anew.
+          ValueError: if a variable may depend on an override, or if the constructor
+            makes variables other than by `_add_variable`, which cannot be shared.
         """
         cls = type(self)
         if "validate_args" not in inspect.signature(cls.__init__).parameters:
-            # TFP's tools set it on every bijector; there is nothing to switch here.
+            # TFP's tools set it on every bijector; most classes here have no such
+            # argument.
             overrides.pop("validate_args", None)
         own = dict(self.__dict__.get("_joint_variables", {}))
         fixed = sorted(set(overrides) - self._free_arguments - {"name"})
@@ -364,12 +374,13 @@ class JointBijector(tfb.Bijector):
     def __repr__(self):
         return describe(self)
 
-    # In copies and pickles, an argument that is a layer stays that of the conditioner.
+    # A Keras layer is both an argument and part of a conditioner. `hold` and `release`
+    # make sure that it is still one layer in a deep copy or after unpickling.
 
     def __getstate__(self):
         arguments = {k: hold(v) for k, v in self.parameters.items()}
         state = {**self.__dict__, "_parameters": arguments}
-        # Listed anew, from the layers of the copy.
+        # The copy lists the variables of its own layers.
         state.pop("_joint_layer_variables", None)
         return state
 
@@ -432,7 +443,7 @@ class JointBijector(tfb.Bijector):
                 f"{self.name}: the event shape must end in {source}, got {given}."
             )
         if len(target) == ndims:
-            # What the target leaves open is as it was given.
+            # Sizes that the target leaves open (`None`) are those given.
             target = [
                 n if n is not None else m
                 for n, m in zip(target, given[given.rank - ndims :], strict=True)
@@ -446,17 +457,17 @@ class JointBijector(tfb.Bijector):
         return self is other
 
     def __hash__(self):
-        # TFP's compositions cache values under a hash that they derive from their
-        # members, and cannot know that a member's variables have changed since. To
-        # them every look is a new bijector; to everybody else the hash is stable.
+        # TFP's compositions cache values under a hash of their members, and do not
+        # notice that the variables of a member have changed. A new hash each time makes
+        # sure that the cache finds nothing. All other callers get a stable hash.
         return next(_new_hash) if is_asked_by_cache() else object.__hash__(self)
 
     # Helpers for subclasses.
 
     def _set_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Notes the arguments that `copy` calls the constructor with.
+        """Sets the arguments that `copy` calls the constructor with.
 
-        For a constructor that calls that of another bijector.
+        A class calls this if the constructor that it inherits has other arguments.
         """
         left_out = ("self", "__class__")
         own = {k: v for k, v in parameters.items() if k not in left_out}
@@ -465,13 +476,16 @@ class JointBijector(tfb.Bijector):
     def _add_variable(
         self, name: str, value: Any, trainable: bool = True, **options: Any
     ) -> tf.Variable:
-        """A variable of this bijector; in a `copy`, that of the original.
+        """Makes a variable of this bijector; in a `copy`, returns the original's.
 
         Args:
-          name: its name, different from those of the others.
-          value: the initial value, or a function that gives it.
+          name: its name, different from those of the other variables.
+          value: the initial value, or a function that returns it.
           trainable: whether it is trained.
           **options: further arguments of `tf.Variable`.
+
+        Returns:
+          The variable.
         """
         variable = self.__dict__.get("_joint_shared", {}).get(name)
         if variable is None:
@@ -502,8 +516,8 @@ class JointBijector(tfb.Bijector):
         return sum_trailing(log_det, extra)
 
     def _joint_see_layers(self, in_use: bool = False) -> None:
-        """Makes variables of Keras layers those of this `tf.Module`."""
-        layers = self.__dict__.get("_joint_layers", _NO_LAYERS).value
+        """Lists the variables of Keras layers among those of this `tf.Module`."""
+        layers = self.__dict__.get("_joint_layers", ())
         if in_use and not all(layer.built for layer in layers):
             names = ", ".join(layer.name for layer in layers if not layer.built)
             raise ValueError(
@@ -515,7 +529,7 @@ class JointBijector(tfb.Bijector):
         if len(found) != len(self.__dict__.get("_joint_layer_variables", ())):
             self._joint_layer_variables = found
 
-    # AutoGraph has nothing to convert here, and slows tracing down.
+    # AutoGraph has nothing to convert here, and would slow tracing down.
     @tf.autograph.experimental.do_not_convert
     def _joint_evaluate(self, given, forward, given_keywords, last=False):
         check_tracked(self)
@@ -528,7 +542,8 @@ class JointBijector(tfb.Bijector):
         value, keywords = self._joint_check(given, forward, given_keywords)
         method = self._forward_and_log_det if forward else self._inverse_and_log_det
         result, log_det = method(value, **keywords)
-        # A batch of bijectors makes the batch of the result larger than the value's.
+        # With a batch of parameters, the batch of the result may be larger than that
+        # of the value.
         log_det = broadcast_log_det(
             log_det, result, min_event_ndims(self, not forward), self.name
         )
@@ -542,7 +557,10 @@ class JointBijector(tfb.Bijector):
         return result, log_det
 
     def _joint_mark(self, result, log_det, context, forward):
-        """NaN where a context is not finite, which a network may have overlooked."""
+        """Makes results NaN where the context is not finite.
+
+        A network may return finite numbers for such a context.
+        """
         if not context.dtype.is_floating:
             return result, log_det
         rank = context.shape.rank
@@ -584,7 +602,7 @@ class JointBijector(tfb.Bijector):
         )
         if not tf.is_tensor(value):
             check_real(f"{self.name}: {argument}", value)
-            # Python's numbers have no precision of their own, arrays have.
+            # Python's numbers and lists become float32; arrays keep their precision.
             is_array = hasattr(value, "dtype") and self.dtype is None
             value = tf.convert_to_tensor(
                 value,
@@ -615,16 +633,6 @@ def min_event_ndims(bijector: tfb.Bijector, forward: bool) -> int:
     )
 
 
-class _Untracked:
-    """Keras layers out of sight of TensorFlow's tracking of attributes."""
-
-    def __init__(self) -> None:
-        self.value: list[keras.layers.Layer] = []
-
-
-_NO_LAYERS = _Untracked()
-
-
 def _keras_layers_in(value):
     """A layer, or those in a list, tuple or dictionary."""
     if isinstance(value, Mapping):
@@ -634,7 +642,7 @@ def _keras_layers_in(value):
 
 
 def _nan_where_nan(log_det, value, ndims):
-    """The log-determinant, NaN for events with a NaN in them, which have none."""
+    """Makes the log-determinant NaN for events that hold a NaN."""
     missing = tf.math.is_nan(tf.stop_gradient(value))
     if ndims:
         rank = value.shape.rank
@@ -670,11 +678,12 @@ def _variables_in(nest):
 
 
 def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:
-    """A bijector's class and the arguments in which it differs from the defaults.
+    """The class of a bijector and those of its arguments that are not the defaults.
 
     Args:
       bijector: the bijector.
-      **members: by the argument that they come from, bijectors that get a line each.
+      **members: lists of bijectors, each of which is described on a line of its own,
+        by the name of the constructor's argument that holds them.
     """
     cls = type(bijector)
     signature = inspect.signature(cls.__init__).parameters

@@ -1,7 +1,7 @@
 """All that relies on private parts of Keras.
 
-Each is asserted at import: a Keras that has changed fails here, with its version, and
-not later with wrong numbers. Names that `FlowModel` overrides are listed, too.
+Each of them is checked at import. If Keras has changed, the import fails and names the
+version. The private methods that `FlowModel` and `FusedAdam` override are checked too.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def entry_layer() -> keras.layers.Layer | None:
 
 
 def storage(variable: keras.Variable) -> tf.Variable:
-    """The `tf.Variable` beneath, whatever precision the layers around it compute in."""
+    """The `tf.Variable` that a Keras variable wraps, without a cast by autocasting."""
     return variable._value
 
 
 def _check() -> None:
     """Raises an `ImportError` if a part of Keras is not what it was.
 
-    Nothing is computed: a first operation would fix TensorFlow's threads and devices
-    before users can choose them.
+    It runs no TensorFlow operation: the first one would fix TensorFlow's threads and
+    devices before users can choose them.
     """
     layer = inspect.getsource(keras.layers.Layer)
     expected = {

@@ -1,8 +1,8 @@
 r"""Estimates of $\log\det(I + J)$ for a contraction's Jacobian $J$.
 
-Nothing here knows a bijector. A network enters as `linearize`: from `x` and further
-tensors (its weights, contexts) to $g(x)$ and the function $u \mapsto J^\top u$.
-Gradients reach what is handed over as an argument, and nothing else.
+A network $g$ is given as a function `linearize(x, *tensors)`, which returns $g(x)$ and
+the function $u \mapsto J^\top u$; the tensors are the network's weights and contexts.
+Only tensors that are arguments get gradients.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 # The probability of a further term in the roulette. More than `_MOST_TERMS` occur with
 # probability 2^-60.
 _GOES_ON, _MOST_TERMS = 0.5, 60
-# TensorFlow's default algorithm is another one under XLA.
+# Named, because TensorFlow's default algorithm differs under XLA.
 ALGORITHM = "philox"
 _random = tf.random.experimental
 
 
 def linearize_by_tape(g: Callable) -> Callable:
-    """The `linearize` of any `g(x, *tensors)`, by automatic differentiation."""
+    """Makes the `linearize` of any `g(x, *tensors)` by automatic differentiation."""
 
     def linearize(x, *tensors):
         with recording(), tf.GradientTape(persistent=True) as tape:
@@ -55,11 +55,11 @@ def mean_and_standard_error(
     """Mean of independent estimates, and its standard error.
 
     Args:
-      estimate: from a stateless seed `[2]` to a tensor.
+      estimate: a function from a stateless seed `[2]` to a tensor.
       draws: number of estimates, at least 2.
       seed: an integer or a stateless seed `[2]`.
       dtype: dtype of an estimate.
-      exact: whether one estimate is as good as many.
+      exact: whether the result does not depend on the seed, so that one call is enough.
 
     Returns:
       `(mean, standard_error)`, each of the shape of an estimate.
@@ -94,16 +94,17 @@ def exact_log_det(
     r"""$g(x)$ and $\log\det(I + J_g)$, by a Cholesky decomposition.
 
     Args:
-      linearize: of the network.
+      linearize: the network, see above.
       weights: tensors that `linearize` takes after `x`.
       contexts: tensors `[batch, ...]` that it takes after these.
       x: `[batch, ...]`, of a static event shape.
 
     Returns:
-      `(g(x), log_det)`, of the shape of `x` and `[batch]`.
+      `(g(x), log_det)`, of the shape of `x` and `[batch]`; nats.
     """
     size = x.shape[1:].num_elements()
-    # A copy of the batch for each row of the Jacobian: one backward pass for all.
+    # One backward pass gives all rows of the Jacobian, with a copy of the batch for
+    # each row.
     copies, *contexts = (_copies(part, size) for part in (x, *contexts))
     out, pull_back = linearize(copies, *weights, *contexts)
     count = tf.shape(x)[0]
@@ -148,18 +149,19 @@ def estimated_log_det(
     r"""$g(x)$ and an estimate of $\log\det(I + J_g)$ by its power series.
 
     Args:
-      linearize: of the network.
+      linearize: the network, see above.
       weights: tensors that `linearize` takes after `x`.
       contexts: tensors `[batch, ...]` that it takes after these.
       x: `[batch, ...]`.
       signs: Hutchinson's vectors $v$, `[probes, batch, ...]`.
-      term_weights: weights of the terms, a vector of static size; zeros end the sum.
-      unbiased: whether the gradient is the Neumann series of Chen et al. 2019, which
-        is unbiased where the weights are those of the roulette, and not the derivative
-        of the number returned.
+      term_weights: weights of the terms, a vector of static size. The sum ends at the
+        first zero.
+      unbiased: whether the gradient is the Neumann series of Chen et al. 2019 instead
+        of the derivative of the number returned. With the weights of the roulette, it
+        is an unbiased estimate.
 
     Returns:
-      `(g(x), log_det)`, of the shape of `x` and `[batch]`, the mean over probes.
+      `(g(x), log_det)`, of the shape of `x` and `[batch]`: the mean over probes, nats.
     """
     estimate = _neumann_estimate if unbiased else _series_estimate
     probes, count = signs.shape[0], tf.shape(x)[0]
@@ -173,13 +175,16 @@ def estimated_log_det(
 
 
 def random_signs(shape: Any, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Independent numbers -1 and 1 from a stateless seed `[2]`."""
+    """Draws independent numbers, each -1 or 1, from a stateless seed `[2]`."""
     bits = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32, alg=ALGORITHM)
     return tf.cast(2 * bits - 1, dtype)
 
 
 def roulette_weights(seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Weights of the terms that come after those always computed; zeros end them."""
+    """Draws the weights of the roulette's terms, which follow the fixed ones.
+
+    Zeros stand for the terms that are not computed.
+    """
     uniform = tf.random.stateless_uniform([], seed, dtype=tf.float64, alg=ALGORITHM)
     # 1 - uniform is above zero.
     more = tf.floor(tf.math.log(1.0 - uniform) / math.log(_GOES_ON))
@@ -197,15 +202,16 @@ def _series(linearize, x, v, weights, tensors, unroll=False):
        w = \sum_{k \ge 0} (-1)^k a_{k+1} u_k. $$
 
     Args:
-      linearize: of the network.
+      linearize: the network, see above.
       x: `[batch, ...]`.
       v: of the shape of `x`.
       weights: $a$, a vector of static size.
-      tensors: what `linearize` takes beside `x`.
-      unroll: whether to compute all terms one by one, and not in a loop.
+      tensors: further arguments of `linearize`.
+      unroll: whether to write all terms out instead of computing them in a loop.
 
     Returns:
-      $g(x)$ and the two sums: of the shape of `x`, `[batch]`, of the shape of `x`.
+      $g(x)$ of the shape of `x`, the first sum `[batch]`, and the second sum of the
+      shape of `x`.
     """
     axes = list(range(1, x.shape.rank))
     count = weights.shape[0]
@@ -234,9 +240,9 @@ def _series(linearize, x, v, weights, tensors, unroll=False):
 
 
 def _series_estimate(linearize, x, v, weights, tensors):
-    """The value and the first sum of `_series`, with their own derivatives.
+    """$g(x)$ and the first sum of `_series`, with their exact derivatives.
 
-    The loop itself is not differentiated, which XLA cannot do twice.
+    The gradient writes the terms out: XLA cannot differentiate a loop twice.
     """
 
     @tf.custom_gradient
@@ -259,9 +265,9 @@ def _series_estimate(linearize, x, v, weights, tensors):
 
 
 def _neumann_estimate(linearize, x, v, weights, tensors):
-    """The value and the first sum of `_series`, with the gradient of the second.
+    """$g(x)$ and the first sum of `_series`, with a gradient made from the second sum.
 
-    An unbiased estimate of the gradient, but not the derivative of this very number.
+    The gradient is an unbiased estimate, not the derivative of the number returned.
     """
 
     @tf.custom_gradient
@@ -288,7 +294,7 @@ def _neumann_estimate(linearize, x, v, weights, tensors):
 
 
 def _attached(linearize, neumann, x, v, weights, tensors):
-    """The known `neumann` as a function of `x` and `tensors`, for higher orders."""
+    """Makes `neumann` a function of `x` and `tensors`, for second derivatives."""
 
     @tf.custom_gradient
     def attach(x, *tensors):

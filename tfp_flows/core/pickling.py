@@ -1,9 +1,8 @@
-"""TFP's compositions, pickled and deep-copied by the arguments they were built from.
+"""Pickles and deep-copies TFP's compositions by their constructor arguments.
 
-Classes of TFP such as `tfd.Independent` or `tfb.Chain` decide in `__new__`, by their
-arguments, whether they are composite tensors, so that Python can neither pickle nor
-deep-copy them by itself. They are what bases and flows are made of. Importing this
-module tells Python how.
+Classes such as `tfd.Independent` and `tfb.Chain` choose a private class in `__new__`,
+by their arguments. Python can neither pickle nor deep-copy such objects by itself, and
+flows and base distributions contain them. Importing this module registers how to do it.
 """
 
 from __future__ import annotations
@@ -35,6 +34,6 @@ def _rebuild(cls, parameters):
 
 
 for _cls in COMPOSITIONS:
-    # The class itself, and what it is where a part is no composite tensor.
+    # The class itself, and its private class for parts that are not composite tensors.
     copyreg.pickle(_cls, _reduce)
     copyreg.pickle(_cls.__mro__[1], _reduce)

@@ -1,8 +1,8 @@
-"""Where TFP's bijectors and distributions are defined, and how to stay there.
+"""Densities of 0 outside the range of TFP's bijectors and distributions.
 
-Outside the range of a bijector its inverse is NaN or worse, for one point and, through
-gradients, for all. A density is 0 there. So such values are replaced by one in the
-range before TFP sees them, and the log-determinant, or log-density, is minus infinity.
+Outside its range, the inverse of a bijector of TFP's may be NaN, and gradients carry
+the NaN to other points of a batch. So such values are replaced by one inside the range
+before TFP gets them, and the log-determinant or log-density is set to minus infinity.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tfp_flows.core.tfp_internals import (
 
 __all__ = ["Support", "has_bounded_range", "inverse_within_range"]
 
-# Increasing maps from the whole line to a part of it, whose ends are where `forward`
-# takes the infinities.
+# Increasing maps from the whole line to an interval, whose ends are the values of
+# `forward` at minus and plus infinity.
 _BOUNDED = (
     tfb.Exp,
     tfb.Expm1,
@@ -37,7 +37,7 @@ _BOUNDED = (
     tfb.Softsign,
     tfb.Tanh,
 )
-# Increasing maps from a part of the line: where it starts and ends, and a point of it.
+# Increasing maps from an interval, given as (start, a point inside, end).
 _FROM_A_PART = {
     tfb.GompertzCDF: (0.0, 0.5, math.inf),
     tfb.KumaraswamyCDF: (0.0, 0.5, 1.0),
@@ -52,7 +52,7 @@ _TRANSFORMED = (tfd.TransformedDistribution, TRANSFORMED_DISTRIBUTION)
 
 
 def has_bounded_range(bijector: tfb.Bijector) -> bool:
-    """Whether a bijector of TFP's maps to a part of the line that is known."""
+    """Whether a bijector of TFP's is known to map to an interval."""
     if isinstance(bijector, CHAINS):
         *outer, inner = bijector.bijectors or [None]
         return has_bounded_range(inner) and all(isinstance(b, _WHOLE) for b in outer)
@@ -66,13 +66,14 @@ def inverse_within_range(
 
     Args:
       bijector: one for which `has_bounded_range` is true.
-      y: tensor of single numbers.
+      y: tensor of any shape; each number is an event.
 
     Returns:
-      `(x, ildj)`, of each number: `x` is finite where `y` is outside; NaN stays NaN.
+      `(x, ildj)` of the shape of `y`, with the log-determinant in nats. Where `y` is
+      outside, `x` is some finite number. NaN stays NaN.
     """
     low, inside, high = _range(bijector, y.dtype)
-    # At an end itself, the inverse is infinite.
+    # At the ends themselves, the inverse is infinite.
     outside = (y <= low) | (y >= high)
     y = tf.where(outside, inside, y)
     ildj = bijector.inverse_log_det_jacobian(y, 0)
@@ -80,10 +81,10 @@ def inverse_within_range(
 
 
 class Support:
-    """Where the density of a TFP distribution is not 0.
+    """The interval in which the density of a TFP distribution is not 0.
 
-    It is known of distributions over single numbers, and of those that a bijector of
-    single numbers makes of any.
+    Two kinds of distributions are supported: those over single numbers, and those that
+    a bijector of single numbers makes of any other.
 
     Args:
       distribution: the distribution.
@@ -94,7 +95,7 @@ class Support:
 
     @classmethod
     def of(cls, distribution: tfd.Distribution) -> Support | None:
-        """That of each number of an event; `None` if it is the line, or unknown."""
+        """The support of each number of an event; `None` if unbounded or unknown."""
         while isinstance(distribution, (*INDEPENDENTS, *SAMPLES)):
             inner = distribution.distribution
             if isinstance(distribution, SAMPLES) and inner.batch_shape.rank != 0:
@@ -108,17 +109,20 @@ class Support:
     def log_prob(
         self, whole: tfd.Distribution, z: tf.Tensor, **keywords: Any
     ) -> tf.Tensor:
-        """`whole.log_prob(z)`, but minus infinity where a number is outside.
+        """Returns `whole.log_prob(z)`, or minus infinity if a number is outside.
 
         Args:
           whole: a distribution over events of such numbers.
           z: tensor `[*batch, *event]`.
-          **keywords: what `whole.log_prob` takes beside.
+          **keywords: further arguments of `whole.log_prob`.
+
+        Returns:
+          Tensor of shape `batch`, nats.
         """
         bijector = self._bijector()
         low, inside, high = _range(bijector, z.dtype)
         if _is_within_a_range(self._distribution):
-            # It inverts the bijector, and so has no density at an end.
+            # Such a distribution inverts the bijector, which has no inverse at an end.
             outside = (z <= low) | (z >= high)
         else:
             outside = (z < low) | (z > high)
@@ -134,7 +138,7 @@ class Support:
             return None
         try:
             bijector = distribution.experimental_default_event_space_bijector()
-        except Exception:  # Not every distribution has one that can be built.
+        except Exception:  # Some distributions fail to build theirs.
             return None
         return (
             bijector if bijector is not None and has_bounded_range(bijector) else None
@@ -142,14 +146,14 @@ class Support:
 
 
 def _is_within_a_range(distribution):
-    """Whether it is a distribution that a bijector with a known range makes."""
+    """Whether it is a transformed distribution whose bijector has a known range."""
     return isinstance(distribution, _TRANSFORMED) and has_bounded_range(
         distribution.bijector
     )
 
 
 def _range(bijector, dtype):
-    """The ends of what a bijector maps to, and a point between them."""
+    """The interval that a bijector maps to: (low, a point inside, high)."""
     inner = bijector
     while isinstance(inner, CHAINS):
         inner = inner.bijectors[-1]

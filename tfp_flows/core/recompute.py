@@ -1,4 +1,8 @@
-"""Gradients of a chain without its activations: inputs are rebuilt by the inverse."""
+"""Gradients of a chain that keep no activations: inverses rebuild the inputs.
+
+On the way back through the steps, the gradient *replays* each of them: it rebuilds the
+input from the output and evaluates the step again on a tape.
+"""
 
 from __future__ import annotations
 
@@ -40,23 +44,24 @@ _state = _State()
 
 
 def recomputing() -> bool:
-    """Whether a past evaluation is being repeated for its gradient.
+    """Whether an evaluation is being repeated for its gradient.
 
-    What changes variables (moving averages, power iterations) must not do so again.
+    Updates of variables (moving averages, power iterations) must not happen again then.
     """
     return _state.recomputing
 
 
 @contextlib.contextmanager
 def reconstruction_errors() -> Iterator[list[tf.Tensor]]:
-    """Collects an error for each stretch of steps that is evaluated meanwhile.
+    """A context that collects how far rebuilt inputs are off in evaluations inside it.
 
-    It is the largest difference between an input and what the gradient would rebuild,
-    relative to one plus the input's largest entry.
+    There is one error for each series of steps between inputs that are kept: the
+    largest difference between the input and the rebuilt one, relative to one plus the
+    input's largest entry.
     """
     before, _state.errors = _state.errors, []
     try:
-        # What is collected inside a shared trace would be lost.
+        # Tensors that are collected inside a shared trace could not leave it.
         with unrolled():
             yield _state.errors
     finally:
@@ -69,21 +74,21 @@ def evaluate(
     keywords: dict[str, Any],
     checkpoint_every: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    r"""Value and log-determinant of steps, with a gradient that rebuilds inputs.
+    r"""Takes a value through all steps, with a gradient that rebuilds their inputs.
 
-    Nothing is kept between the steps. The gradient walks back from the result: each
-    step's input is rebuilt from its output, evaluated once more, differentiated, and
-    forgotten (Gomez et al. 2017, "The Reversible Residual Network", algorithm 1). The
-    input of a step whose inverse is no single pass is kept instead.
+    The gradient goes back through the steps, one by one. It rebuilds the input of a
+    step from its output, evaluates the step again, takes its gradient and drops the
+    output (Gomez et al. 2017, "The Reversible Residual Network", algorithm 1). Only
+    the inputs of steps without a direct inverse are kept.
 
     Args:
-      runs: the steps, in the order in which they are taken.
-      value: what the first step takes.
-      keywords: of all steps.
-      checkpoint_every: number of steps after which an input is kept, too.
+      runs: the runs, in order.
+      value: tensor that the first step takes.
+      keywords: each is passed to the steps that know it.
+      checkpoint_every: number of steps after which an input is kept as well.
 
     Returns:
-      `(result, log_det)`.
+      `(result, log_det)`; the log-determinant, in nats, broadcasts with the batch.
     """
     log_dets = [tf.zeros([], value.dtype)]
     for alone, group in itertools.groupby(runs, _is_left_alone):
@@ -103,7 +108,7 @@ def _is_left_alone(run: Run) -> bool:
 
 
 def _takes_no_gradients(step: Step) -> bool:
-    """Whether tapes that were stopped may stay so during an evaluation."""
+    """Whether a step and all bijectors in it have the fast path "untaped"."""
     b = step.bijector
     members = [m for m in (b, *b.submodules) if isinstance(m, tfb.Bijector)]
     return all(
@@ -114,7 +119,11 @@ def _takes_no_gradients(step: Step) -> bool:
 def _take_unrecorded(
     step: Step, value: tf.Tensor, keywords: dict[str, Any]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `step.take`, but not recorded on the outer tapes, which have been stopped."""
+    """Like `step.take`, but not recorded on outer tapes, which the caller has stopped.
+
+    A step that may take gradients itself needs tapes that record. It then gets its
+    inputs as constants instead.
+    """
     if tf.executing_eagerly() and _takes_no_gradients(step):
         return step.take(value, keywords)
     value, keywords = tf.nest.map_structure(_constant, (value, keywords))
@@ -123,7 +132,7 @@ def _take_unrecorded(
 
 
 def _undo(step: Step, result: tf.Tensor, keywords: dict[str, Any]) -> tf.Tensor:
-    """The value that gave `result`."""
+    """The input of a step, from its result, by the inverse."""
     back = Step(step.bijector, not step.forward, step.result_event_ndims)
     return back.take(result, keywords)[0]
 
@@ -131,12 +140,12 @@ def _undo(step: Step, result: tf.Tensor, keywords: dict[str, Any]) -> tf.Tensor:
 def _replay(
     step: Step, result: tf.Tensor, keywords: dict[str, Any], tape: tf.GradientTape
 ) -> tuple[list[tf.Tensor], Callable, tf.Tensor, tf.Tensor]:
-    """Rebuilds the value that `result` came from, and evaluates it on `tape`.
+    """Rebuilds the input of a step from its result, and evaluates the step on `tape`.
 
     Returns:
-      `(parts, merge, result, log_det)`, where `parts` are tensors that the tape watches
-      and `merge(parts)` is the value; of the gradients of the parts, `merge` makes that
-      of the value.
+      `(parts, merge, result, log_det)`: `parts` are tensors that the tape watches, and
+      `merge(parts)` is the input. `merge` also makes the gradient of the input from
+      those of the parts.
     """
     b = step.bijector
     if not b._has_fast_path("replay"):
@@ -152,16 +161,21 @@ def _replay(
 def _record(
     step: Step, value: tf.Tensor, keywords: dict[str, Any], tape: tf.GradientTape
 ) -> tuple[list[tf.Tensor], Callable, tf.Tensor, tf.Tensor]:
-    """As `_replay`, from the value itself."""
+    """Like `_replay`, for an input that was kept."""
     tape.watch(value)
     return [value], lambda parts: parts[0], *step.take(value, keywords)
 
 
 class _Walk:
-    """Steps taken one after the other, without a trace, and the way back."""
+    """A walk through steps that keeps few inputs, and the way back for its gradient.
+
+    *Notes* are what the way back needs. For each step of each unit they hold the input
+    (`None` if it is not kept) and the seed (`None` if the step draws no numbers).
+    """
 
     def __init__(self, runs, keywords, checkpoint_every):
-        # Gradients reach those keywords that are arguments.
+        # Keywords that are floating tensors are arguments of the custom gradient, so
+        # that they get gradients.
         tensors, _ = separate(keywords)
         self.tensors = {k: v for k, v in tensors.items() if v.dtype.is_floating}
         self.fixed = {k: v for k, v in keywords.items() if k not in self.tensors}
@@ -205,7 +219,7 @@ class _Walk:
         return forgetful(value, *self.tensors.values())
 
     def errors(self, value):
-        """Of each stretch between inputs that are kept."""
+        """Errors of rebuilt inputs, see `reconstruction_errors`."""
         found = []
         rebuilt, _, notes = self._there(value, self.tensors)
         steps = [step for run in self.runs for step in run.steps]
@@ -223,7 +237,7 @@ class _Walk:
         return given if seed is None else {**given, "seed": seed}
 
     def _there(self, value, tensors):
-        """Result, log-determinant, and of each step the input and seed, if kept."""
+        """The walk itself: result, log-determinant and notes."""
         log_dets, notes = [], []
         for run, keeps in zip(self.runs, self.keeps, strict=True):
 
@@ -246,11 +260,11 @@ class _Walk:
         return value, total(log_dets), notes
 
     def _back(self, result, notes, tensors, d_result, d_log_det, variables):
-        """Gradients of the value, of tensors and of variables, in one list."""
+        """The way back: gradients of the value, tensors and variables, in one list."""
         d_tensors, d_variables, done = [None] * len(tensors), {}, []
         notes = list(notes)
         for run, keeps in reversed(list(zip(self.runs, self.keeps, strict=True))):
-            # A unit has variables of its own, and some that are not any unit's.
+            # A unit may read its own variables, and those that belong to no unit.
             of_units = {v.ref() for own in run.variables for v in own}
             others = [v for v in variables if v.ref() not in of_units]
             owned = [[*own, *others] for own in run.variables]
@@ -274,12 +288,17 @@ class _Walk:
         return [d_result, *map(tf.convert_to_tensor, rest)]
 
     def _undo(self, steps, result, d_result, d_log_det, tensors, notes):
-        """The value before some steps, and its gradient, tensors' and variables'."""
+        """Goes back through some steps.
+
+        Returns:
+          Their input, and the gradients of the input, of tensors and of variables.
+        """
         d_tensors, d_variables, done = [None] * len(tensors), {}, []
         watched = list(tensors.values())
         for step, (kept, seed) in reversed(list(zip(steps, notes, strict=True))):
             keywords = self._keywords(tensors, seed)
-            # A step waits for the last: else all activations would be there at once.
+            # Each step waits for the one before, or all activations would be in memory
+            # at once.
             with tf.control_dependencies(done), _repeating():
                 with tf.GradientTape() as tape:
                     tape.watch(watched)
@@ -314,9 +333,10 @@ def _is_kept(step: Step, position: int, every: int | None) -> bool:
 def _shared(
     run: Run, keeps: Sequence[tuple[bool, ...]], function: Callable
 ) -> Callable:
-    """`run.shared` for units that keep the same.
+    """`run.shared`, with one trace for units that keep inputs of the same steps.
 
-    On the way back, steps wait for one another, so that nothing runs side by side.
+    Traces are not inlined (`copies=False`): steps wait for one another, so inlining
+    would not let anything run in parallel.
     """
     traces = {
         pattern: run.shared(functools.partial(function, pattern), copies=False)
@@ -348,7 +368,7 @@ def _constant(x):
 
 
 def _add_each(totals, variables, gradients):
-    """Adds gradients to those that are known, by variable."""
+    """Adds gradients of variables to the sums in `totals`."""
     for variable, d in zip(variables, gradients, strict=True):
         key = variable.ref()
         totals[key] = _add(totals.get(key), d)
@@ -365,6 +385,6 @@ def _relative_error(found, expected):
         return tf.zeros([], expected.dtype)
     difference = tf.reduce_max(tf.abs(found - expected))
     scale = 1 + tf.reduce_max(tf.abs(expected))
-    # A maximum may overlook NaN.
+    # `reduce_max` may ignore NaN.
     is_known = tf.reduce_all(tf.math.is_finite(found))
     return tf.where(is_known, difference / scale, np.nan)

@@ -1,4 +1,8 @@
-"""One trace for units that compute the same: first calls hardly grow with depth."""
+"""One trace for all units of a `Repeat`, so that depth hardly slows tracing down.
+
+A unit is one of several groups of bijectors that compute the same function of their
+own variables.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +32,10 @@ _state = _State()
 
 @contextlib.contextmanager
 def unrolled() -> Iterator[None]:
-    """Every unit is traced on its own meanwhile.
+    """A context in which units are unrolled: each of them is traced on its own.
 
-    For converters that take the variables of one call of a function for those of all
-    (TensorFlow Lite's).
+    Some converters need this: TensorFlow Lite's gives all calls of one function the
+    variables of one of them.
     """
     before, _state.unrolled = _state.unrolled, True
     try:
@@ -41,12 +45,12 @@ def unrolled() -> Iterator[None]:
 
 
 def shares_traces() -> bool:
-    """Whether a trace may be called for several units here.
+    """Whether one trace may be called for several units in the present context.
 
-    Not in eager mode, where there is none. Not under a strategy of several devices,
-    whose variables are captured in other ways. Not under XLA, which takes a shape that
-    a gradient needs for a constant, and all inputs of the function that gave it, too:
-    it would compile anew in every step.
+    It may not in four cases: in eager mode, where there is no trace; inside `unrolled`;
+    under a strategy of several devices, whose variables are captured in another way;
+    and under XLA. XLA makes a constant of each shape that a gradient needs, and of all
+    inputs of the function that computes the shape, so it would compile in every step.
     """
     return (
         tf.inside_function()
@@ -57,20 +61,19 @@ def shares_traces() -> bool:
 
 
 class SharedTrace:
-    """A function of the number of a unit, traced for the first unit that is called.
+    """A function of a unit's index, traced once and then called for every unit.
 
-    The trace is called for the other units with their variables in place of those that
-    it was traced with. Where it captures anything else, keeps a state, adds losses to
-    Keras layers, or differs from the trace of the next unit, it stands for itself
-    alone, and every unit is traced.
+    The trace of the first unit that is called serves the others too, with their
+    variables in place of its own. Every unit is traced on its own if the trace captures
+    more than the variables of its unit, keeps a state, adds losses to Keras layers, or
+    differs from the trace of the next unit.
 
     Args:
       function: `(i, *arguments) -> results`; nests of tensors and `None`.
       variables: the variables of each unit, in corresponding order.
-      modules: the bijectors of each unit, whose Keras layers may leave losses behind.
-      copies: whether TensorFlow may put a copy of the trace in place of each call. Then
-        parts of one unit may run beside those of the next, but the copies are optimised
-        one by one at the first run.
+      modules: the bijectors of each unit, whose Keras layers may add losses.
+      copies: whether TensorFlow may inline the trace. Operations of several units may
+        then run in parallel, but each copy is optimised on its own in the first run.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class SharedTrace:
 
     def _trace(self, i: int, given: Any) -> None:
         concrete = self._traced_alone(i, given)
-        # Units were declared to compute the same; the trace of another one tells.
+        # Compares with the trace of another unit: users declared them the same.
         other = self._traced_alone((i + 1) % len(self._variables), given)
         self._is_shared = (
             concrete is not None
@@ -118,7 +121,7 @@ class SharedTrace:
             self._captures = list(concrete.captured_inputs)
 
     def _traced_alone(self, i: int, given: Any) -> Any:
-        """The trace of a unit, or `None` if it uses more than its own variables."""
+        """The trace of one unit, or `None` if it cannot serve other units."""
         places = tf.nest.flatten(given)
 
         def of_tensors(*tensors):
@@ -139,7 +142,7 @@ class SharedTrace:
 
 
 def _computation(graph: tf.Graph) -> Any:
-    """What a graph computes, without the names of operations and functions."""
+    """A description of a graph's operations, without their names."""
     definition = graph.as_graph_def()
     functions = (f.node_def for f in definition.library.function)
     return _operations(definition.node), sorted(map(repr, map(_operations, functions)))
@@ -162,7 +165,7 @@ def _operations(nodes: Any) -> list[Any]:
 
 
 def _place(name: str, places: dict[str, str]) -> str:
-    """An input `node:output`, by the number of the node if it is one of the graph."""
+    """An input `node:output`, with the node's name replaced by its number."""
     node, *output = name.lstrip("^").split(":")
     return ":".join([places.get(node, ""), *output])
 

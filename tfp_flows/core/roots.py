@@ -1,4 +1,4 @@
-"""Roots of increasing functions, with the derivatives of the implicit function."""
+"""Roots of increasing functions, differentiable like the inverse function."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def monotone_root(
     high: tf.Tensor,
     iterations: int = 120,
 ) -> tf.Tensor:
-    """The `x` with `function(x) = target`, entry by entry.
+    """Solves `function(x) = target` for `x`, entry by entry.
 
-    Newton's method inside a bracket: a step that would leave it, or is not half as
-    long as the one before the last, is replaced by one to its middle. An entry stops
-    once its next step would be lost in rounding, so that its root does not depend on
-    what else is in the batch.
+    This is Newton's method inside a bracket. A step is replaced by one to the middle of
+    the bracket if it would leave the bracket, or is longer than half of the step before
+    the last one. An entry stops once its next step would be lost in rounding, so its
+    root does not depend on the other entries.
 
-    The result has the derivatives of the implicit function with respect to `target`
-    and all that `function` depends on, up to the third order: two Newton steps from
-    the root change nothing in its value, and carry them. Where the function is flat to
-    rounding, any `x` that rounding allows is a root; slopes below the square of the
-    dtype's precision count as that in the derivatives, which stay finite.
+    The result has derivatives up to the third order, with respect to `target` and all
+    that `function` depends on, by the implicit function theorem. Two further Newton
+    steps, which leave the value of the root as it is, provide them. Where the function
+    is flat up to rounding, the result is one of many equally good roots. Derivatives
+    stay finite there: slopes below the square of the dtype's precision count as that.
 
     Args:
       function: maps `x` to its value and slope, both differentiable; increasing.
@@ -49,12 +49,13 @@ def monotone_root(
         error = value - goal
         low, high = tf.where(error <= 0, x, low), tf.where(error >= 0, x, high)
         newton = x - error / slope
-        # NaN and infinity, of a slope of zero, compare as false.
+        # A slope of zero gives NaN or infinity, which compare as false.
         good = (newton >= low) & (newton <= high) & (2 * tf.abs(newton - x) <= before)
-        # Halves add up to no more than the largest number, sums do.
+        # The sum of both could overflow; the sum of their halves cannot.
         new = tf.where(good, newton, 0.5 * low + 0.5 * high)
         step = tf.abs(new - x)
-        # Newton's steps shrink quadratically, and what is left is below this squared.
+        # Newton's method converges quadratically: the error after such a short step is
+        # lost in rounding.
         short = eps**0.75 * (tf.abs(new) + tf.minimum(1.0 / slope, 1.0))
         exact = tf.equal(error, 0)
         settled = exact | tf.where(good, step <= short, step <= eps * tf.abs(x))
@@ -72,6 +73,7 @@ def monotone_root(
     for _ in range(2):
         value, slope = function(x)
         error = value - target
-        # Rounding left an error of its own, for a target next to this one.
+        # The error in value comes from rounding and must not move the root: only its
+        # derivatives count.
         x -= (error - tf.stop_gradient(error)) / tf.maximum(slope, eps**2)
     return x

@@ -1,4 +1,4 @@
-"""Where all random numbers start: one source for what is drawn once, one for ops."""
+"""Seeds of all random numbers: drawn once by NumPy, or in calls by TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ __all__ = ["generator", "new_seed", "stateless_seed"]
 
 
 def new_seed(seed: int | None = None) -> int:
-    """`seed`, or a new one that `keras.utils.set_random_seed` makes reproducible."""
+    """Returns `seed`, or a new one for `None`.
+
+    `keras.utils.set_random_seed` makes new seeds reproducible.
+    """
     return random.randrange(2**31) if seed is None else int(seed)
 
 
 def generator(seed: int | None = None) -> np.random.Generator:
-    """NumPy's generator for what is drawn at construction; see `new_seed`.
+    """A generator of NumPy's, for numbers that are drawn once at construction.
 
     Args:
-      seed: any integer, also a negative or a very large one.
+      seed: an integer of any size or sign; `None` for a new one, see `new_seed`.
     """
     return np.random.default_rng(_entropy(new_seed(seed)))
 
@@ -32,11 +35,14 @@ def stateless_seed(seed: Any) -> tf.Tensor:
     """The seed `[2]` of TensorFlow's stateless operations.
 
     Args:
-      seed: an integer of any size, a stateless seed `[2]`, a `SeedStream` of TFP's or
-        another function that gives one, or `None` for a new one.
+      seed: an integer of any size, a stateless seed `[2]`, a function that returns one
+        of these (such as a `SeedStream` of TFP's), or `None` for a new seed.
+
+    Returns:
+      int32 tensor `[2]`.
 
     Raises:
-      TypeError: if it is nothing of that.
+      TypeError: if `seed` is none of these.
     """
     if callable(seed):
         seed = seed()
@@ -47,8 +53,8 @@ def stateless_seed(seed: Any) -> tf.Tensor:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         return _checked(seed)
     if ITERATION_OF_SAMPLES in tf.get_current_name_scope():
-        # One integer for many samples: it stands for a stateful sampler, which gives
-        # each of them other numbers.
+        # The same integer serves many samples here. A stateful operation makes another
+        # seed of it for each of them.
         return tfp.random.sanitize_seed(int(seed), salt=__name__)
     seed = int(seed)
     if 0 <= seed < 2**62:
@@ -58,7 +64,7 @@ def stateless_seed(seed: Any) -> tf.Tensor:
 
 
 def _checked(seed: Any) -> tf.Tensor:
-    """A stateless seed as a tensor."""
+    """A stateless seed as a tensor; a TypeError if it is none."""
     try:
         tensor = tf.convert_to_tensor(seed)
     except (TypeError, ValueError):
@@ -71,10 +77,10 @@ def _checked(seed: Any) -> tf.Tensor:
         raise TypeError(
             f"seed must be an integer, a stateless seed [2] or None, got {seed!r}."
         )
-    # As TFP wants it; numbers beyond 32 bits wrap around.
+    # TFP takes int32; larger numbers wrap around.
     return tf.cast(tensor, tf.int32)
 
 
 def _entropy(seed: int) -> int | list[int]:
-    """What NumPy takes: no negative number."""
+    """A seed in the form that NumPy takes, which has no negative numbers."""
     return seed if seed >= 0 else [-seed, 1]

@@ -1,4 +1,4 @@
-"""Shapes of events, contexts and batches, as static as they are known."""
+"""Shapes of events, contexts and batches. What is known statically stays known."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = [
 def reshape_event(
     x: tf.Tensor, ndims: int, event: Sequence[int], like: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """A tensor whose last dimensions get another shape, and the batch stays.
+    """Gives the event of a tensor another shape; the batch stays.
 
     Args:
-      x: tensor `[*batch, *old_event]`, or, where `like` is given, of any shape.
+      x: tensor `[*batch, *old_event]`; with `like`, of any shape.
       ndims: rank of the old event.
-      event: its new shape.
-      like: tensor `[*batch, *old_event]` that says what the batch is.
+      event: the new shape of the event.
+      like: tensor `[*batch, *old_event]` that the batch shape is taken from.
 
     Returns:
       Tensor `[*batch, *event]`.
@@ -38,7 +38,7 @@ def reshape_event(
     rank = like.shape.rank - ndims
     batch = [-1 if n is None else n for n in like.shape[:rank]]
     shape = [*batch, *event]
-    # One open dimension follows from the others, unless there is nothing at all.
+    # -1 works for one unknown dimension, unless the tensor is empty.
     if batch.count(-1) > 1 or (-1 in batch and 0 in shape):
         shape = tf.concat([tf.shape(like)[:rank], event], 0)
     y = tf.reshape(x, shape)
@@ -49,7 +49,17 @@ def reshape_event(
 def check_event_shape(
     value: tf.Tensor, shape: Sequence[Any] | None, ndims: int, what: str
 ) -> tf.Tensor:
-    """`value`, known to end in `shape` (of rank `ndims`); otherwise a ValueError."""
+    """Returns `value` if its shape ends in `shape`, with that shape set.
+
+    Args:
+      value: a tensor.
+      shape: shape of the event, with `None` for any size; `None` for any shape.
+      ndims: rank of the event.
+      what: name of the value in errors.
+
+    Raises:
+      ValueError: if the shape does not fit.
+    """
     rank = value.shape.rank
     if rank is None:
         raise ValueError(f"{what} must have a known rank.")
@@ -72,7 +82,22 @@ def check_event_shape(
 def broadcast_context(
     value: tf.Tensor, ndims: int, context: Any, context_shape: Sequence[Any], name: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Value and context with one common batch shape; a ValueError names what is off."""
+    """Broadcasts a value and its context to one common batch shape.
+
+    Args:
+      value: tensor `[*batch, *event]`.
+      ndims: rank of the event.
+      context: what the user gave as the context.
+      context_shape: shape of one context.
+      name: name of the bijector or distribution, for errors.
+
+    Returns:
+      `(value, context)`, both with the common batch.
+
+    Raises:
+      ValueError: if the context is missing or does not fit.
+      TypeError: if it holds anything but real numbers.
+    """
     if context is None:
         raise ValueError(
             f"{name}: context is required: a tensor [*batch, "
@@ -114,10 +139,10 @@ def sum_trailing(x: tf.Tensor, ndims: int) -> tf.Tensor:
 def broadcast_log_det(
     log_det: tf.Tensor, value: tf.Tensor, ndims: int, name: str
 ) -> tf.Tensor:
-    """A log-determinant with the batch shape of the value that it belongs to.
+    """Broadcasts a log-determinant to the batch shape of `value` `[*batch, *event]`.
 
     Raises:
-      ValueError: if it has more dimensions, or others, than the batch.
+      ValueError: if its shape does not broadcast to the batch shape.
     """
     batch = value.shape[: value.shape.rank - ndims]
     check_log_det(log_det, batch, name)
@@ -129,7 +154,7 @@ def broadcast_log_det(
 
 
 def check_log_det(log_det: tf.Tensor, batch: tf.TensorShape, name: str) -> None:
-    """A ValueError if a log-determinant is no number for each event of a batch."""
+    """Raises a ValueError unless a log-determinant broadcasts to the batch shape."""
     rank = log_det.shape.rank
     if rank is None or rank <= batch.rank:
         own = batch[batch.rank - (rank or 0) :]
@@ -145,7 +170,7 @@ def check_log_det(log_det: tf.Tensor, batch: tf.TensorShape, name: str) -> None:
 
 
 def _common_shape(a, b):
-    """`tf.broadcast_dynamic_shape` of operations that ONNX knows, too."""
+    """`tf.broadcast_dynamic_shape`, made of operations that ONNX has too."""
     rank = max(a.shape[0], b.shape[0])
     a, b = (
         tf.concat([tf.ones([rank - s.shape[0]], tf.int32), s], 0) if rank else s
@@ -163,7 +188,14 @@ def _broadcast(x, common, static, ndims):
 
 
 def take(x: tf.Tensor, indices: Any, inverse_indices: Any, axis: int) -> tf.Tensor:
-    """`tf.gather` by a permutation, whose gradient is a gather as well."""
+    """`tf.gather` with a permutation, whose gradient is a gather instead of a scatter.
+
+    Args:
+      x: a tensor.
+      indices: a permutation of the positions along the axis.
+      inverse_indices: the inverse permutation.
+      axis: the axis.
+    """
 
     @tf.custom_gradient
     def gather(x):

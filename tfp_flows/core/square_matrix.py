@@ -1,4 +1,4 @@
-"""Square matrices as bijectors hold them: the PLU factors, a start, a product."""
+"""Square matrices of linear bijectors: PLU factors, initial values, products."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["PLUMatrix", "initial_matrix", "multiply", "vector_size"]
 
 
 class PLUMatrix:
-    r"""What a bijector inherits to own $W = P L (U + \mathrm{diag}(e^{d} \odot
-    \mathrm{sign}))$.
+    r"""Adds the factors of $W = P L (U + \mathrm{diag}(e^{d} \odot \mathrm{sign}))$
+    to a bijector that inherits from this class.
 
     $L$ is lower triangular with a diagonal of ones, $U$ strictly upper triangular; one
     variable `[D, D]` holds $L$ below its diagonal, $U$ above it and $d$ on it. The
@@ -29,15 +29,15 @@ class PLUMatrix:
     _add_variable: Callable[..., tf.Variable]
 
     def _add_factors(self, matrix: np.ndarray, dtype: tf.DType) -> None:
-        """Creates the variables, from a first `matrix`."""
+        """Creates the variables from the factors of an initial `matrix`."""
         p, lower, upper = scipy.linalg.lu(matrix)
         diagonal = np.diag(upper)
-        # Saved with the weights: another seed makes another P and signs.
+        # P and the signs depend on the seed, so they are saved with the weights.
         fixed = {"trainable": False}
         add = self._add_variable
         self._permutation = add("permutation", tf.constant(p, dtype), **fixed)
         self._sign = add("sign", tf.constant(np.sign(diagonal), dtype), **fixed)
-        # One variable: an optimiser's step costs a number of operations for each.
+        # One variable for all, since an optimiser's step costs operations for each.
         lu = np.tril(lower, -1) + np.triu(upper, 1) + np.diag(np.log(np.abs(diagonal)))
         self._lu = add("lu", tf.constant(lu, dtype))
         self._below = np.tril(np.ones(matrix.shape, bool), -1)
@@ -61,7 +61,12 @@ def multiply(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
 
 
 def vector_size(size: int | Sequence[int]) -> int:
-    """The size of a vector, given as a number or as the shape `[D]`."""
+    """The size of a vector, given as a number `D` or as a shape `[D]`.
+
+    Raises:
+      TypeError: if it is neither an integer nor a sequence of integers.
+      ValueError: if it is not positive, or a shape of another rank.
+    """
     given: Any = size
     is_shape = isinstance(given, (Sequence, tf.TensorShape, np.ndarray))
     if is_shape and not isinstance(given, str):
@@ -77,7 +82,16 @@ def vector_size(size: int | Sequence[int]) -> int:
 
 
 def initial_matrix(initial: Any, size: int, seed: int | None) -> np.ndarray:
-    """The matrix given, checked, or else a random rotation, `[size, size]`."""
+    """The given matrix after checks, or a random orthogonal one, `[size, size]`.
+
+    Args:
+      initial: an invertible array `[size, size]`, or `None` for a random one.
+      size: number of rows.
+      seed: integer seed of the random matrix.
+
+    Raises:
+      ValueError: if `initial` has another shape or is singular.
+    """
     if initial is None:
         # QR of a Gaussian matrix, with the signs of R moved into Q, is distributed by
         # the Haar measure (Mezzadri 2007, section 5).

@@ -1,4 +1,4 @@
-"""All that relies on private parts of TensorFlow; importing it fails if they moved."""
+"""All that relies on private parts of TensorFlow; the import fails if they moved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ __all__ = [
     "variable_accessed",
 ]
 
-# Stateful operations whose state is in variables, and calls of functions.
+# Operations that count as stateful, but whose state is in variables only, and calls of
+# functions.
 _HARMLESS = frozenset(
     {
         "Assert",
@@ -39,10 +40,11 @@ _HARMLESS = frozenset(
 
 @contextlib.contextmanager
 def recording() -> Iterator[None]:
-    """Tapes record meanwhile, though they may have been stopped.
+    """A context in which gradient tapes record, even if they were stopped outside.
 
-    For gradients that are part of a value: without this, a chain that recomputes, or
-    `tf.init_scope`, would make them zero.
+    Bijectors need it for gradients that are part of their value. A chain that
+    recomputes gradients, and `tf.init_scope`, stop all tapes, and such gradients would
+    be zero.
     """
     stopped = pywrap_tfe.TFE_Py_TapeSetIsStopped()
     if stopped:
@@ -64,8 +66,8 @@ def is_compiled_by_xla() -> bool:
 def depends_on_state(graph: tf.Graph) -> bool:
     """Whether a graph uses more than its inputs and the variables given to it.
 
-    Random operations keep a state of their own, and a custom gradient that reads
-    variables reads those that were traced.
+    Random operations do, as they keep a state of their own. So do custom gradients that
+    read variables: they always read the variables of the trace.
     """
     definition = graph.as_graph_def()
     for nodes in (

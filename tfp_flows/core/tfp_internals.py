@@ -1,16 +1,16 @@
 """All that relies on private parts of TensorFlow Probability, checked at import.
 
-* The classes behind `tfb.Chain`, `tfb.Invert`, `tfd.Independent` and `tfd.Sample` of
-  parts that are no composite tensors, and behind `tfd.TransformedDistribution`.
-* The name under which auto-batched joint distributions draw many samples at once.
-* TFP's compositions cache results under a hash that they derive from their members; a
-  member's variables may have changed since. `is_asked_by_cache` tells when to answer
-  with a new hash.
-* `TransformedDistribution.log_prob(y)` asks first for `inverse(y) = x` and then for
-  `forward_log_det_jacobian(x)`; a `tfb.Chain` walks its members once for the values
-  and asks each for its log-determinant afterwards. Inside one run of these functions
-  neither variables nor gradient tapes change, so that what a bijector computed stays
-  right for as long as that very run lasts, and no longer: `Handover`.
+* `INVERTS`, `CHAINS`, `INDEPENDENTS`, `SAMPLES`, `TRANSFORMED_DISTRIBUTION`: TFP's
+  compositions have a second, private class for parts that are not composite tensors.
+* `ITERATION_OF_SAMPLES`: the name scope in which auto-batched joint distributions draw
+  many samples at once.
+* `is_asked_by_cache`: TFP's compositions cache results under a hash of their members.
+  The variables of a member may change, so the cache must be given a new hash each time.
+* `Handover`: TFP makes several calls of a bijector for one answer.
+  `TransformedDistribution.log_prob(y)` calls first `inverse(y) = x`, then
+  `forward_log_det_jacobian(x)`. A `tfb.Chain` computes the values of all members first,
+  then asks each for its log-determinant. While one such function of TFP's runs, neither
+  variables nor gradient tapes change, so a result may be used again until it returns.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _required(condition: bool, what: str) -> None:
 
 
 def _class_behind(public: type, name: str) -> type[Any]:
-    """What the `__new__` of a public class makes of members that are no tensors."""
+    """The private class that `__new__` chooses for parts that are not composite."""
     private = next((c for c in public.__mro__ if c.__name__ == name), public)
     _required(
         private is not public,
@@ -57,7 +57,7 @@ def _class_behind(public: type, name: str) -> type[Any]:
     return private
 
 
-# The classes that instances of TFP's compositions have.
+# Both classes that an instance of a composition of TFP's may have.
 INVERTS = (tfb.Invert, _class_behind(tfb.Invert, "_Invert"))
 CHAINS = (tfb.Chain, _class_behind(tfb.Chain, "_Chain"))
 TRANSFORMED_DISTRIBUTION = _class_behind(
@@ -67,8 +67,8 @@ TRANSFORMED_DISTRIBUTION = _class_behind(
 INDEPENDENTS = (tfd.Independent, _class_behind(tfd.Independent, "_Independent"))
 SAMPLES = (tfd.Sample, _class_behind(tfd.Sample, "_Sample"))
 
-# Auto-batched joint distributions draw many samples by one trace of a function under
-# this name, with one integer seed for all of them.
+# Auto-batched joint distributions trace one function, in a name scope of this name, to
+# draw many samples with one integer seed.
 ITERATION_OF_SAMPLES = "iid_sample_fn_stateful_body"
 _required(
     ITERATION_OF_SAMPLES in inspect.getsource(vectorization_util.iid_sample),
@@ -95,7 +95,8 @@ def _code_of(owner: type, name: str) -> types.CodeType:
     return inspect.unwrap(function).__code__
 
 
-# What makes several calls of one bijector for one answer.
+# Functions of TFP's that call one bijector several times. A running call of one of them
+# is an "answer" below.
 _ANSWERS = frozenset(
     {
         _code_of(tfd.TransformedDistribution, "experimental_local_measure"),
@@ -114,17 +115,21 @@ _LIBRARIES = (
 
 
 class Handover(threading.local):
-    """Results that wait to be asked for again within the same answer of TFP's."""
+    """Passes results from one call of a bijector to a later call in the same answer.
+
+    An answer is a running call of one of the functions in `_ANSWERS`, given as its
+    stack frame.
+    """
 
     def __init__(self):
         self._waiting = []
 
     @staticmethod
     def answer() -> types.FrameType | None:
-        """The outermost answer of TFP's that the caller works for, or `None`.
+        """The outermost answer that the caller is part of, or `None`.
 
-        Only an unbroken run of library frames counts: once a user's function is in
-        between, what it does with the result is unknown.
+        All frames between the answer and the caller must be of the libraries: a user's
+        function in between could change variables or open a gradient tape.
         """
         found: types.FrameType | None = None
         frame: types.FrameType | None = sys._getframe(2)
@@ -146,10 +151,10 @@ class Handover(threading.local):
         result: Any,
         log_det: Any,
     ) -> None:
-        """Keeps a result for the rest of an answer."""
+        """Keeps a result until the answer ends."""
         x, y = (value, result) if forward else (result, value)
         fldj = log_det if forward else -log_det
-        # An answer that broke off leaves its results behind: drop them.
+        # Drops what an earlier answer left behind.
         self._waiting = [w for w in self._waiting if w[0] is answer]
         self._waiting.append((answer, bijector, x, y, fldj, keywords))
 
@@ -162,15 +167,18 @@ class Handover(threading.local):
         keywords: dict[str, Any],
         drop: bool,
     ) -> tuple[Any, Any] | None:
-        """The result of an earlier call in the same answer, or `None`.
+        """Finds the result of an earlier call in the same answer.
 
         Args:
           answer: what `answer` returned.
-          bijector: who is asked.
+          bijector: the bijector that is called.
           forward: the direction.
-          value: the very tensor that was given or returned before.
-          keywords: the very keywords.
-          drop: whether nobody will ask again.
+          value: its input: a tensor object that the earlier call took or returned.
+          keywords: its keywords: the same objects as in the earlier call.
+          drop: whether the result is not needed again.
+
+        Returns:
+          The value and log-determinant, or `None` if there was no such call.
         """
         for i, (where, who, x, y, fldj, given) in enumerate(self._waiting):
             if (

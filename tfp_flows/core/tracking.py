@@ -1,4 +1,4 @@
-"""A check that Keras sees the variables which its models use."""
+"""A check that a Keras model tracks the variables that it uses."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def check_tracked(module: tf.Module) -> None:
-    """Raises an error if a Keras model calls a module whose variables it misses.
+    """Raises an error if a Keras model calls a module that it does not track.
 
-    Keras tracks its own layers and variables alone. A flow or bijector that is a plain
-    attribute of a Keras 3 model would be neither trained nor saved.
+    Keras tracks only its own layers and variables. It would neither train nor save a
+    flow or bijector that is a plain attribute of a Keras 3 model.
 
     Args:
       module: a bijector or distribution that is about to be evaluated.

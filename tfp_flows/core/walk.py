@@ -1,4 +1,9 @@
-"""The plain walk of a value through bijectors, one after the other."""
+"""The plain walk: a value goes through bijectors, one after the other.
+
+A `Step` is one evaluation of one bijector. A *unit* is a list of steps, and a `Run` is
+several units that compute the same function of their own variables; steps that do not
+repeat form a run of a single unit. A walk takes a value through a list of runs.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +35,12 @@ __all__ = [
 
 
 class Step(NamedTuple):
-    """One bijector's turn.
+    """One evaluation of one bijector in a walk.
 
     Attributes:
-      bijector: whose turn it is.
-      forward: in which direction.
-      event_ndims: rank of the event that comes in, at least the bijector's own.
+      bijector: the bijector.
+      forward: the direction.
+      event_ndims: rank of the event of the input, at least the bijector's own.
     """
 
     bijector: JointBijector
@@ -44,7 +49,7 @@ class Step(NamedTuple):
 
     @property
     def result_event_ndims(self) -> int:
-        """Rank of the event that comes out."""
+        """Rank of the event of the result."""
         b = self.bijector
         return (
             self.event_ndims
@@ -54,7 +59,7 @@ class Step(NamedTuple):
 
     @property
     def split(self) -> AxisPartition | None:
-        """How the event is split, if its parts may be handed on; else `None`."""
+        """How the bijector splits its event, for the "handover" path; else `None`."""
         b = self.bijector
         if self.event_ndims != min_event_ndims(b, self.forward):
             return None
@@ -63,7 +68,15 @@ class Step(NamedTuple):
     def take(
         self, value: tf.Tensor, keywords: dict[str, Any]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Result and log-determinant, with the keywords that the bijector knows."""
+        """Evaluates the bijector, with those keywords that it knows.
+
+        Args:
+          value: tensor `[*batch, *event]`.
+          keywords: keywords of the whole walk.
+
+        Returns:
+          `(result, log_det)`, the log-determinant in nats for each event.
+        """
         b = self.bijector
         method = b._forward_and_log_det if self.forward else b._inverse_and_log_det
         result, log_det = method(value, **self.known(keywords))
@@ -82,20 +95,20 @@ class Step(NamedTuple):
         extra = self.event_ndims - min_event_ndims(b, self.forward)
         if not extra:
             return log_det
-        # One number may stand for all events (a constant log-determinant).
+        # A constant log-determinant may be one number for all events.
         if log_det.shape != batch or not batch.is_fully_defined():
             log_det = tf.broadcast_to(log_det, tf.shape(value)[: batch.rank])
         return sum_trailing(log_det, extra)
 
 
 class _Turn(NamedTuple):
-    """A step, and what it does to an event that is split.
+    """A step, and how it deals with an event that may be split in two parts.
 
     Attributes:
       step: the step.
-      split: how the event is split meanwhile; `None` if it is whole.
-      opens: whether the event is taken apart before.
-      closes: whether it is put together afterwards.
+      split: how the event is split during the step; `None` if it is whole.
+      opens: whether the event is split before the step.
+      closes: whether it is joined again after the step.
     """
 
     step: Step
@@ -105,10 +118,10 @@ class _Turn(NamedTuple):
 
 
 class Run:
-    """Steps that follow one another, in units that compute the same.
+    """Successive steps, in units that compute the same function of their variables.
 
     Args:
-      units: the steps of each unit; a single one where nothing repeats.
+      units: the steps of each unit; a single unit for steps that do not repeat.
       variables: the variables of each unit, in corresponding order.
     """
 
@@ -119,8 +132,8 @@ class Run:
     ):
         self.units = [list(unit) for unit in units]
         self.variables = [list(own) for own in variables]
-        # Steps in a row that split along the same line, whichever part they keep, hand
-        # the two parts on.
+        # Successive steps with the same line pass the two parts on without joining
+        # them, whichever part each of them keeps.
         lines = {step.split and step.split.line for step in self.steps}
         self.split = None
         if len(self.units) > 1 and len(lines) == 1:
@@ -133,7 +146,10 @@ class Run:
         return list(itertools.chain(*self.units))
 
     def shared(self, function: Callable, copies: bool = True) -> Callable:
-        """`function(i, ...)` of the `i`-th unit, traced once; see `SharedTrace`."""
+        """`function(i, ...)` of the `i`-th unit, traced once if possible.
+
+        See `SharedTrace`.
+        """
         if len(self.units) == 1 or not shares_traces():
             return function
         modules = [[step.bijector for step in unit] for unit in self.units]
@@ -158,13 +174,14 @@ def _turns(steps, split):
 def runs_of(
     bijector: JointBijector, forward: bool, event_ndims: int, deep: bool = False
 ) -> list[Run]:
-    """A bijector's way from one side to the other, taken apart where it can be.
+    """The steps of a bijector: those of its members if it is made of others.
 
     Args:
       bijector: the bijector.
       forward: the direction.
-      event_ndims: rank of the event that comes in.
-      deep: whether chains that see to their gradients themselves are taken apart, too.
+      event_ndims: rank of the event of the input.
+      deep: whether a chain with `recompute_gradients=True` gives the steps of its
+        members too, instead of being one step.
     """
     if bijector._has_fast_path("runs"):
         return bijector._runs(forward, event_ndims, deep)
@@ -172,11 +189,14 @@ def runs_of(
 
 
 def joined(runs: Sequence[Run], by_member: bool = False) -> list[Run]:
-    """The same steps, those that do not repeat in runs as long as possible.
+    """Joins neighbouring runs that do not repeat into one run.
 
     Args:
-      runs: the steps.
-      by_member: whether steps that see to their gradients themselves stay alone.
+      runs: the runs.
+      by_member: whether steps for which `sees_to_itself` holds keep their own runs.
+
+    Returns:
+      Runs of the same steps in the same order.
     """
 
     def kind(run):
@@ -191,7 +211,10 @@ def joined(runs: Sequence[Run], by_member: bool = False) -> list[Run]:
 
 
 def sees_to_itself(step: Step) -> bool:
-    """Whether ordinary gradients go through a step when gradients are recomputed."""
+    """Whether the members of a step's bijector recompute gradients (`MultiScale`).
+
+    A chain around it then takes the ordinary gradient of the step.
+    """
     return getattr(step.bijector, "_recomputes_itself", False)
 
 
@@ -201,9 +224,9 @@ def walk(
     """Takes a value through all steps.
 
     Args:
-      runs: the steps.
+      runs: the runs, in order.
       value: tensor that the first step takes.
-      keywords: each is handed to the steps that know it.
+      keywords: each is passed to the steps that know it.
 
     Returns:
       `(result, log_det)`; the log-determinant, in nats, broadcasts with the batch.
@@ -239,7 +262,7 @@ def walk(
         take = run.shared(take_unit)
         parts = [value] if run.split is None else list(run.split.take_apart(value))
         for i, unit in enumerate(run.units):
-            # Outside of what is traced once: each draws numbers of its own.
+            # Outside of the shared trace, so that each unit draws its own numbers.
             seeds = [seed_of(step, keywords) for step in unit]
             parts, log_det = take(i, parts, tensors, seeds)
             log_dets.append(log_det)
@@ -249,12 +272,12 @@ def walk(
 
 
 def total(log_dets: Sequence[tf.Tensor]) -> tf.Tensor | None:
-    """The sum; `None` of nothing."""
+    """The sum of log-determinants, or `None` if there are none."""
     return functools.reduce(operator.add, log_dets) if log_dets else None
 
 
 def separate(keywords: dict[str, Any]) -> tuple[dict, dict]:
-    """Keywords that are tensors, and the others."""
+    """Divides keywords into tensors and other values: two dictionaries."""
     tensors = {
         k: tf.convert_to_tensor(v) for k, v in keywords.items() if tf.is_tensor(v)
     }
@@ -262,7 +285,10 @@ def separate(keywords: dict[str, Any]) -> tuple[dict, dict]:
 
 
 def seed_of(step: Step, keywords: dict[str, Any]) -> tf.Tensor | None:
-    """A seed for what would otherwise draw anew when it is repeated."""
+    """A seed for a step in training mode that was given none, else `None`.
+
+    With it, the step draws the same numbers if it is evaluated again for a gradient.
+    """
     is_drawn = keywords.get("training") and keywords.get("seed") is None
     return (
         stateless_seed(None) if is_drawn and "seed" in step.bijector.keywords else None

@@ -1,4 +1,4 @@
-"""Data for flows: toy densities, image sets and the user's own arrays and files."""
+"""Data for flows: toy densities, image sets, and a user's own arrays and files."""
 
 from tfp_flows.datasets.files import FILE_FORMATS
 from tfp_flows.datasets.load import load

@@ -1,4 +1,4 @@
-"""Arrays of the user's own, checked and cut into splits."""
+"""Checks a user's own arrays and divides them into splits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tfp_flows.datasets.splits import MappedSplit, MemorySplit, Split
 
 __all__ = ["from_arrays", "hold_out"]
 
-# Rows that are looked at to see whether float32 tells values apart.
+# Rows that are checked for values that become equal in float32.
 _LOOKED_AT = 10_000
 
-# So many classes are never taken for ids.
+# Labels below this number are never taken for ids.
 _FEW_CLASSES = 1000
 
 _SPLITS = ("train", "validation", "test")
@@ -317,7 +317,7 @@ def _checked_labels(labels: Any, size: int, what: str) -> np.ndarray:
 
 
 def _warn_of_ids(labels: np.ndarray, what: str) -> bool:
-    """Whether labels are no classes but ids, which is said."""
+    """Whether labels seem to be ids instead of classes; warns if so."""
     if labels.max() < _FEW_CLASSES:
         return False
     different = len(np.unique(labels))

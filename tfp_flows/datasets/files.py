@@ -59,7 +59,7 @@ _LONGEST_LINE = 2**24
 
 
 class Content(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
       arrays: values and labels by key, see `tfp_flows.datasets.load`.

@@ -1,4 +1,4 @@
-"""Data by name, from a file or from arrays: one way in."""
+"""Loads data by name, from a file or from arrays."""
 
 from __future__ import annotations
 
@@ -61,10 +61,9 @@ def load(
     shuffles within windows of 64 blocks. What is in memory is 8 bytes for each row,
     and some tens of MB.
 
-    A validation or test split that the data bring along is used as it is, and a
-    missing one is held out from the training rows: at random for arrays and files; for
-    image sets, which TensorFlow Datasets stores in a fixed shuffled order, the last
-    ones.
+    If the data have a validation or test split, it is used. A missing one is held out
+    from the training rows: a random choice for arrays and files, the last rows for
+    image sets, which TensorFlow Datasets stores in a fixed shuffled order.
 
     Args:
       data: see above.
@@ -83,10 +82,16 @@ def load(
       The data source. Large sets are read when first used.
 
     Raises:
-      TypeError: if `seed` or a number of `n` is no integer.
+      TypeError: if `seed` or a number of `n` is not an integer.
       ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
       FileNotFoundError: if there is no such file.
       DatasetUnavailableError: if the set is not prepared and cannot be downloaded.
+
+    Example:
+      >>> from tfp_flows import datasets
+      >>> source = datasets.load("moons", n=(100, 10, 10))
+      >>> source.event_shape, source.sizes
+      ((2,), {'train': 100, 'validation': 10, 'test': 10})
     """
     seed = check_integer("seed", seed, 0)
     name = data if isinstance(data, str) else None

@@ -1,4 +1,4 @@
-"""A data set as flows want it: splits, shapes, bounds and reproducible batches."""
+"""A data set with its splits, shapes, bounds and reproducible batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ __all__ = ["DataSource"]
 class DataSource:
     """A data set with the splits "train", "validation" and "test".
 
-    Built by `tfp_flows.datasets.load`.
+    `tfp_flows.datasets.load` returns one.
+
+    Example:
+      >>> from tfp_flows import datasets
+      >>> moons = datasets.load("moons", n=(100, 10, 10))
+      >>> batches = moons.dataset("train", batch_size=32, shuffle=True)
+      >>> next(iter(batches)).shape, moons.steps("train", 32)
+      (TensorShape([32, 2]), 4)
 
     Attributes:
       name: what was loaded.
@@ -63,9 +70,9 @@ class DataSource:
 
         Order and noise of an epoch depend only on `seed` and the number of the epoch:
         not on how often the dataset was iterated, on TensorFlow's global seed or on
-        `initial_epoch`. Training that stopped after epoch k and starts again with
-        `initial_epoch=k` sees the batches it would have seen. Noise does not depend
-        on `batch_size` either, so evaluation gives the same result with every size.
+        `initial_epoch`. Training that stopped after epoch k and continues with
+        `initial_epoch=k` gets the same batches as without the stop. Noise does not
+        depend on `batch_size`, so evaluation gives the same result with every size.
 
         Uniform dequantisation adds noise from U[0, 1) to every integer value. The
         average log-density of the noisy data is a lower bound of the log-probability
@@ -147,8 +154,8 @@ class DataSource:
         )
         options = tf.data.Options()
         options.deterministic = True
-        # Under tf.distribute, workers share every batch; by files, they would be given
-        # other batches than one device, and not equally many.
+        # Under `tf.distribute`, workers share every batch. If they shared files, they
+        # would get other batches than one device, and different numbers of them.
         options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.DATA
         )
@@ -160,7 +167,7 @@ class DataSource:
         """Number of batches in an epoch of `dataset` with the same arguments.
 
         Raises:
-          TypeError: if `batch_size` is no integer.
+          TypeError: if `batch_size` is not an integer.
           ValueError: if the split is unknown or empty or `batch_size` is below 1.
         """
         size = self._size(split)
@@ -189,12 +196,12 @@ class DataSource:
         return self._splits[split].arrays(limit)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the data are, wherever they come from and whatever they are called.
+        """Identifies the data, independently of their name and where they come from.
 
         Returns:
-          Shape, dtype as stored, number of classes and of examples, and a `digest` of
-          the values and labels: of all that are in memory, of some that are not. It
-          can be written as JSON.
+          A dict that can be written as JSON: shape, dtype as stored, numbers of classes
+          and examples, and a `digest` of the values and labels (of some of them, if
+          they are not in memory).
         """
         first, _ = self.arrays("train", limit=1)
         digest = hashlib.blake2b(digest_size=16)

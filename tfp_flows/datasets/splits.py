@@ -1,4 +1,4 @@
-"""Where rows of a split come from: memory, a mapped file or TensorFlow Datasets."""
+"""The rows of a split: in memory, in a mapped file, or in TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["MappedSplit", "MemorySplit", "Split", "StreamSplit"]
 # Encoded images that a stream shuffles at once: some 100 MB of CelebA's JPEG files.
 _SHUFFLED = 8192
 
-# Rows that are looked at to tell whether rows on disk are the same as before.
+# Rows that are compared to tell whether rows on disk are the same as before.
 _LOOKED_AT = 1000
 
 # Bytes of neighbouring rows that are read at once from a mapped file, and of the window
@@ -32,7 +32,7 @@ class Split(Protocol):
         """The first `limit` rows (or all): values `[N, ...]` and labels `[N]`."""
 
     def looked_at(self) -> Iterator[np.ndarray]:
-        """Arrays that tell these rows from others: all of them, or some."""
+        """Arrays that identify these rows: all of them, or a part."""
 
     def batches(
         self, batch_size: int, drop_remainder: bool, shuffle_seed: tf.Tensor | None
@@ -151,7 +151,7 @@ class MappedSplit:
     def batches(
         self, batch_size: int, drop_remainder: bool, shuffle_seed: tf.Tensor | None
     ) -> tf.data.Dataset:
-        # No batch reaches over the end of a window but the last.
+        # A window holds whole batches, so that no batch needs two windows.
         window = batch_size * max(1, _WINDOW // (batch_size * self._row_bytes))
         seed = tf.zeros([0], tf.int64) if shuffle_seed is None else shuffle_seed
         signature = [tf.TensorSpec([None, *self._shape], self._dtype)]
@@ -260,7 +260,7 @@ class StreamSplit:
 def _shuffled(
     seed: tf.Tensor, window: tf.Tensor, columns: tuple[tf.Tensor, ...]
 ) -> tf.data.Dataset:
-    """The rows of a window in an order of its own."""
+    """Shuffles the rows of a window."""
     # A dataset's own `shuffle` would depend on TensorFlow's global seed as well.
     order = tf.random.experimental.stateless_shuffle(
         tf.range(tf.shape(columns[0])[0]),

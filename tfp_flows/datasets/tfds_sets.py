@@ -41,7 +41,7 @@ _NAME = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?")
 
 
 class DatasetUnavailableError(RuntimeError):
-    """A data set is not on this machine and could not be brought here."""
+    """The error of a data set that is not on this machine and cannot be downloaded."""
 
 
 def from_tfds(
@@ -300,11 +300,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _hush(builder: tfds.core.DatasetBuilder) -> None:
-    """Keeps stdout for the program's own output while a builder prepares its data.
+    """Keeps a builder from printing to stdout while it prepares its data.
 
-    TFDS prints there when it begins and ends. Of a download, that and the progress are
-    shown on stderr; of the embedded set, nothing is. Where they are no use, TFDS's
-    progress bars stay switched off.
+    Messages and the progress of a download go to stderr instead; the embedded set shows
+    nothing. Progress bars are off unless stderr is a terminal.
     """
     import tensorflow_datasets as tfds
 

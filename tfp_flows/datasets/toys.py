@@ -22,6 +22,14 @@ class Toy:
 
     Points lie roughly within `[-4, 4]` in both directions.
 
+    Example:
+      >>> from tfp_flows import datasets
+      >>> toy = datasets.TOYS["eight_gaussians"]
+      >>> toy.sample(100, seed=0).shape
+      (100, 2)
+      >>> round(float(toy.log_prob([2.83, 0.0])), 3)
+      -1.838
+
     Attributes:
       name: its key in `TOYS`.
       sample: `sample(n, seed)` draws independent points, float32 `[n, 2]`. The same

@@ -1,4 +1,4 @@
-"""The flow as a distribution, and distributions of its noise."""
+"""The flow as a distribution, and base distributions of its noise."""
 
 from tfp_flows.distributions.base import (
     diagonal_normal,

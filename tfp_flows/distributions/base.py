@@ -1,4 +1,4 @@
-"""Base distributions: what the noise of a flow looks like."""
+"""Simple base distributions for the noise of a flow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def standard_normal(
       A distribution over `event_shape`.
 
     Raises:
-      TypeError: if `event_shape` is no shape.
+      TypeError: if `event_shape` is not a shape.
       ValueError: if an entry of it is below 1.
 
     Example:
@@ -63,7 +63,7 @@ def standard_logistic(
       A distribution over `event_shape`.
 
     Raises:
-      TypeError: if `event_shape` is no shape.
+      TypeError: if `event_shape` is not a shape.
       ValueError: if an entry of it is below 1.
 
     Example:
@@ -96,7 +96,7 @@ def diagonal_normal(
       A distribution over `event_shape`.
 
     Raises:
-      TypeError: if `event_shape` is no shape.
+      TypeError: if `event_shape` is not a shape.
       ValueError: if an entry of it is below 1.
 
     Example:

@@ -19,16 +19,16 @@ __all__ = ["ClassConditionalNormal"]
 
 
 class ClassConditionalNormal(Conditional):
-    r"""Independent Gaussians whose means and deviations are those of a class.
+    r"""Independent Gaussians, with means and standard deviations for each class.
 
     $$ p(z \mid c) = \prod_i \mathcal N\bigl(z_i;\, (c^\top \mu)_i,\,
        e^{2 (c^\top s)_i}\bigr) $$
 
     with a one-hot context $c$, which picks a row of the learned $\mu$ and $s$. The
-    bijector then need not know of the class; the densities of one $z$ under all classes
-    make a classifier (Izmailov et al. 2020, equation 3, with fixed Gaussians). Labels
-    become one-hot vectors by the `num_classes` of a ready flow, or by `tf.one_hot`. Any
-    other vector $c$ mixes the rows: a learned embedding, say.
+    bijector then needs no context, and the densities of one $z$ under all classes make
+    a classifier (Izmailov et al. 2020, equation 3, with fixed Gaussians). `tf.one_hot`
+    makes one-hot vectors of labels, and so do ready flows with `num_classes`. Any other
+    vector $c$, such as a learned embedding, mixes the rows.
 
     Example:
       >>> import tensorflow as tf
@@ -40,7 +40,7 @@ class ClassConditionalNormal(Conditional):
       event_shape: shape of the event.
       num_classes: number of classes, the size of a context.
       dtype: dtype of values.
-      spread: standard deviation of the means at the start; 0 starts all classes alike.
+      spread: standard deviation of the initial means; with 0, all classes start equal.
       seed: integer seed of these means; by default a new one, which
         `keras.utils.set_random_seed` makes reproducible.
       mean: $\mu$, a tensor or variable `[num_classes, *event_shape]`; a new variable
@@ -50,7 +50,7 @@ class ClassConditionalNormal(Conditional):
 
     Raises:
       ValueError: if `num_classes` is below 1, or `spread` negative.
-      TypeError: if one of these is no number, or `event_shape` no shape.
+      TypeError: if one of these is not a number, or `event_shape` not a shape.
     """
 
     def __init__(

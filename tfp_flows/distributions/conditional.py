@@ -23,12 +23,12 @@ class Conditional(StaticShape):
     """A distribution whose parameters are computed from a context.
 
     `log_prob`, `sample`, `mean`, `stddev` and the like take `context`, `[*batch,
-    *context_shape]`. The batch of `log_prob` is what that of the value and that of the
+    *context_shape]`. The result of `log_prob` has the batch shape that value and
     context broadcast to; a sample is `[*sample_shape, *batch, *event_shape]`.
 
     As the base of a `Flow`, it gets the context of the flow; the bijector may take the
-    same one, or none. Where a context holds NaN, results are NaN, whatever `function`
-    makes of it.
+    same context, or none. If a context holds NaN, its results are NaN, whatever
+    `function` returns for it.
 
     Example:
       >>> import tensorflow as tf
@@ -42,17 +42,19 @@ class Conditional(StaticShape):
 
     Args:
       function: maps contexts `[*batch, *context_shape]` to a distribution of batch
-        shape `batch` and event shape `event_shape`. Its variables are seen if it is a
-        `tf.Module`; a Keras layer inside one belongs into a
-        `tfp_flows.core.conditioner.Conditioner`.
+        shape `batch` and event shape `event_shape`. Its variables are found if it is a
+        `tf.Module`. A Keras layer inside such a module must be wrapped in a
+        `tfp_flows.core.conditioner.Conditioner`, or its variables are not found.
       event_shape: shape of the event.
       context_shape: shape of one context.
       dtype: dtype of values.
       name: name of the distribution.
 
     Raises:
-      TypeError: if `function` does not return a TFP distribution, or a shape is none.
-      ValueError: if that has another event shape, or another batch than the contexts'.
+      TypeError: if `function` does not return a TFP distribution, or a shape is not a
+        sequence of integers.
+      ValueError: if the distribution has another event shape than `event_shape`, or
+        another batch shape than the contexts.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Conditional(StaticShape):
         return self._context_shape
 
     def given(self, context: Any) -> tfd.Distribution:
-        """The distribution that the function makes of contexts.
+        """The distribution that the function returns for contexts.
 
         Args:
           context: `[*batch, *context_shape]`, without NaN.
@@ -112,9 +114,9 @@ class Conditional(StaticShape):
         return broadcast_context(value, ndims, context, self._context_shape, self.name)
 
     def _of(self, context):
-        """The distribution under contexts, and where they are some, without NaN."""
+        """The distribution under contexts, and which contexts hold no NaN."""
         check_tracked(self)
-        # Broadcasting with one number checks, and converts, the context alone.
+        # With a scalar as the value, this checks and converts the context only.
         _, context = self._broadcast(tf.zeros([], self.dtype), 0, context)
         context, valid = without_nan(context, self._context_shape)
         return self._function(context), valid

@@ -1,4 +1,4 @@
-"""Contexts as a user gives them: one array, or several parts by name."""
+"""Checks of contexts, which are one array or a dict of several parts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ContextShape = tuple[int, ...] | dict[str, tuple[int, ...]]
 
 
 def check_context_shape(shape: Any) -> ContextShape | None:
-    """A shape as a tuple, or the shapes of several parts as a dict of tuples.
+    """Returns a shape as a tuple, or the shapes of several parts as a dict of tuples.
 
     Raises:
-      TypeError: if one is no sequence of whole numbers, or a name no string.
-      ValueError: if there is no part at all, or an entry below 1.
+      TypeError: if a shape is not a sequence of integers, or a name not a string.
+      ValueError: if a dict is empty, or an entry of a shape is below 1.
     """
     if shape is None:
         return None
@@ -58,17 +58,20 @@ def parts_of(context: Any, shape: ContextShape) -> list[tuple[Any, tuple[int, ..
 
 
 def as_context(context: Any, shape: ContextShape, name: str) -> Any:
-    """A context as a tensor, or as a dict of tensors of one common batch.
+    """Makes a tensor of a context, or a dict of tensors with one common batch shape.
 
     Args:
       context: what the user gave.
-      shape: its shape, or those of its parts.
+      shape: its shape, or the shapes of its parts.
       name: name of the flow, for errors.
 
+    Returns:
+      The tensor or dict of tensors.
+
     Raises:
-      ValueError: on another shape, on parts that are missing or not known, or whose
-        batches do not broadcast.
-      TypeError: on what holds no real numbers, or masked entries.
+      ValueError: if a shape does not fit, a part is missing or unknown, or the batches
+        of parts do not broadcast.
+      TypeError: if a part holds anything but real numbers, or masked entries.
     """
     if not isinstance(shape, dict):
         return _as_part(context, shape, f"{name}: context")
@@ -113,21 +116,21 @@ def _with_one_batch(parts, shape, name):
     return whole
 
 
-# A network need not hand a NaN on: a fused product with ReLU makes 0 of it. So a
-# context that holds NaN is set to 0 before any network sees it, and the answer to it is
-# set to NaN after all of them. Gradients of the other answers stay finite that way.
+# A network may turn a NaN into a number: a fused product with ReLU makes 0 of it. So
+# every NaN of a context is replaced by 0 before the networks, and the results for that
+# context are set to NaN after them. Gradients of all other results stay finite.
 
 
 def without_nan(context: Any, shape: ContextShape) -> tuple[Any, tf.Tensor | None]:
-    """A context without NaN, and where it had none.
+    """Replaces NaN in a context by 0.
 
     Args:
-      context: tensor `[*batch, *shape]`, or a dict of them.
-      shape: its shape, or those of its parts.
+      context: tensor `[*batch, *shape]`, or a dict of such tensors.
+      shape: its shape, or the shapes of its parts.
 
     Returns:
-      `(context, valid)`: 0 in place of NaN; a boolean tensor of shape `batch`, or
-      `None` for integers, which are never NaN.
+      `(context, valid)`: `valid` is a boolean tensor of shape `batch`, true for
+      contexts without NaN, or `None` for integers, which are never NaN.
     """
     if isinstance(shape, dict):
         found = {k: without_nan(context[k], part) for k, part in shape.items()}
@@ -144,17 +147,17 @@ def without_nan(context: Any, shape: ContextShape) -> tuple[Any, tf.Tensor | Non
 
 
 def both(a: tf.Tensor | None, b: tf.Tensor | None) -> tf.Tensor | None:
-    """Where both are true; `None` is true everywhere."""
+    """The logical and of two masks; `None` stands for a mask that is always true."""
     if a is None or b is None:
         return b if a is None else a
     return a & b
 
 
 def nan_unless(valid: tf.Tensor | None, value: tf.Tensor, ndims: int) -> tf.Tensor:
-    """`value` where `valid`, and NaN elsewhere.
+    """Returns `value` with NaN where `valid` is false.
 
     Args:
-      valid: boolean tensor, its shape broadcasting with `batch`; `None` is all true.
+      valid: boolean tensor that broadcasts with `batch`; `None` if all are valid.
       value: tensor `[*batch, *event]`.
       ndims: rank of the event.
     """

@@ -27,7 +27,7 @@ def describe_flow(flow: Any) -> str:
 
 
 def describe_distribution(distribution: tfd.Distribution, **arguments: Any) -> str:
-    """A distribution as one line: its shapes, and those arguments that are not `None`.
+    """A distribution as one line: its shapes, and all arguments that are not `None`.
 
     Args:
       distribution: the distribution.

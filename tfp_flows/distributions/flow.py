@@ -45,13 +45,13 @@ from tfp_flows.distributions.tracked import Tracked
 __all__ = ["Flow", "with_config", "without_warning"]
 
 
-# How large the widest layer of a bijector may be in one pass, in bytes.
+# The largest size, in bytes, of the widest layer of a bijector in one pass.
 _BYTES_OF_A_LAYER = 2**27
 
 
 @contextlib.contextmanager
 def without_warning(distribution: tfd.Distribution) -> Iterator[None]:
-    """Densities that no user asked for do not warn of missing initialisation."""
+    """A context in which flows do not warn that they are not initialised."""
     modules = (distribution, *distribution.submodules)
     flows = [m for m in modules if isinstance(m, Flow)]
     before = [flow._looked_for_initialization for flow in flows]
@@ -65,11 +65,11 @@ def without_warning(distribution: tfd.Distribution) -> Iterator[None]:
 
 
 class _Given(NamedTuple):
-    """The keywords of a call, as the bijector and as the base take them."""
+    """The keywords of a call: those for the bijector, and those for the base."""
 
     bijector: dict[str, Any]
     base: dict[str, Any]
-    # Where the context is one, in the batch shape of the context; `None` is everywhere.
+    # Which contexts are valid (hold no NaN), in the batch shape; `None` if all are.
     valid: tf.Tensor | None
 
 
@@ -79,45 +79,43 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     $$ \log p(x) = \log p_Z(f^{-1}(x)) + \log|\det \partial f^{-1}(x)/\partial x| $$
 
     It is a `tfd.TransformedDistribution` that evaluates value and log-determinant
-    together, takes a `context`, samples at a `temperature`, and speaks of bits per
-    dimension. All its results are in nats of the data as they are given to it, unless
-    said otherwise.
+    together, takes a `context`, samples at a `temperature`, and computes bits per
+    dimension. All log-densities are in nats, of the data as they are given to it.
 
-    To `isinstance` it is what `tfd.TransformedDistribution(base, bijector)` makes of a
-    bijector that is no composite tensor, as those of this package are not, since a
-    `tf.Module` overlooks the variables of composite tensors: a private class of TFP's,
-    and not the public name. `tfp.experimental.vi.build_asvi_surrogate_posterior`
-    therefore wants a rule for flows in its `surrogate_rules`: `(Flow, rule)`, with
+    `isinstance(flow, tfd.TransformedDistribution)` is false. A flow inherits from the
+    private class that `tfd.TransformedDistribution(base, bijector)` returns for
+    bijectors that are not composite tensors. (Those of this package are not, because a
+    `tf.Module` does not find the variables of composite tensors.) So
+    `tfp.experimental.vi.build_asvi_surrogate_posterior` needs a rule for flows in its
+    `surrogate_rules`: `(Flow, rule)`, with
 
         def rule(dist, build_nested_surrogate, sample_shape=None):
             base = yield from build_nested_surrogate(dist.distribution)
             return dist.copy(distribution=base)
 
-    A context reaches the bijector if that has a `context_shape`, and the base
-    distribution if that has one: a base with an attribute `context_shape` takes
-    `context` in its `log_prob`, `sample` and `mean`, as
-    `tfp_flows.distributions.Conditional` does. A base whose attribute `keywords` holds
-    `"training"` takes that in `log_prob`. `given(context)` is the distribution under
-    one context, for all that knows no contexts.
+    **Contexts.** The context is passed to the bijector, to the base distribution, or to
+    both: to each that has a `context_shape`. Such a base takes `context` in `log_prob`,
+    `sample` and `mean`, as `tfp_flows.distributions.Conditional` does. A base whose
+    attribute `keywords` holds `"training"` takes that in `log_prob`. `given(context)`
+    is the distribution under fixed contexts, for code that knows no contexts.
 
-    **What is no context** gets no answer: where a context holds NaN, or an encoder
-    returns NaN for it, densities, samples, noise and data are NaN, whatever networks
-    make of it. **What is no datum** has no density: outside the range of the bijector,
-    and of the base, `log_prob` is minus infinity, and gradients at other points are
-    not touched. That holds for the bijectors and bases of this package and for those of
-    TFP's whose range is an interval.
+    **Invalid values.** If a context holds NaN, or an encoder returns NaN for it, all
+    results for it are NaN, whatever the networks return. For data outside the range of
+    the bijector or of the base, `log_prob` is minus infinity. Gradients at other points
+    of the batch are not affected. This holds for all bijectors and bases of this
+    package, and for those of TFP's whose range is an interval.
 
-    **Value and density.** TFP's `log_prob(sample(n))` inverts what `sample` computed
-    just before, and so does a plain `tfd.TransformedDistribution` over a bijector of
-    this package, which keeps no cache. Inverses that iterate (`iaf`, `residual_flow`,
-    `planar`) are dear: `sample_and_log_prob` needs none.
+    **Samples and their densities.** `log_prob(sample(n))` computes the inverse of what
+    `sample` has just computed, because bijectors of this package keep no cache. This is
+    expensive if the inverse iterates (`iaf`, `residual_flow`, `planar`).
+    `sample_and_log_prob` needs no inverse.
 
-    **Many points.** `log_prob`, `sample`, `sample_and_log_prob`, `encode` and `decode`
-    go in chunks of at most `chunk_size` events where the batch is larger and static,
-    and results are those of one pass. Noise is drawn at once, contexts are encoded at
-    once when sampling. There are no chunks while a gradient tape records, which would
-    keep all of them anyway, nor with the keywords `training` and `seed`, whose meaning
-    may hang on the batch, nor for a base with a batch.
+    **Large batches.** If the batch is static and larger than `chunk_size`, `log_prob`,
+    `sample`, `sample_and_log_prob`, `encode` and `decode` compute it in chunks, with
+    the same results. Sampling draws all noise and encodes all contexts first. Chunks
+    are not used while a gradient tape records, as it would keep all of them in memory;
+    with the keywords `training` and `seed`, whose effect may depend on the batch; and
+    for a base distribution with a batch.
 
     Example:
       >>> import tfp_flows
@@ -133,26 +131,24 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     Args:
       distribution: distribution of the noise $z$.
       bijector: any `tfb.Bijector`, from noise to data.
-      context_encoder: what turns the context a user gives into the one that bijector
-        and base take; the identity by default. A Keras layer, a `tf.Module` or another
-        callable with variables is a part of the flow, trained with it; it sees one
-        batch dimension. A plain function (labels into one-hot vectors) sees any, and
-        says by NaN that it was given something that is no context.
+      context_encoder: maps the context that a user gives to the one that bijector and
+        base take; the identity by default. A Keras layer, a `tf.Module` or another
+        callable with variables becomes a part of the flow and is trained with it; it
+        gets one batch dimension. A plain function (labels into one-hot vectors) gets
+        any batch shape, and returns NaN for an invalid context.
       context_shape: shape of one context as a user gives it; that of the bijector or
         base by default. With a `context_encoder`, `()` stands for integer labels, and a
-        dict of shapes for a context of several parts: the user gives a dict of arrays,
-        whose batches broadcast, and the encoder gets one.
-      chunk_size: the largest number of events in one pass, see above. By default as
-        many as keep the widest layer of the bijector within 128 MiB: an image counts
-        its positions times the most channels that a variable says there are, a vector
-        the most features.
+        dict of shapes for a context of several parts: users give a dict of arrays whose
+        batches broadcast, and the encoder gets such a dict.
+      chunk_size: the largest number of events in one pass, see above. By default, the
+        widest layer of the bijector takes at most 128 MiB; its width is estimated from
+        the last dimensions of the bijector's variables.
       name: name of the flow.
 
     Raises:
       ValueError: if the event of the base distribution does not fit the bijector, or
-        the shapes of the contexts that these two, the encoder and the user have do not
-        fit.
-      TypeError: if `context_shape` is no shape or `chunk_size` no integer.
+        the context shapes of bijector, base, encoder and user do not fit.
+      TypeError: if `context_shape` is not a shape or `chunk_size` not an integer.
     """
 
     def __init__(
@@ -201,7 +197,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         )
 
     def _wrap_encoder(self, encoder, dtype):
-        """The encoder with its variables in sight; checks that shapes fit."""
+        """Wraps the encoder so that its variables are found; checks its shapes."""
         outer, inner = self._context_shape, self._inner_context_shape
         if inner is None:
             if outer is None and encoder is None:
@@ -244,6 +240,12 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         """A flow with some constructor arguments replaced, and the same variables.
 
         Use `copy.deepcopy` for variables of its own.
+
+        Args:
+          **overrides: constructor arguments.
+
+        Returns:
+          The copy.
         """
         new = super().copy(**overrides)
         if not set(overrides) - {"name", "chunk_size"}:
@@ -252,17 +254,17 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
 
     @property
     def context_shape(self) -> ContextShape | None:
-        """Shape of one context as a user gives it, or `None` for a flow without.
+        """Shape of one context as a user gives it; `None` if the flow takes none.
 
-        A dict of shapes for a context of several parts.
+        It is a dict of shapes for a context of several parts.
         """
         return self._context_shape
 
     @property
     def context_dtype(self) -> tf.DType | dict[str, tf.DType] | None:
-        """`int32` where contexts are labels, else the flow's; `None` without.
+        """Dtype of contexts: `int32` for labels, else that of the flow.
 
-        A dict for a context of several parts.
+        It is a dict for a context of several parts, and `None` if the flow takes none.
         """
         if self._context_shape is None:
             return None
@@ -292,15 +294,12 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What `tfp_flows.flows.from_config` builds this flow from, if it can."""
+        """Arguments of a ready flow, for `tfp_flows.flows.from_config`, or `None`."""
         return self._config
 
     @property
     def needs_initialization(self) -> bool:
-        """Whether parts of this flow still wait for a batch of data.
-
-        See `initialize`.
-        """
+        """Whether parts of this flow are still to be set by `initialize`."""
         return getattr(self._context_encoder, "needs_initialization", False) or any(
             part.needs_initialization
             for part in self.submodules
@@ -308,12 +307,12 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         )
 
     def initialize(self, x: Any, context: Any = None) -> tf.Tensor:
-        """Sets what depends on data from a batch, in the order in which data meet it.
+        """Sets parts that start from data, on the way from data to noise.
 
-        An encoder of the context that has `needs_initialization` comes first: its
-        `initialize` gets the context. Then each ActNorm takes the mean and standard
-        deviation of what reaches it (Kingma & Dhariwal 2018, section 3.1), a `Scaling`
-        that asks for it the deviations. A base that is itself a `Flow` comes last.
+        A context encoder with `needs_initialization` comes first: its `initialize` gets
+        the context. Then each `ActNorm` takes the mean and standard deviation of its
+        input (Kingma & Dhariwal 2018, section 3.1), and each `Scaling` with
+        `data_dependent=True` the deviations. A base that is itself a `Flow` comes last.
         Parts that were initialised before, or restored from a file, stay as they are.
 
         Args:
@@ -340,9 +339,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     def given(self, context: Any) -> tfd.Distribution:
         r"""The distribution $p(x | c)$ under fixed contexts.
 
-        It takes no `context` and so can stand where TFP's distributions do: in joint
-        distributions, under a `tfd.TransformedDistribution`, in `tfp.vi`. Its variables
-        are those of this flow.
+        It takes no `context`, so it can be used wherever TFP's distributions can: in
+        joint distributions, in a `tfd.TransformedDistribution`, in `tfp.vi`. Its
+        variables are those of this flow.
 
         Args:
           context: `[*batch, *context_shape]`.
@@ -358,10 +357,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     def log_prob(
         self, value: Any, name: str = "log_prob", **keywords: Any
     ) -> tf.Tensor:
-        """Log-density of data, in nats; minus infinity for what can be no datum.
+        """Log-density of data, in nats; minus infinity outside the range of the flow.
 
-        A flow that still waits for a batch of data (see `initialize`) says so in a
-        warning, once.
+        A flow that still needs `initialize` warns once.
 
         Args:
           value: tensor `[*batch, *event_shape]`.
@@ -374,7 +372,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
 
         Raises:
           ValueError: on a wrong shape; a context that is missing or not expected.
-          TypeError: on an unknown keyword, or on what holds no real numbers.
+          TypeError: on an unknown keyword, or if `value` does not hold real numbers.
         """
         if not self._looked_for_initialization:
             self._warn_of_missing_initialization()
@@ -401,17 +399,17 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
           seed: an integer of any size, a stateless seed `[2]`, or one of TFP's
             `SeedStream`s. The same seed gives the same sample.
           name: name of the operations.
-          **keywords: `context`, `[*batch, *context_shape]`; `temperature`, a number of
-            0 or above by which noise is scaled about the mean of the base distribution:
-            at 0, the data of that mean.
+          **keywords: `context`, `[*batch, *context_shape]`; `temperature`, 0 or above,
+            by which noise is scaled about the mean of the base distribution. At 0, the
+            sample is the data of that mean.
 
         Returns:
           Tensor `[*sample_shape, *batch, *event_shape]`.
 
         Raises:
-          ValueError: on a context that is missing, not expected or of a wrong shape, a
-            negative size or temperature.
-          TypeError: on an unknown keyword, or on a size, seed or temperature that is no
+          ValueError: if a context is missing, not expected or of a wrong shape, or if a
+            size or temperature is negative.
+          TypeError: on an unknown keyword, or if a size, seed or temperature is not a
             number.
         """
         shape = check_sample_shape(sample_shape)
@@ -516,14 +514,14 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     def experimental_local_measure(
         self, y: Any, backward_compat: bool = False, **keywords: Any
     ) -> tuple[tf.Tensor, Any]:
-        """As `tfd.TransformedDistribution`'s, with the context where it belongs."""
+        """Like `tfd.TransformedDistribution`'s method, with a context."""
         log_prob, tangent_space = super().experimental_local_measure(
             y, backward_compat=backward_compat, **keywords
         )
         return nan_unless(self._given(keywords).valid, log_prob, 0), tangent_space
 
     def __repr__(self) -> str:
-        """The flow as a block: what it is, its base and its bijectors."""
+        """The flow on several lines: its shapes, its base and its bijectors."""
         return describe_flow(self)
 
     def _warn_of_missing_initialization(self):
@@ -545,7 +543,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         value = as_data(value, self.dtype, f"{self.name}: value")
         return super()._call_prob(value, name, **keywords)
 
-    # The check of `Tracked` is the first line of `_log_prob`: a shorter walk.
+    # `_log_prob` makes the check of `Tracked` itself, with fewer calls on the way.
     _call_log_prob = TRANSFORMED_DISTRIBUTION._call_log_prob
 
     @tf.autograph.experimental.do_not_convert
@@ -554,8 +552,8 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         given = self._given(keywords)
         z, ildj = self.bijector.inverse_and_log_det(y, **given.bijector)
         log_prob = self._log_prob_of_noise(z, given) + self._over_event(ildj)
-        # Where the density is 0, no gradient of what is made of it gets through: in a
-        # mixture, it may be NaN.
+        # Where the density is 0, gradients are stopped: those of a mixture, say, may be
+        # NaN there.
         none = tf.constant(-math.inf, log_prob.dtype)
         log_prob = tf.where(tf.equal(log_prob, none), none, log_prob)
         return nan_unless(given.valid, log_prob, 0)
@@ -621,7 +619,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         return z, given
 
     def _in_chunks(self, function, value, ndims, keywords, context_shape, result_ranks):
-        """`function(value, **keywords)` in chunks; `None` where one pass will do."""
+        """`function(value, **keywords)` in chunks; `None` if one pass is to be used."""
         if value.shape.num_elements() is None or (
             keywords and set(keywords) != {"context"}
         ):
@@ -634,7 +632,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
             try:
                 context = as_context(context, context_shape, self.name)
             except (TypeError, ValueError):
-                # The direct way has the right words for it.
+                # The single pass raises an error with more detail.
                 return None
             of_context = parts_of(context, context_shape)
             parts += [part for part, _ in of_context]
@@ -658,15 +656,15 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     # Keywords.
 
     def _split(self, keywords, others=()):
-        """Keywords as the bijector and as the base take them."""
+        """Keywords of the bijector, and keywords of the base."""
         return self._given(keywords, others)[:2]
 
     def _split_for_tfp(self, keywords):
-        """The same in TFP's order: those of the base first."""
+        """The same in the order that TFP expects: those of the base first."""
         return self._split(keywords)[::-1]
 
     def _keywords(self, keywords):
-        """Keywords as the bijector takes them."""
+        """Keywords of the bijector."""
         return self._given(keywords).bijector
 
     def _given(self, keywords: dict[str, Any], others: Iterable[str] = ()) -> _Given:
@@ -715,17 +713,17 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
             )
         context = as_context(keywords["context"], self._context_shape, self.name)
         if isinstance(self._context_encoder, Conditioner):
-            # Networks take pixels that are stored as integers, too.
+            # Networks also take images that are stored as integers.
             context = _as_floats(context, self.context_dtype)
         return {**keywords, "context": context}
 
 
 def with_config(flow: tfd.Distribution, config: Mapping[str, Any]) -> tfd.Distribution:
-    """Sets what `tfp_flows.flows.from_config` builds a flow again from.
+    """Sets the `config` of a flow, from which `tfp_flows.flows.from_config` builds it.
 
     Args:
       flow: a `Flow` or `VariationalDequantization`, which is changed.
-      config: the description.
+      config: the arguments.
 
     Returns:
       `flow`.
@@ -748,7 +746,7 @@ def _wanted(shape: ContextShape) -> str:
 
 
 def _as_floats(context, dtype):
-    """A context in the dtypes of the flow, but labels as they are."""
+    """Casts a context to the dtypes of the flow; labels stay integers."""
     if isinstance(context, dict):
         return {k: _as_floats(part, dtype[k]) for k, part in context.items()}
     return tf.cast(context, dtype) if dtype.is_floating else context

@@ -1,4 +1,4 @@
-"""A base distribution of several bumps."""
+"""A base distribution with several modes."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ def gaussian_mixture(
     seed: int | None = None,
     reparameterize: bool = False,
 ) -> tfd.Distribution:
-    r"""Gaussians with diagonal covariances, and learned weights, means and deviations.
+    r"""A mixture of Gaussians with learned weights, means and standard deviations.
 
     $$ p(z) = \sum_k w_k \prod_i \mathcal N(z_i; \mu_{ki}, \sigma_{ki}^2) $$
 
-    A flow is continuous: from one bump it makes several only with threads of density
-    between them. From a mixture it need not (Izmailov et al. 2020, section 3).
+    A flow is continuous: if it makes several modes of one, they stay connected by thin
+    bridges of density. A mixture as base avoids this (Izmailov et al. 2020, section 3).
 
-    Weights start equal (their logits are the variable), deviations at 1 (their
-    logarithms are), and means are drawn from $\mathcal N(0, \text{spread}^2)$, so that
-    components are unlike one another from the start.
+    Weights start equal and standard deviations at 1; the variables are the logits of
+    the weights and the logarithms of the deviations. Initial means are drawn from
+    $\mathcal N(0, \text{spread}^2)$, so that components differ from the start.
 
     Args:
       event_shape: shape of the event.
       dtype: dtype of values.
       components: number of Gaussians.
-      spread: standard deviation of the means at the start.
+      spread: standard deviation of the initial means.
       seed: integer seed of these means; by default a new one, which
         `keras.utils.set_random_seed` makes reproducible.
       reparameterize: whether samples carry gradients to all variables, by implicit
-        reparametrisation (Figurnov et al. 2018), as variational inference needs.
-        Drawing one then takes memory with the square of the size of an event.
+        reparametrisation (Figurnov et al. 2018), as variational inference needs. The
+        memory for a sample then grows with the square of the size of an event.
 
     Returns:
       A distribution over `event_shape`.
 
     Raises:
       ValueError: if `components` is below 1, or `spread` negative.
-      TypeError: if one of these is no number, or `event_shape` no shape.
+      TypeError: if one of these is not a number, or `event_shape` not a shape.
 
     Example:
       >>> base = gaussian_mixture((2,), components=3, seed=0)

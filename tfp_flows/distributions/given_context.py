@@ -18,8 +18,8 @@ __all__ = ["GivenContext"]
 class GivenContext(StaticShape):
     r"""The distribution $p(x | c)$ of a conditional one, under fixed contexts $c$.
 
-    It takes no `context`, so that it can stand wherever TFP's distributions do. Its
-    variables are those of the conditional distribution, and of the context if that is a
+    It takes no `context`, so it can be used wherever TFP's distributions can. Its
+    variables are those of the conditional distribution, and the context if that is a
     variable. `flow.given(context)` makes one.
 
     Example:
@@ -80,7 +80,7 @@ class GivenContext(StaticShape):
     def experimental_local_measure(
         self, value: Any, backward_compat: bool = False, **keywords: Any
     ) -> tuple[tf.Tensor, Any]:
-        """As that of the conditional distribution, under the contexts."""
+        """Like the method of the conditional distribution, under the contexts."""
         return self._distribution.experimental_local_measure(
             value, backward_compat=backward_compat, **self._and_context(keywords)
         )

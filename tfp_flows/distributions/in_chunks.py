@@ -1,4 +1,4 @@
-"""Large batches, a part at a time."""
+"""Evaluates functions of large batches in chunks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["common_batch", "in_chunks"]
 
 
 def common_batch(tensors: Sequence, ranks: Sequence[int]) -> tf.TensorShape:
-    """The batch shape that tensors `[*batch, *event]` broadcast to, if it is known.
+    """The static batch shape that tensors `[*batch, *event]` broadcast to.
 
     Args:
-      tensors: whatever has a `shape`.
+      tensors: tensors or arrays.
       ranks: rank of the event of each.
 
     Returns:
-      The static shape; of unknown rank where it is unknown or batches do not fit.
+      The shape. Its rank is unknown if that of a tensor is, or if batches do not fit.
     """
     batch = tf.TensorShape([])
     for tensor, ndims in zip(tensors, ranks, strict=True):
@@ -39,15 +39,15 @@ def in_chunks(
     result_ranks: Sequence[int],
     dtype: tf.DType,
 ) -> list[tf.Tensor]:
-    """`function(*tensors)`, with at most `size` events in one call where that can be.
+    """Computes `function(*tensors)` in calls of at most `size` events, if possible.
 
-    The batch is split along its longest dimension. In a `tf.function` the calls are the
-    turns of one loop, so that its graph does not grow with their number.
+    The batch is split along its longest dimension. In a `tf.function` a loop makes the
+    calls, so that the graph does not grow with their number.
 
     Args:
-      function: gives one tensor `[*batch, *event]` for each of `result_ranks`, an event
-        of theirs depending on the event at the same place of the batch alone.
-      size: the number of events.
+      function: returns one tensor `[*batch, *event]` for each of `result_ranks`. An
+        event of a result may depend only on events at the same place in the batch.
+      size: the largest number of events in a call.
       tensors: tensors `[*batch, *event]` whose static batches broadcast.
       ranks: rank of the event of each tensor.
       result_ranks: rank of the event of each result.
@@ -73,7 +73,7 @@ def in_chunks(
             for start in range(0, length, step)
         ]
         return [tf.concat(part, axis) for part in zip(*parts, strict=True)]
-    # All turns are of one length: the last one begins within the one before it.
+    # All chunks have one length, so the last one may overlap the one before it.
     starts = [*range(0, length - step, step), length - step]
     found = tf.map_fn(
         lambda start: list(function(*(cut(start, step) for cut in slices))),
@@ -85,7 +85,7 @@ def in_chunks(
 
 
 def _slicer(tensor, axis, length):
-    """A function that cuts a tensor, if it is as long as the batch there."""
+    """A function that slices a tensor, unless the tensor broadcasts along the axis."""
     if axis < 0 or tensor.shape[axis] != length:
         return lambda start, step: tensor
 
@@ -99,7 +99,7 @@ def _slicer(tensor, axis, length):
 
 
 def _join(turns, axis, batch_rank, length):
-    """The turns of a loop `[turn, *batch, *event]` behind one another."""
+    """Joins the results of a loop `[turn, *batch, *event]` along the batch axis."""
     first, last = turns[:-1], turns[-1]
     rank = first.shape.rank
     order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]

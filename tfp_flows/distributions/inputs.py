@@ -1,4 +1,4 @@
-"""What users hand to a distribution: data, shapes of samples, temperatures."""
+"""Checks of arguments of distributions: data, sample shapes, temperatures."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ __all__ = ["as_data", "check_sample_shape", "check_temperature"]
 
 
 def as_data(value: Any, dtype: tf.DType, what: str) -> tf.Tensor:
-    """Real numbers as a tensor; arrays, lists and numbers get the dtype `dtype`.
+    """Makes a tensor of real numbers. Arrays, lists and numbers get the given dtype.
 
-    A tensor or variable keeps its dtype.
+    A tensor or variable keeps its own dtype.
 
     Args:
       value: what the user gave.
       dtype: dtype of the distribution.
       what: name of the value, for errors.
 
+    Returns:
+      A tensor.
+
     Raises:
-      ValueError: if it is `None`.
-      TypeError: if it holds no real numbers, or masked entries.
+      ValueError: if `value` is `None`.
+      TypeError: if it holds anything but real numbers, or masked entries.
     """
     check_real(what, value)
     return tf.convert_to_tensor(value, dtype_hint=dtype)
 
 
 def check_sample_shape(shape: Any) -> Any:
-    """The shape of a sample: as it is if it is a tensor, else a list of integers.
+    """Returns the shape of a sample as a list of integers, or as a tensor.
 
     Raises:
-      TypeError: if it is no integer, nor a sequence of them.
+      TypeError: if it is neither an integer nor a sequence of integers.
       ValueError: if one of them is negative.
     """
     if isinstance(shape, tf.TensorShape):
@@ -60,20 +63,20 @@ def check_sample_shape(shape: Any) -> Any:
 
 
 def check_temperature(temperature: Any) -> Any:
-    """A temperature, 0 or above.
+    """Returns a temperature, which must be 0 or above.
 
     Raises:
-      TypeError: if it is no number.
-      ValueError: if it is negative, NaN or infinite, as far as is known.
-      tf.errors.InvalidArgumentError: if it turns out to be negative or NaN when a
-        `tf.function` runs. XLA drops that check: samples are NaN.
+      TypeError: if it is not a number.
+      ValueError: if its value is known to be negative, NaN or infinite.
+      tf.errors.InvalidArgumentError: if its value is negative or NaN when a
+        `tf.function` runs. XLA drops this check; samples are NaN then.
     """
     known = tf.get_static_value(temperature) if tf.is_tensor(temperature) else None
     if known is None and tf.is_tensor(temperature):
         check = tf.debugging.assert_non_negative(
             temperature, "temperature must be at least 0, and no NaN."
         )
-        # Eager code has no such operation, and no need of it.
+        # In eager mode, the assertion has been made already and is `None`.
         with tf.control_dependencies([] if check is None else [check]):
             return tf.identity(temperature)
     for number in np.ravel(temperature if known is None else known).tolist():

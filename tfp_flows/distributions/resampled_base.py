@@ -25,28 +25,28 @@ __all__ = ["ResampledBase"]
 class ResampledBase(StaticShape):
     r"""Learned accept/reject sampling from a standard Gaussian.
 
-    Proposals $z \sim \pi = \mathcal N(0, 1)$ are accepted with probability $a(z)$, a
-    network's; if $T - 1$ of them were rejected, the next one is taken as it comes. That
-    has the density
+    Proposals $z \sim \pi = \mathcal N(0, 1)$ are accepted with a probability $a(z)$
+    that a network computes. After $T - 1$ rejections, the next proposal is always
+    accepted. The density is
 
     $$ p(z) = \pi(z) \left( (1 - \alpha) \frac{a(z)}{Z} + \alpha \right), \quad
        Z = \int \pi(z)\, a(z)\, dz, \quad \alpha = (1 - Z)^{T - 1} $$
 
     (Bauer & Mnih 2019, equation 2; as the base of a flow, Stimper et al. 2022, equation
-    8). So the base can have holes and several bumps, and the flow need not tear one
-    apart. With a network that starts at zero it is $\pi$.
+    8). So the base can have holes and several modes, which a continuous flow cannot
+    make of one mode. If the network starts at zero, the base starts as $\pi$.
 
-    **The normaliser** is a mean over `draws` proposals. They are the same ones at every
-    call, so that the density is a function of $z$ and of the variables alone, and never
-    out of date; with `training=True`, which `FlowModel` gives, they are new ones at
-    every call, counted in a saved variable, so that the network cannot adapt to a fixed
-    set. The estimate of $\log Z$, and so all log-densities alike, have a standard error
-    of at most $\epsilon = \sqrt{(1 - Z) / (Z\, \text{draws})}$ nats, and a bias that
-    makes densities too high by at most $\epsilon^2 / 2$ on average (delta method, for a
-    large $T$). `normalizer` gives the estimate of $Z$ and its standard error.
+    **The normaliser** $Z$ is estimated as a mean over `draws` proposals. They are the
+    same at every call, so that the density depends on $z$ and the variables only. With
+    `training=True`, as in `FlowModel.fit`, each call draws new ones, so that the
+    network cannot adapt to a fixed set; a saved variable counts the calls. All
+    log-densities share the same estimate of $\log Z$. Its standard error is at most
+    $\epsilon = \sqrt{(1 - Z) / (Z\, \text{draws})}$ nats, and its bias makes
+    log-densities too high by at most $\epsilon^2 / 2$ nats on average (delta method,
+    for a large $T$). `normalizer` gives the estimate of $Z$ and its standard error.
 
-    Sampling makes all $T$ proposals at once: its memory grows with `truncation`, and
-    its time does not depend on luck. Samples carry no gradient to the network.
+    Sampling draws all $T$ proposals at once: memory grows with `truncation`, and the
+    time is always the same. Samples give no gradient to the network.
 
     Example:
       >>> import tfp_flows
@@ -68,7 +68,7 @@ class ResampledBase(StaticShape):
     Raises:
       ValueError: if `truncation` is below 2 or `draws` below 1, or if `acceptance`
         returns another shape.
-      TypeError: if `acceptance` is not callable, or another argument no number.
+      TypeError: if `acceptance` is not callable, or another argument is not a number.
     """
 
     _estimation_arguments = frozenset({"draws"})
@@ -97,7 +97,7 @@ class ResampledBase(StaticShape):
         self._proposal = standard_normal(event, dtype)
         self._truncation, self._draws = truncation, draws
         self._seed = new_seed(seed)
-        # Each replica of a tf.distribute strategy counts for itself.
+        # Each replica of a `tf.distribute` strategy has its own count.
         self._calls = tf.Variable(
             0,
             trainable=False,
@@ -120,7 +120,10 @@ class ResampledBase(StaticShape):
         return frozenset({"training"})
 
     def acceptance(self, z: Any) -> tf.Tensor:
-        """The probability with which proposals `[*batch, *event_shape]` are accepted.
+        """The probability with which proposals are accepted.
+
+        Args:
+          z: proposals `[*batch, *event_shape]`.
 
         Returns:
           Tensor of shape `batch`.
@@ -130,11 +133,14 @@ class ResampledBase(StaticShape):
     def normalizer(
         self, draws: int | None = None, seed: int | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The estimate of $Z$ and its standard error, two numbers.
+        """Estimates $Z$.
 
         Args:
           draws: number of proposals; by default as many as `log_prob` uses.
-          seed: integer seed of these; by default that of `log_prob`.
+          seed: integer seed of the proposals; by default that of `log_prob`.
+
+        Returns:
+          `(estimate, standard_error)`, two scalars.
         """
         seed = self._seed if seed is None else seed
         draws = self._draws if draws is None else check_integer("draws", draws)
@@ -157,7 +163,7 @@ class ResampledBase(StaticShape):
         return self._propose([self._draws], seed)
 
     def _log_weights(self, logit, of_draws):
-        r"""$\log(p / \pi)$ where the logit of $a$ is `logit`."""
+        r"""$\log(p / \pi)$ for a logit of $a$, with the logits `of_draws` for $Z$."""
         log_count = tf.math.log(tf.cast(tf.size(of_draws), self.dtype))
         log_z = tf.reduce_logsumexp(tf.math.log_sigmoid(of_draws)) - log_count
         log_rest = tf.reduce_logsumexp(tf.math.log_sigmoid(-of_draws)) - log_count
@@ -170,7 +176,7 @@ class ResampledBase(StaticShape):
     def _log_prob(self, z, training=False):
         of_draws = self._logit(self._draws_for(training))
         log_prob = self._proposal.log_prob(z)
-        # Where the proposal is 0, at infinity, a network need not be a number.
+        # At infinity, where the proposal density is 0, the network may return NaN.
         inside = tf.not_equal(log_prob, -math.inf)
         of_event = tf.reshape(
             inside, tf.concat([tf.shape(inside), [1] * self.event_shape.rank], 0)
@@ -192,7 +198,7 @@ class ResampledBase(StaticShape):
             tf.shape(logit), accept_seed, dtype=self.dtype, alg="philox"
         )
         accepted = tf.reshape(u < tf.sigmoid(logit), [self._truncation, -1])
-        # The first one accepted; the last one if there is none.
+        # The first proposal that is accepted, or the last one if none is.
         number = tf.range(self._truncation)[:, None]
         last = tf.equal(number, self._truncation - 1)
         first = tf.argmax(tf.cast(accepted | last, tf.int32), 0, tf.int32)

@@ -16,12 +16,11 @@ __all__ = ["log_prob_and_standard_error"]
 def log_prob_and_standard_error(
     flow: Flow, x: Any, context: Any = None, draws: int = 16, seed: Any = 0
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Log-density as a mean of independent estimates, and how far off it may be.
+    """The log-density as a mean of independent estimates, and its standard error.
 
-    `flow.log_prob` of a flow with an estimated log-determinant (a `ResidualFlow`'s) is
-    one deterministic estimate, the same every time and with an error that all data
-    share in part. This draws the random numbers anew, `draws` times and for each
-    example.
+    If the log-determinant of a flow is estimated (`ResidualFlow`), `flow.log_prob` is
+    one deterministic estimate, whose error is correlated between examples. This
+    function draws new random numbers for each example, `draws` times.
 
     Args:
       flow: a `Flow`.

@@ -1,4 +1,4 @@
-"""What distributions have in common whose shapes are known when they are built."""
+"""The base class of distributions whose shapes are known at construction."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StaticShape(Tracked):
     def parameter_properties(
         cls, dtype: Any = tf.float32, num_classes: int | None = None
     ) -> dict[str, Any]:
-        """No argument is a tensor whose batch TFP may slice or broadcast."""
+        """None: TFP may not slice or broadcast any argument."""
         return {}
 
     def sample(
@@ -74,19 +74,19 @@ class StaticShape(Tracked):
           seed: an integer or a stateless seed `[2]`. The same seed gives the same
             sample.
           name: name of the operations.
-          **keywords: what the distribution takes beside, such as `context`.
+          **keywords: further keywords of the distribution, such as `context`.
 
         Returns:
           Tensor `[*sample_shape, *batch, *event_shape]`.
 
         Raises:
           ValueError: on a negative size.
-          TypeError: on a size that is no integer.
+          TypeError: on a size that is not an integer.
         """
         shape = check_sample_shape(sample_shape)
         return super().sample(shape, seed, name=name, **keywords)
 
-    # All of TFP's methods that take a value, before it is converted.
+    # Values are checked before TFP converts them.
 
     def _call_log_prob(self, value, name, **keywords):
         return super()._call_log_prob(self._as_data(value), name, **keywords)

@@ -16,7 +16,7 @@ from tfp_flows.distributions.tracked import Independent, without_given_name
 
 __all__ = ["student_t"]
 
-# Above 1, so that there always is a mean for a temperature to scale noise about.
+# Above 1, so that the mean exists: temperatures scale noise about it.
 _LOWEST_DF = 1.01
 
 
@@ -53,7 +53,7 @@ def student_t(
 
     Raises:
       ValueError: if `df` is not above 1.01, or does not broadcast to `event_shape`.
-      TypeError: if `event_shape` is no shape.
+      TypeError: if `event_shape` is not a shape.
 
     Example:
       >>> base = student_t((2,), df=3.0)

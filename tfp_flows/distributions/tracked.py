@@ -1,4 +1,4 @@
-"""What all distributions of this package have in common."""
+"""The base class of all distributions: a check that Keras tracks their variables."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ __all__ = ["Independent", "MixtureSameFamily", "Tracked", "without_given_name"]
 
 
 def without_given_name(distribution: tfd.Distribution) -> Any:
-    """Marks the name of a distribution as one that no user chose.
+    """Marks the name of a distribution as a default, which no user chose.
 
-    TFP's joint distributions number their parts, or name them by arguments of
-    functions, and take the name of a part itself only where `parameters` holds one.
+    TFP's joint distributions use the name of a part only if the part's `parameters`
+    hold one. Otherwise they number parts or name them by arguments of functions.
 
     Args:
-      distribution: a distribution of this package, which is changed; it keeps its name.
+      distribution: a distribution of this package. It keeps its name, but `parameters`
+        lose it.
 
     Returns:
       `distribution`.
@@ -30,13 +31,13 @@ def without_given_name(distribution: tfd.Distribution) -> Any:
 
 
 class Tracked(tfd.Distribution):
-    """A distribution that no Keras model uses without training it.
+    """A distribution that raises an error if a Keras model uses it untracked.
 
-    See `check_tracked`. Copies keep a name that no user chose, and that no user did.
+    See `check_tracked`. A copy keeps a default name, marked by `without_given_name`.
     """
 
     def sample(self, *args: Any, **keywords: Any) -> tf.Tensor:
-        """As `tfd.Distribution.sample`."""
+        """Like `tfd.Distribution.sample`, after the check."""
         check_tracked(self)
         return super().sample(*args, **keywords)
 
@@ -60,8 +61,8 @@ class Tracked(tfd.Distribution):
 
 
 class Independent(Tracked, tfd.Independent):
-    """TFP's, of variables that Keras may overlook."""
+    """`tfd.Independent`, with the check of `Tracked`."""
 
 
 class MixtureSameFamily(Tracked, tfd.MixtureSameFamily):
-    """TFP's, of variables that Keras may overlook."""
+    """`tfd.MixtureSameFamily`, with the check of `Tracked`."""

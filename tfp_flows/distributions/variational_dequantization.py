@@ -22,7 +22,7 @@ __all__ = ["VariationalDequantization"]
 
 
 class VariationalDequantization(StaticShape):
-    r"""The distribution of integers that a flow over real numbers stands for.
+    r"""A distribution of integers, made from a flow over real numbers.
 
     The probability of $x \in \{0, \ldots, K - 1\}^D$ is the integral of the flow's
     density $p$ over the cube $x + [0, 1)^D$. `log_prob` draws $u_1, \ldots, u_S$ from a
@@ -33,15 +33,15 @@ class VariationalDequantization(StaticShape):
 
     a random number whose mean is a lower bound on $\log P(x)$, in nats of the integers
     (Ho et al. 2019, section 3.1, with $S = 1$; Hoogeboom et al. 2021 with more). The
-    bound rises with $S$ towards $\log P(x)$ (Burda et al. 2016, theorem 1), and with a
-    noise flow closer to $p(x + u) / P(x)$; training raises it by both flows. Without a
-    noise flow $u$ is uniform, which is the bound that training on data with uniform
-    noise maximises (Theis et al. 2016, section 3.1).
+    bound rises towards $\log P(x)$ with $S$ (Burda et al. 2016, theorem 1), and as
+    $q(u | x)$ comes closer to $p(x + u) / P(x)$. Training raises it by means of both
+    flows. Without a noise flow, $u$ is uniform: this is the bound that training on data
+    with uniform noise maximises (Theis et al. 2016, section 3.1).
 
-    **Values** are integers, in a floating or an integer dtype. Any number is taken as
-    the integer below it, so data that noise was added to already are the same data;
-    $K$ itself, which $K - 1$ with noise may round to, counts as $K - 1$. Beyond that,
-    the log-probability is $-\infty$.
+    **Values** are integers, in a floating or an integer dtype. Numbers are rounded
+    down, so data with noise in [0, 1) count as the same integers. $K$ counts as
+    $K - 1$, since $K - 1$ plus noise may round to $K$. Outside $[0, K]$, the
+    log-probability is $-\infty$.
 
     Example:
       >>> import tfp_flows
@@ -51,12 +51,12 @@ class VariationalDequantization(StaticShape):
       array([-inf], dtype=float32)
 
     Args:
-      flow: the `Flow` over real numbers, of events in $[0, K]^D$ mostly; a ready one
-        with `bounds=(0, levels)`.
+      flow: the `Flow` over real numbers, with most of its mass in $[0, K]^D$: a ready
+        flow with `bounds=(0, levels)`.
       noise_flow: the distribution of noise in $[0, 1)$, with the event shape and dtype
-        of `flow`, for which the data are the context: a `Flow` whose `context_shape` is
-        its event shape and whose bijector ends in a sigmoid. It gets the middle of each
-        interval, scaled to $(-0.5, 0.5)$. `None` stands for uniform noise.
+        of `flow`; its context is the data. It is a `Flow` whose `context_shape` is its
+        event shape and whose bijector ends in a sigmoid. The context is $x + 0.5$,
+        scaled to $(-0.5, 0.5)$. `None` stands for uniform noise.
       levels: $K$, the number of integers, at least 2.
       samples: $S$, how many times noise is drawn for each `log_prob`.
       name: name of the distribution.
@@ -108,7 +108,7 @@ class VariationalDequantization(StaticShape):
 
     @property
     def needs_initialization(self) -> bool:
-        """Whether parts of the flow still wait for a batch of data."""
+        """Whether parts of the flow are still to be set by `initialize`."""
         return self._flow.needs_initialization
 
     def initialize(self, x: Any, context: Any = None) -> tf.Tensor:
@@ -166,7 +166,7 @@ class VariationalDequantization(StaticShape):
 
     @property
     def context_dtype(self) -> tf.DType | dict[str, tf.DType] | None:
-        """As that of the flow."""
+        """Dtype of contexts of the flow, see `Flow.context_dtype`."""
         return self._flow.context_dtype
 
     @property
@@ -181,19 +181,19 @@ class VariationalDequantization(StaticShape):
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What `tfp_flows.flows.from_config` builds this from, if it can."""
+        """Arguments of a ready flow, for `tfp_flows.flows.from_config`, or `None`."""
         return self._config
 
     def log_prob(
         self, value: Any, name: str = "log_prob", **keywords: Any
     ) -> tf.Tensor:
-        """A lower bound, in the mean over its noise, on the log-probability in nats.
+        """A random lower bound (in the mean) on the log-probability, in nats.
 
         Args:
           value: integers `[*batch, *event_shape]`.
           name: name of the operations.
-          **keywords: `seed`, an integer or a stateless seed `[2]`, the same of which
-            gives the same noise; `samples`, other than at construction; `context` and
+          **keywords: `seed`, an integer or a stateless seed `[2]`; the same seed gives
+            the same noise. `samples`, in place of the constructor's. `context` and
             `training`, as for the flow.
 
         Returns:
@@ -212,7 +212,7 @@ class VariationalDequantization(StaticShape):
         name: str = "sample",
         **keywords: Any,
     ) -> tf.Tensor:
-        """Draws integers: the flow's samples rounded down, and into `[0, levels)`.
+        """Draws integers: the flow's samples, rounded down and clipped to the range.
 
         Args:
           sample_shape: shape of the sample, in front of the batch of the context.
@@ -233,7 +233,7 @@ class VariationalDequantization(StaticShape):
 
         Args:
           x: integers `[*batch, *event_shape]`.
-          samples: how many times, a shape.
+          samples: shape of the sample of noise, in front of the batch.
           seed: an integer or a stateless seed `[2]`.
 
         Returns:
@@ -244,7 +244,7 @@ class VariationalDequantization(StaticShape):
         return self._dequantize(self._integers(x)[0], samples, seed)
 
     def bits_per_dim(self, x: Any, **keywords: Any) -> tf.Tensor:
-        r"""$-\log_2 P(x) / D$ as `log_prob` bounds it, an upper bound in the mean.
+        r"""An upper bound (in the mean) on $-\log_2 P(x) / D$, from `log_prob`.
 
         Args:
           x: integers `[*batch, *event_shape]`.
@@ -259,7 +259,7 @@ class VariationalDequantization(StaticShape):
     # What TFP's public methods call.
 
     def _log_prob(self, value, seed=None, samples=None, **keywords):
-        # A context that is not expected has an error of its own, the flow's.
+        # The flow raises the error for a context that is not expected.
         unknown = keywords.keys() - self.keywords - {"context"}
         if unknown:
             raise TypeError(
@@ -304,7 +304,7 @@ class VariationalDequantization(StaticShape):
         return x + u, log_q
 
     def _keywords(self, keywords):
-        """Keywords as the bijector takes them."""
+        """Keywords of the bijector."""
         return self._flow._keywords(keywords)
 
     def __repr__(self) -> str:
@@ -317,7 +317,7 @@ class VariationalDequantization(StaticShape):
 
 
 def _minus_infinity_unless(valid, bound):
-    """Minus infinity where an event is no such integers; NaN stays NaN."""
+    """Replaces `bound` by minus infinity for invalid events; NaN stays NaN."""
     return tf.where(valid | tf.math.is_nan(bound), bound, -math.inf)
 
 

@@ -1,9 +1,8 @@
-"""Tools for the codes of a flow, which mix, move and redraw them.
+"""Tools that mix, move and redraw the codes of data.
 
-All functions take a `tfp_flows.Flow` and data as the flow takes them, and give data
-back; the code of data is `flow.encode(data)`. They cast what they are given to the
-flow's dtype. Whatever the flow knows beside (`context`) is a keyword; it has the batch
-shape of the data, or one that broadcasts with it.
+The code of data is `flow.encode(data)`. All functions take a `tfp_flows.Flow` and data,
+which they cast to the flow's dtype, and most return data. For a flow with a context,
+`context` is a keyword; its batch shape must broadcast with that of the data.
 """
 
 from tfp_flows.latent.attributes import (

@@ -1,4 +1,4 @@
-"""Data, codes and contexts as a flow takes them."""
+"""Checks of data, codes and contexts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["as_code", "as_data", "base_keywords", "context_keyword"]
 
 
 def as_data(flow: Flow, x: Any, name: str) -> tf.Tensor:
-    """`x` in the flow's dtype, known to end in an event."""
+    """Casts data to the flow's dtype; a ValueError unless they end in an event."""
     return _as_event(flow, x, flow.event_shape, name)
 
 
 def as_code(flow: Flow, z: Any, name: str) -> tf.Tensor:
-    """`z` in the flow's dtype, known to end in a code."""
+    """Casts codes to the flow's dtype; a ValueError unless they end in a code."""
     return _as_event(flow, z, flow.distribution.event_shape, name)
 
 
@@ -31,7 +31,7 @@ def _as_event(flow: Flow, x: Any, event: tf.TensorShape, name: str) -> tf.Tensor
 
 
 def context_keyword(flow: Flow, context: Any, name: str) -> dict[str, Any]:
-    """The keyword of a context, if the flow takes one."""
+    """The keyword `context`, or none; a ValueError unless the flow fits."""
     if context is None and flow.context_shape is not None:
         raise ValueError(f"{name} is required: {flow.name} takes a context.")
     if context is not None and flow.context_shape is None:

@@ -33,6 +33,12 @@ def mean_code(
     Raises:
       ValueError: if there are no data, a context is missing or not expected, or a code
         is NaN or infinite.
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> mean_code(flow, flow.sample(100, seed=0)).shape
+      TensorShape([2])
     """
     return tf.constant(_mean(flow, data, context, batch_size, "data"), flow.dtype)
 
@@ -46,18 +52,20 @@ def attribute_vector(
     absent_context: Any = None,
     batch_size: int = 256,
 ) -> tf.Tensor:
-    """Computes the mean code of data with an attribute less that of data without.
+    """Computes the mean code of data with an attribute minus that of data without it.
 
-    Kingma & Dhariwal 2018, section 6. Added to the code of any data, it gives them
-    the attribute: see `edit`.
+    Adding the vector to the code of any data gives them the attribute, see `edit`
+    (Kingma & Dhariwal 2018, section 6).
 
-    >>> import numpy as np
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> x = np.random.default_rng(0).normal(size=(100, 2))
-    >>> vector = tfp_flows.latent.attribute_vector(flow, x[x[:, 0] > 0], x[x[:, 0] < 0])
-    >>> tfp_flows.latent.edit(flow, x[:5], vector, strength=[-1, 1]).shape
-    TensorShape([2, 5, 2])
+    Example:
+      >>> import numpy as np
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> x = np.random.default_rng(0).normal(size=(100, 2))
+      >>> has = x[:, 0] > 0
+      >>> vector = tfp_flows.latent.attribute_vector(flow, x[has], x[~has])
+      >>> tfp_flows.latent.edit(flow, x[:5], vector, strength=[-1, 1]).shape
+      TensorShape([2, 5, 2])
 
     Args:
       flow: the flow.
@@ -87,6 +95,14 @@ def attribute_vectors(
     batch_size: int = 256,
 ) -> tf.Tensor:
     """Computes `attribute_vector` of several attributes, in one pass over the data.
+
+    Example:
+      >>> import numpy as np
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> x = np.random.default_rng(0).normal(size=(100, 2))
+      >>> attribute_vectors(flow, x, attributes=x > 0).shape
+      TensorShape([2, 2])
 
     Args:
       flow: the flow.
@@ -132,6 +148,12 @@ def edit(
     flow: Flow, x: Any, vector: Any, strength: Any = 1.0, **keywords: Any
 ) -> tf.Tensor:
     """Moves the codes of data along a vector, such as that of an attribute.
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> edit(flow, [[0.0, 1.0]], vector=[1.0, 0.0], strength=[0.0, 0.5, 1.0]).shape
+      TensorShape([3, 1, 2])
 
     Args:
       flow: the flow.
@@ -218,7 +240,7 @@ def _codes(
 def _batches_of_dataset(
     flow: Flow, data: tf.data.Dataset, parts: list[str], batch_size: int, name: str
 ) -> Iterator[tuple]:
-    """Batches of a dataset of events, or of batches of them, and what is with them."""
+    """Batches of a dataset, whose elements may be single examples or batches."""
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(f"{name} is a dataset without end: use take(n).")
     spec = data.element_spec
@@ -235,7 +257,7 @@ def _batches_of_dataset(
 
 
 def _events(flow: Flow, data: Any, name: str) -> Any:
-    """An array `[N, *event_shape]`, which may be mapped from a file."""
+    """Data as an array `[N, *event_shape]`; an `np.memmap` is not read here."""
     data = data if tf.is_tensor(data) else np.asarray(data)
     event = flow.event_shape
     if len(data.shape) != event.rank + 1:
@@ -257,7 +279,7 @@ def _labels(attributes: Any, count: int) -> np.ndarray:
 
 
 def _contexts(rank: int, context: Any, count: int, name: str) -> np.ndarray:
-    """A context for each event; one may be for all."""
+    """Contexts, one for each event; a single context is repeated."""
     context = np.asarray(context)
     if context.ndim == rank:
         return np.broadcast_to(context, (count, *context.shape))

@@ -1,4 +1,4 @@
-"""Data on the way from one to another, through their codes."""
+"""Interpolates between data, by their codes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["interpolate", "slerp"]
 def interpolate(
     flow: Flow, a: Any, b: Any, steps: int, *, kind: str = "linear", **keywords: Any
 ) -> tf.Tensor:
-    r"""Finds data on the way from `a` to `b`, decoded from codes between theirs.
+    r"""Interpolates between `a` and `b`, by decoding codes between theirs.
 
     Codes $z_a$ and $z_b$ are mixed at `steps` equidistant $t$ from 0 to 1:
 
-    * `"linear"`: $(1 - t) z_a + t z_b$. In many dimensions the norms of Gaussian noise
-      all lie near $\sqrt{D}$, and the middle of a straight line between two codes at
-      $\sqrt{D/2}$, where there is next to none: decoded, it looks like a sample of a
+    * `"linear"`: $(1 - t) z_a + t z_b$. In many dimensions, the norms of Gaussian noise
+      are all near $\sqrt{D}$. The middle of a line between two codes has a norm near
+      $\sqrt{D/2}$, which noise hardly ever has: decoded, it looks like a sample of a
       low temperature.
     * `"spherical"`: `slerp` about the mean of the base distribution, in units of its
       standard deviations (White 2016, "Sampling Generative Networks", section 2.1).
-      Right for Gaussian noise, all directions of which are alike. Wrong for others:
-      logistic noise lies in no thin shell of one radius in all directions, and a
-      rotation changes its density; use `"linear"`.
+      This suits Gaussian noise, whose density does not change in a rotation. For other
+      noise, such as logistic, use `"linear"`.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> tfp_flows.latent.interpolate(flow, [0.0, 0.0], [1.0, 2.0], steps=5).shape
-    TensorShape([5, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> tfp_flows.latent.interpolate(flow, [0.0, 0.0], [1.0, 2.0], steps=5).shape
+      TensorShape([5, 2])
 
     Args:
       flow: the flow.
@@ -49,7 +49,7 @@ def interpolate(
       codes of `a` and `b`: those themselves, up to the flow's round-trip error.
 
     Raises:
-      TypeError: if `steps` is no integer.
+      TypeError: if `steps` is not an integer.
       ValueError: on another kind, fewer than 2 steps, or a wrong shape; if the base
         distribution has no mean and standard deviation for `"spherical"`.
     """
@@ -73,21 +73,22 @@ def interpolate(
 def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
     r"""Interpolates between vectors along great circles (spherical linear).
 
-    The direction turns at a constant speed along the great circle from that of $a$ to
-    that of $b$ (Shoemake 1985), and the norm changes linearly:
+    The direction turns from that of $a$ to that of $b$ at a constant speed, along a
+    great circle (Shoemake 1985). The norm changes linearly:
 
     $$ \left((1 - t) |a| + t |b|\right)
        \left(\cos(t \theta)\, u + \sin(t \theta)\, w\right), $$
 
     with $u = a / |a|$, $\theta$ the angle to $b$, and $w$ the unit vector across $u$
-    in the plane of $a$ and $b$. For vectors of one norm it is the formula of White
-    2016. Between opposite vectors, where every half circle would do, one is taken that
-    depends on $a$ alone. A zero vector has the direction of the other one.
+    in the plane of $a$ and $b$. For vectors of equal norm it is the formula of White
+    2016. Opposite vectors are joined by many half circles: the one taken depends on $a$
+    only. A zero vector gets the direction of the other vector.
 
-    >>> import numpy as np
-    >>> from tfp_flows import latent
-    >>> np.allclose(latent.slerp([2.0, 0.0], [0.0, 2.0], 1 / 3), [3**0.5, 1.0])
-    True
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import latent
+      >>> np.allclose(latent.slerp([2.0, 0.0], [0.0, 2.0], 1 / 3), [3**0.5, 1.0])
+      True
 
     Args:
       a: tensor `[*batch, *event]`.
@@ -105,13 +106,13 @@ def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
     norm_a, norm_b = _norm(a, axes), _norm(b, axes)
     u, v = tf.math.divide_no_nan(a, norm_a), tf.math.divide_no_nan(b, norm_b)
     u, v = tf.where(norm_a > 0, u, v), tf.where(norm_b > 0, v, u)
-    # Kahan's formula keeps its digits at all angles, the inverse cosine does not.
+    # Kahan's formula is exact at all angles; the inverse cosine is not.
     angle = 2 * tf.atan2(_norm(u - v, axes), _norm(u + v, axes))
     across = v - _dot(u, v, axes) * u
     tiny = 100 * np.finfo(a.dtype.as_numpy_dtype).eps
     across = tf.where(_norm(across, axes) > tiny, across, _any_across(u, axes))
     across = tf.math.divide_no_nan(across, _norm(across, axes))
-    # What cancellation has left along u.
+    # Removes what is left along u by cancellation.
     across -= _dot(u, across, axes) * u
     across = tf.math.divide_no_nan(across, _norm(across, axes))
     direction = tf.cos(t * angle) * u + tf.sin(t * angle) * across
@@ -122,7 +123,7 @@ def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
 def _mean_and_stddev(
     flow: Flow, z: tf.Tensor, keywords: dict[str, Any]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Those of the base distribution, for `kind="spherical"`."""
+    """Mean and standard deviation of the base, for `kind="spherical"`."""
     given = base_keywords(flow, z, keywords)
     base = flow.distribution
     try:
@@ -140,7 +141,7 @@ def _mean_and_stddev(
 
 
 def _norm(x, axes):
-    # The largest entry in front: squares of large and of small numbers do not fit.
+    # Divided by the largest entry first: squares could overflow or underflow.
     largest = tf.reduce_max(tf.abs(x), axes, keepdims=True)
     scaled = tf.math.divide_no_nan(x, largest)
     return largest * tf.sqrt(tf.reduce_sum(tf.square(scaled), axes, keepdims=True))
@@ -151,7 +152,7 @@ def _dot(a, b, axes):
 
 
 def _any_across(u, axes):
-    """A vector across the unit vector `u`: an axis on which it hardly lies."""
+    """A vector orthogonal to the unit vector `u`, from the axis farthest from it."""
     batch = tf.shape(u)[: u.shape.rank - len(axes)]
     flat = tf.reshape(u, tf.concat([batch, [-1]], 0))
     axis = tf.one_hot(

@@ -1,4 +1,4 @@
-"""Levels of multi-scale flows: where their noise lies, and other noise for some."""
+"""Levels of multi-scale flows: where their noise is, and new noise for some of them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["level_slices", "resample_levels"]
 
 
 def level_slices(flow: Flow) -> list[slice]:
-    """Returns where in a code the noise of each level of a multi-scale flow lies.
+    """Returns the slice of a code that holds the noise of each level.
 
-    The levels come in the order in which data meet them: the first holds the finest
-    details, the last what is left at the coarsest scale. The noise of level `i` is
+    Levels are in the order in which data pass them: the first holds the finest details,
+    the last the coarsest scale. The noise of level `i` is
     `z[..., level_slices(flow)[i]]`.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.glow((4, 4, 1), levels=2, steps=1, width=4, seed=0)
-    >>> tfp_flows.latent.level_slices(flow)
-    [slice(0, 8, None), slice(8, 16, None)]
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.glow((4, 4, 1), levels=2, steps=1, width=4, seed=0)
+      >>> tfp_flows.latent.level_slices(flow)
+      [slice(0, 8, None), slice(8, 16, None)]
 
     Args:
       flow: a flow whose bijector ends, on the side of the noise, in a
@@ -63,9 +64,16 @@ def resample_levels(
 ) -> tf.Tensor:
     """Keeps the noise of some levels of data and draws that of the others anew.
 
-    What changes is what those levels hold. Keeping the last levels alone keeps most of
+    Only what the other levels hold changes. Keeping the last levels alone keeps most of
     an image in few numbers (Dinh et al. 2017, appendix; "conceptual compression" in
     Gregor et al. 2016).
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.glow((4, 4, 1), levels=2, steps=1, width=4, seed=0)
+      >>> x = flow.sample(3, seed=0)
+      >>> resample_levels(flow, x, keep=[-1], seed=1).shape
+      TensorShape([3, 4, 4, 1])
 
     Args:
       flow: a multi-scale flow, see `level_slices`.
@@ -79,7 +87,7 @@ def resample_levels(
       Tensor `[*batch, *event_shape]`.
 
     Raises:
-      TypeError: if a level is no integer, or `temperature` no number.
+      TypeError: if a level is not an integer, or `temperature` not a number.
       ValueError: if the flow has no levels, `keep` names one that does not exist, or
         `temperature` is negative, NaN or infinite.
     """

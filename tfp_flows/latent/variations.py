@@ -27,25 +27,26 @@ def traverse(
 ) -> tf.Tensor:
     """Sets one coordinate of the codes of data to each of several values.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> tfp_flows.latent.traverse(flow, 0, [-1, 0, 1], x=[[0.5, 0.5]]).shape
-    TensorShape([3, 1, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> tfp_flows.latent.traverse(flow, 0, [-1, 0, 1], x=[[0.5, 0.5]]).shape
+      TensorShape([3, 1, 2])
 
     Args:
       flow: the flow.
       dimension: index of the coordinate in the flattened code; a negative one counts
         from the end.
       values: the values, in the units of the noise.
-      x: data `[*batch, *event_shape]` to start from, or
-      z: codes to start from.
+      x: data `[*batch, *event_shape]` to start from, unless `z` is given.
+      z: codes `[*batch, *noise]` to start from.
       **keywords: `context` for a flow with one.
 
     Returns:
       Tensor `[len(values), *batch, *event_shape]`.
 
     Raises:
-      TypeError: if `dimension` is no integer.
+      TypeError: if `dimension` is not an integer.
       ValueError: unless one of `x` and `z` is given; if `dimension` is out of range, or
         `values` not a sequence of numbers; on a wrong shape.
     """
@@ -78,16 +79,17 @@ def translate(
     source_context: Any = None,
     target_context: Any = None,
 ) -> tf.Tensor:
-    """Decodes the codes of data as data of another kind.
+    """Turns data of one kind into another kind with the same codes.
 
-    One flow encodes and another one decodes; or the same flow does both, under another
-    context. What the kinds have in common is then what their codes have in common.
+    Either one flow encodes and another one decodes, or the same flow does both, with
+    another context.
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.real_nvp((2,), width=4, num_classes=3, seed=0)
-    >>> x = flow.sample(5, context=0)
-    >>> tfp_flows.latent.translate(flow, x, source_context=0, target_context=2).shape
-    TensorShape([5, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.real_nvp((2,), width=4, num_classes=3, seed=0)
+      >>> x = flow.sample(5, context=0)
+      >>> tfp_flows.latent.translate(flow, x, source_context=0, target_context=2).shape
+      TensorShape([5, 2])
 
     Args:
       flow: the flow of `x`.
@@ -137,10 +139,11 @@ def temperatures(
     Noise is scaled by the temperature about the mean of the base distribution: less
     gives fewer and more typical data (Kingma & Dhariwal 2018, section 6).
 
-    >>> import tfp_flows
-    >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
-    >>> tfp_flows.latent.temperatures(flow, 10, [0.7, 1.0], seed=0).shape
-    TensorShape([2, 10, 2])
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.nice((2,), width=4, seed=0)
+      >>> tfp_flows.latent.temperatures(flow, 10, [0.7, 1.0], seed=0).shape
+      TensorShape([2, 10, 2])
 
     Args:
       flow: the flow.

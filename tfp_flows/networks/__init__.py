@@ -1,4 +1,4 @@
-"""Conditioner networks, as Keras layers whose output starts at zero."""
+"""Conditioner networks: Keras layers whose output starts at zero."""
 
 from tfp_flows.networks.conv_net import ConvNet
 from tfp_flows.networks.gated_residual_conv_net import GatedResidualConvNet

@@ -33,11 +33,11 @@ class ConvNet(Network):
     Args:
       outputs: channels of the output.
       width: channels of the hidden layers.
-      kernels: sizes of the hidden layers' kernels; `()` leaves the output alone, which
-        is the network of Glow's learned priors.
-      output_scale: float, number that the output is multiplied by. Below one, the
-        output moves the less in a step of an optimizer whose steps do not depend on the
-        size of gradients, as Adam's.
+      kernels: sizes of the hidden layers' kernels; `()` for no hidden layer, as in the
+        networks of Glow's learned priors.
+      output_scale: float, number that the output is multiplied by. A number below one
+        makes training steps of the output smaller, if the optimizer's steps do not
+        depend on the size of gradients (Adam).
       **kwargs: see `Network`.
     """
 
@@ -52,7 +52,7 @@ class ConvNet(Network):
         super().__init__(outputs, **kwargs)
         self.output_scale = check_number("output_scale", output_scale, above=0)
         self.width, self.kernels = width, tuple(kernels)
-        # FiLM comes in between.
+        # FiLM modulates before the activation.
         activation = None if self.context_mode == "film" else self.activation
         self._hidden = [
             self._conv(width, size, f"hidden_{i}", activation=activation)

@@ -20,12 +20,13 @@ __all__ = ["GatedResidualConvNet"]
 class GatedResidualConvNet(Network):
     """Residual blocks of a gated convolution and gated self-attention.
 
-    After Ho et al. 2019, section 3.2: each block adds a 3x3 convolution, then attention
-    of every position to all positions, each through a gate: half of the channels times
-    the sigmoid of the other half. Channels are normalised in front of each (in the
-    paper, behind), and positions have a learned embedding. Attention takes time and
-    memory of $(H W)^2$. Input `[batch, H, W, C]`, context a vector or an image of the
-    same size, output `[batch, H, W, outputs]`. Each gate and the output start at zero.
+    After Ho et al. 2019, section 3.2. Each block adds a 3x3 convolution, then attention
+    of every position to all positions. Both go through a gate: half of the channels
+    times the sigmoid of the other half. Channels are normalised before each of the two
+    (in the paper, after), and positions have a learned embedding. Attention takes time
+    and memory of the order $(H W)^2$. Input `[batch, H, W, C]`, context a vector or an
+    image of the same size, output `[batch, H, W, outputs]`. Gates and output start at
+    zero.
 
     Example:
       >>> import tensorflow as tf
@@ -110,7 +111,7 @@ class GatedResidualConvNet(Network):
         return self._output(self.activation(h))
 
     def _attend(self, qkv):
-        """What each position reads from all others, head by head."""
+        """Self-attention of all positions, with several heads."""
         height, width = qkv.shape[1:3]
         size = self.width // self.heads
         qkv = ops.reshape(qkv, (-1, height * width, 3, self.heads, size))

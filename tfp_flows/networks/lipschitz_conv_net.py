@@ -57,7 +57,7 @@ class LipschitzConvNet(LipschitzNetwork):
         plan = []
         for i, size in enumerate((*self.kernels, 3)):
             filters = self.outputs if i == len(self.kernels) else self.width
-            # A 1x1 convolution does the same at every position: one is enough.
+            # A 1x1 convolution is the same map at every position, so one is enough.
             image = (1, 1) if size == 1 else (height, columns)
             plan.append(((size, size, channels, filters), (1, *image, filters)))
             channels = filters

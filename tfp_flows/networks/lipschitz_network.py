@@ -1,4 +1,4 @@
-"""What networks with a Lipschitz constant below one share: spectral normalisation."""
+"""The base class of networks with a Lipschitz constant below one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tfp_flows.networks.never_empty import never_empty
 
 __all__ = ["LipschitzNetwork", "spectral_norm"]
 
-# How far the power iteration goes before each use of the weights.
+# Tolerance and largest number of the power iterations before each use of the weights.
 _TOLERANCE, _MOST = 1e-5, 100
-# Matrices up to this size on their smaller side are squared `_SQUARINGS` times for a
-# start of which it is proved how good it is. Others iterate at least `_LEAST` times,
-# from the vector kept and a share of a fixed random one.
+# Matrices whose smaller side is at most `_SMALL` are squared `_SQUARINGS` times, for an
+# initial vector with a proven bound on its error. Others iterate at least `_LEAST`
+# times, from the stored vector plus `_SHARE` of a fixed random one.
 _SMALL, _SQUARINGS = 128, 7
 _LEAST, _SHARE = 8, 0.1
 _ACTIVATIONS = ("elu", "lipswish", "sine")
@@ -39,9 +39,9 @@ def spectral_norm(
     $$ v = W^\top u / |W^\top u|, \quad u \leftarrow W v / |W v|, \quad
        \sigma = u^\top W v $$
 
-    (Miyato et al. 2018, algorithm 1). The operator of a convolution is that on the
-    whole image, zeros around it included, and not the matrix into which its kernel
-    could be reshaped (Gouk et al. 2021, section 3.3; Behrmann et al. 2019, section 4).
+    (Miyato et al. 2018, algorithm 1). For a convolution, $W$ is the linear map of whole
+    images with zeros around them, not the matrix of the reshaped kernel (Gouk et al.
+    2021, section 3.3; Behrmann et al. 2019, section 4).
     The gradient reaches `kernel` through $\sigma$ with $u$ and $v$ held constant, which
     is the gradient of the largest singular value at convergence.
 
@@ -50,15 +50,16 @@ def spectral_norm(
         stride 1 and "SAME" padding.
       u: where to start, of unit norm: `[1, outputs]`, or `[1, H, W, outputs]` with the
         image's size.
-      tolerance: the iteration stops once an iteration raises $\sigma$ by no more than
-        this share.
-      max_iterations: when to stop in any case.
+      tolerance: iterations stop once one of them raises $\sigma$ by no more than this
+        share.
+      max_iterations: the largest number of iterations.
 
     Returns:
-      `(sigma, u)`: $\sigma$, a scalar and never above the true value but for rounding,
-      and the new $u$, without a gradient. Of a matrix with a side $m$ of at most 128
-      (a 1x1 kernel, too), $\sigma$ is at least $m^{-1/256}$ times the true value,
-      98.1 % or more, whatever `u`; in general it is as good as the tolerance.
+      `(sigma, u)`: the scalar $\sigma$, and the new $u$ without a gradient. Up to
+      rounding, $\sigma$ is never above the true value. If the smaller side of the
+      matrix (or 1x1 kernel) is $m \le 128$, $\sigma$ is at least $m^{-1/256}$ times the
+      true value, that is 98.1 %, whatever `u` is. In practice the error is about the
+      tolerance.
     """
     u, v = _singular_vectors(kernel, u, tolerance, max_iterations)
     return _sigma(kernel, u, v), u
@@ -90,8 +91,8 @@ def _iterate(kernel, u, tolerance, max_iterations):
         pulled = _adjoint(kernel, u)
         v = _unit(pulled, v)
         image = _apply(kernel, v)
-        # |W^T u| <= |W v|, and both are below the norm: how far apart they are says how
-        # much is gained still.
+        # |W^T u| <= |W v| <= sigma, so their difference shows what further iterations
+        # may gain.
         before, after = tf.norm(pulled), tf.norm(image)
         gains = (after - before > tolerance * after) | (i + 1 < least)
         return i + 1, _unit(image, u), v, gains
@@ -112,11 +113,12 @@ def _is_small(kernel):
 
 
 def _start(kernel, u):
-    r"""Where to start from: no vector that was kept may hide the largest value.
+    r"""The initial vector, not orthogonal to that of the largest singular value.
 
-    Of a small matrix, a column of $G^p$ with the Gram matrix $G$ of $m$ rows and $p$ =
-    128: with the largest diagonal entry, which is at least $\lambda_1^p / m$, its
-    Rayleigh quotient is at least $\lambda_1 m^{-1/p}$ by Jensen's inequality.
+    For a small matrix it is a column of $G^p$, with the Gram matrix $G$ of $m$ rows and
+    $p$ = 128: the column with the largest diagonal entry, which is at least
+    $\lambda_1^p / m$. By Jensen's inequality, its Rayleigh quotient is then at least
+    $\lambda_1 m^{-1/p}$.
     """
     if not _is_small(kernel):
         draw = np.random.default_rng(0).standard_normal(u.shape)
@@ -144,12 +146,13 @@ def _sigma(kernel, u, v):
 
 
 class LipschitzNetwork(keras.layers.Layer):
-    r"""What networks with a bounded Lipschitz constant share.
+    r"""The base class of networks with a bounded Lipschitz constant.
 
-    $n$ linear layers with an activation of slope at most 1 between them. Each kernel is
-    divided by $\max(1, \sigma / c^{1/n})$ with its operator's largest singular value
-    $\sigma$ (Behrmann et al. 2019, section 4; Gouk et al. 2021, section 3), so that the
-    whole network's Lipschitz constant in `x`, in the Euclidean norm, is at most $c$.
+    The network has $n$ linear layers, with an activation of slope at most 1 between
+    them. Each kernel is divided by $\max(1, \sigma / c^{1/n})$, with $\sigma$ the
+    largest singular value of its linear map (Behrmann et al. 2019, section 4; Gouk et
+    al. 2021, section 3). So the Lipschitz constant of the network in `x`, in the
+    Euclidean norm, is at most $c$.
 
     Activations:
 
@@ -158,21 +161,28 @@ class LipschitzNetwork(keras.layers.Layer):
     * `"elu"`: $x$ above zero, $e^x - 1$ below;
     * `"sine"`: $\sin x$.
 
-    $\sigma$ comes from power iteration, run at each use of the weights until it stands
-    still. Of dense layers and 1x1 convolutions with 128 inputs or outputs or fewer, it
-    is proved to be 98.1 % of the true value or more, whatever the weights are and
-    however they were set, and is in practice all of it. Larger layers and larger
-    kernels start from a vector that is kept in a variable, with a share of a random
-    one; there it is an estimate from below, by little: see `spectral_norm`. With
-    `training=True` the vector is also kept for the next time; without, calling the
-    network changes nothing. `normalize` makes it as good as it gets.
+    $\sigma$ comes from power iteration, which runs at each use of the weights until
+    $\sigma$ hardly changes. The result is a lower bound. For dense layers and 1x1
+    convolutions with at most 128 inputs or outputs, it is proven to be at least 98.1 %
+    of the true value for any weights, and is much closer in practice. Larger layers
+    and kernels start from a vector stored in a variable, plus a share of a random one,
+    and have no such guarantee; see `spectral_norm`. With `training=True` the vector is
+    updated; otherwise calling the network changes nothing. `normalize` iterates to
+    convergence.
 
-    The last layer's kernel starts at zero and it has no bias, which a residual
-    block does not need: shifts are those of an ActNorm. A context is joined to each
-    hidden layer by a linear map of its own, without a bound.
+    The last layer's kernel starts at zero. It has no bias: in a residual block, an
+    ActNorm adds the shift. A context enters each hidden layer by a linear map of its
+    own, without a bound.
 
-    Computes in the variables' precision, whatever the dtype policy says: half precision
-    is too coarse to invert a block.
+    It computes in the precision of its variables, whatever the dtype policy says: half
+    precision is too coarse to invert a block.
+
+    Example:
+      >>> from tfp_flows import networks
+      >>> network = networks.LipschitzMLP(outputs=2, hidden=(8,), coefficient=0.25)
+      >>> network.build((None, 2))
+      >>> network.layer_coefficient  # the bound on each of the two layers
+      0.5
 
     Args:
       outputs: size of the last axis of the output.
@@ -240,7 +250,7 @@ class LipschitzNetwork(keras.layers.Layer):
         plan = self._plan(x_shape)
 
         def add(name, value, trainable=True):
-            # Within a trace, weights have no values yet, and `normalize` needs them.
+            # `normalize` needs the values of weights, also if this runs in a trace.
             with tf.init_scope():
                 return self.add_weight(
                     shape=value.shape,
@@ -282,11 +292,12 @@ class LipschitzNetwork(keras.layers.Layer):
         return self.coefficient ** (1.0 / len(self._layers_of_weights))
 
     def normalize(self, tolerance: float = 1e-7, max_iterations: int = 10_000) -> None:
-        r"""Runs the power iterations on, and keeps what they arrive at.
+        r"""Runs the power iterations to convergence, and stores their vectors.
 
         Args:
-          tolerance: the share of $\sigma$ by which the last iteration may raise it.
-          max_iterations: when to stop in any case.
+          tolerance: iterations stop once one of them raises $\sigma$ by no more than
+            this share.
+          max_iterations: the largest number of iterations.
         """
         for weights, state in zip(self._layers_of_weights, self._states, strict=True):
             kernel = tf.convert_to_tensor(weights["kernel"])
@@ -295,15 +306,15 @@ class LipschitzNetwork(keras.layers.Layer):
     def bounded_weights(
         self, training: bool = False, repeat: bool = False
     ) -> list[dict[str, tf.Tensor]]:
-        """The weights as they are used: kernels divided, all else as it is.
+        """Computes the weights that the network uses: kernels divided as above.
 
         Args:
-          training: whether to keep the state of the power iteration.
-          repeat: whether to give again what the last call with `training=True` gave,
+          training: whether to store the vectors of the power iteration.
+          repeat: whether to repeat the result of the last call with `training=True`,
             without iterating.
 
         Returns:
-          For each layer a dictionary of tensors, which `evaluate` takes.
+          A dictionary of tensors for each layer, which `evaluate` takes.
         """
         result = []
         for weights, state in zip(self._layers_of_weights, self._states, strict=True):
@@ -315,7 +326,7 @@ class LipschitzNetwork(keras.layers.Layer):
                 u, _ = _singular_vectors(kernel, state)
                 if training:
                     state.assign(u)
-            # A function of what is kept alone.
+            # Computed from u alone, so that `repeat` gives the same.
             v = tf.stop_gradient(_adjoint(kernel, u))
             v = _unit(v, v)
             sigma = _sigma(kernel, u, v)
@@ -351,8 +362,8 @@ class LipschitzNetwork(keras.layers.Layer):
 
         Returns:
           `(out, pull_back)`: what `evaluate` returns, and a function from $u$, of the
-          shape of `out`, to $J^\top u$, of the shape of `x`. However often it is
-          called, slopes of activations are computed once.
+          shape of `out`, to $J^\top u$, of the shape of `x`. The slopes of activations
+          are computed once for all its calls.
         """
         out, hidden = self._pass(weights, x, context)
         *before, last = weights
@@ -367,7 +378,7 @@ class LipschitzNetwork(keras.layers.Layer):
         return out, pull_back
 
     def _pass(self, weights, x, context):
-        """The network, and what its activations are given."""
+        """The output of the network, and the inputs of its activations."""
         *before, last = weights
         hidden = []
         for layer in before:
@@ -436,7 +447,7 @@ def _adjoint(kernel, y):
 
 
 def _unit(x, otherwise):
-    """`x` at unit norm; of a zero vector, which has no direction, `otherwise`."""
+    """Scales `x` to unit norm; returns `otherwise` for a zero vector."""
     norm = tf.norm(x)
     positive = norm > 0
     return tf.where(

@@ -32,9 +32,9 @@ class MADE(Network):
 
     Input `[batch, D]`, context `[batch, C]` or none, output `[batch,
     num_parameters * D]`: all of the first parameter, then all of the second, and so
-    on. One evaluation gives the parameters of all entries. `generate` fills the
-    entries in their order at the cost of about one evaluation, since it computes each
-    hidden unit once, as soon as what it sees is known.
+    on. One evaluation gives the parameters of all entries. `generate` computes the
+    entries in their order. It costs about one evaluation, because it computes each
+    hidden unit only once, as soon as the entries that the unit sees are known.
 
     Example:
       >>> import tensorflow as tf
@@ -57,7 +57,7 @@ class MADE(Network):
     Raises:
       ValueError: if `event_size`, `num_parameters` or a width is not positive, `order`
         is unknown or no permutation, or `residual` with unequal widths.
-      TypeError: if a size is no integer.
+      TypeError: if a size is not an integer.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class MADE(Network):
         for i, (name, mask) in enumerate(zip(names, self._masks, strict=True)):
             zero = name == "output" or (self.residual and i > 0 and i % 2 == 0)
             options = self._options(zero)
-            # A single entry has nothing before it to see.
+            # A kernel whose mask is all zero is left out (a single entry).
             self._kernels.append(
                 self.add_weight(
                     name=f"{name}_kernel",
@@ -186,19 +186,19 @@ class MADE(Network):
         """Computes entries one after the other, each from those before it.
 
         Args:
-          step: `(z_i [batch], parameters [num_parameters, batch]) -> (x_i [batch],
-            log_det [batch])`, what makes an entry of a number and its parameters.
+          step: a function `(z_i [batch], parameters [num_parameters, batch]) ->
+            (x_i [batch], log_det [batch])`, which computes one entry.
           z: `[batch, D]`.
           context: `[batch, C]` or `None`.
 
         Returns:
           `(x [batch, D], log_det [batch])`, the log-determinants summed over entries.
         """
-        # Entries are taken in their order, whichever it is, and put back at the end.
-        # Rows are units or entries, columns the batch. Units of equal degree make one
-        # block of rows, and `_CHUNK` successive blocks a chunk: what is known before a
-        # chunk enters it through one matrix product, so that the steps inside it
-        # handle small matrices only.
+        # Entries are sorted into their order first, and put back at the end. Rows are
+        # units or entries, columns the batch. Units of equal degree form a block of
+        # rows, and `_CHUNK` successive blocks form a chunk. One large matrix product
+        # for each chunk adds what is known before it, so that the steps inside the
+        # chunk multiply small matrices only.
         size, dtype = self.event_size, tf.as_dtype(self.compute_dtype)
         length = min(size, _CHUNK)
         chunks = -(-size // length)
@@ -230,7 +230,7 @@ class MADE(Network):
                 bias = self._in_order(bias)
             kernel = arrange(tf.transpose(_take(kernel, source.reshape(-1))), target)
             before.append(kernel)
-            # The part of each chunk's kernel that meets the chunk's own units.
+            # The part of the kernel from each chunk's units to units of the same chunk.
             parts = tf.reshape(kernel, [*kernel.shape[:3], chunks, -1])
             within.append(tf.stack([parts[j, :, :, j] for j in range(chunks)]))
             biases.append(arrange(bias, target))
@@ -304,7 +304,7 @@ class MADE(Network):
         return ops.cast(kernel * ops.cast(self._mask(k), kernel.dtype), dtype)
 
     def _mask(self, k):
-        """Which units, or entries, the units of the k-th masked layer see."""
+        """The mask of the k-th layer: which units or entries its units see."""
         last = len(self._masks) - 1
         if self._order_variable is None or 0 < k < last:
             return self._masks[k]
@@ -314,7 +314,7 @@ class MADE(Network):
         return tf.tile(rank, [self.num_parameters]) > self._degrees[-1][:, None]
 
     def _in_order(self, rows, back=False):
-        """`[count * D, ...]` with the entries in their order, or `back` from it."""
+        """Sorts entries `[count * D, ...]` into their order, or back with `back`."""
         if self._order_variable is None:
             order = np.argsort(self._first_order) if back else self._first_order
             if np.array_equal(order, np.arange(self.event_size)):
@@ -329,7 +329,7 @@ class MADE(Network):
         )
 
     def _compose(self, linear, x):
-        """The network, given what applies its i-th masked layer."""
+        """The network, with `linear(i, h)` as its i-th masked layer."""
         h = linear(0, x)
         if not self.residual:
             for i in range(1, len(self._kernels)):
@@ -342,7 +342,7 @@ class MADE(Network):
         return linear(last, self.activation(h))
 
     def _context_part(self, context):
-        """What the context adds to the first layer."""
+        """The term that the context adds to the first layer."""
         kernel = ops.convert_to_tensor(self._context_kernel)
         return ops.matmul(ops.cast(context, kernel.dtype), kernel)
 
@@ -385,7 +385,7 @@ def _order(order: Any, size: int, seed: int | None) -> np.ndarray:
 def _degrees(width: int, lowest: int, size: int) -> np.ndarray:
     """Degrees of a hidden layer, evenly spread over lowest .. size - 1."""
     count = max(size - lowest, 1)
-    # Rounding up lets a narrow layer see everything before the last entry.
+    # Rounding up gives even a narrow layer a unit that sees all but the last entry.
     return np.ceil(np.arange(1, width + 1) * count / width).astype(int) + lowest - 1
 
 

@@ -1,4 +1,4 @@
-"""What the conditioner networks share: context, seeds and a zero output."""
+"""The base class of conditioner networks: context, seeds and a zero output."""
 
 from __future__ import annotations
 
@@ -27,12 +27,20 @@ class Network(keras.layers.Layer):
       $\gamma, \beta$ linear in the context (Perez et al. 2018, equations 1 and 2).
       They start at zero.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.MLP(outputs=6, hidden=(8,), context_mode="film", seed=0)
+      >>> network(tf.ones([2, 3]), tf.ones([2, 4])).shape
+      TensorShape([2, 6])
+
     Args:
       outputs: size of the last axis of the output.
       activation: name of a Keras activation, or a function.
       context_mode: `"concat"` or `"film"`.
       seed: integer seed of the initial weights.
       kernel_regularizer: Keras regulariser of all kernels.
+      **kwargs: see `keras.layers.Layer`.
 
     Raises:
       ValueError: if `outputs` is not positive or `context_mode` unknown.
@@ -73,7 +81,7 @@ class Network(keras.layers.Layer):
         }
 
     def _options(self, zero: bool = False) -> dict[str, Any]:
-        """Arguments of one inner layer, with an initialiser seeded on its own."""
+        """Arguments of one inner layer, with a seed of its own for its weights."""
         seed = None if self.seed is None else int(self._random.integers(2**31))
         return {
             "kernel_initializer": (
@@ -100,7 +108,7 @@ class Network(keras.layers.Layer):
         return keras.layers.Conv2D(filters, size, padding="same", **options)
 
     def _input_shape(self, x_shape, context_shape):
-        """Shape of what the first layer gets."""
+        """Shape of the first layer's input."""
         if context_shape is None or self.context_mode == "film":
             return tuple(x_shape)
         if len(context_shape) not in (2, len(x_shape)):
@@ -111,7 +119,7 @@ class Network(keras.layers.Layer):
         return (*x_shape[:-1], x_shape[-1] + context_shape[-1])
 
     def _build_film(self, widths, context_shape):
-        """One modulation for each hidden activation."""
+        """Builds the FiLM layers, one for each hidden activation."""
         if context_shape is None or self.context_mode == "concat":
             return
         if len(context_shape) != 2:

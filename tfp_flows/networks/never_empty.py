@@ -12,17 +12,20 @@ __all__ = ["never_empty"]
 def never_empty(
     network: Callable, x: tf.Tensor, context: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """`network(x, context)`, which sees one example of zeros where there is none.
+    """Calls `network(x, context)`, with an example of zeros added to an empty batch.
 
-    With oneDNN, TensorFlow's convolution of an empty batch comes back with as many
-    channels as went in. Where the batch is known not to be empty, as it is in eager
-    mode, this is the network alone; otherwise it costs a copy of `x`, which is small
-    beside hidden layers.
+    With oneDNN, TensorFlow's convolution of an empty batch returns as many channels as
+    its input has, which is wrong. If the batch is known not to be empty, as in eager
+    mode, this adds nothing. Otherwise it costs a copy of `x`, which is small beside
+    hidden layers.
 
     Args:
       network: a function of `x` and `context`.
       x: `[batch, ...]`.
       context: `[batch, ...]` or `None`.
+
+    Returns:
+      The result of the network, for the examples of `x` only.
     """
     known = x.shape[0]
     if known:
@@ -31,7 +34,7 @@ def never_empty(
     missing = 1 - tf.minimum(count, 1)
 
     def padded(part):
-        # A slice of zeros has a shape that every compiler can follow; `tf.pad` has not.
+        # Every compiler can infer the shape of a slice of zeros, but not of `tf.pad`.
         zeros = tf.zeros([1, *tf.unstack(tf.shape(part)[1:])], part.dtype)
         zeros.set_shape([1, *part.shape[1:]])
         return tf.concat([part, zeros[:missing]], 0)

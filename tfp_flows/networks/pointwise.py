@@ -11,10 +11,10 @@ __all__ = ["Pointwise"]
 
 
 class Pointwise(keras.layers.Dense):
-    """A dense layer at every position of an image, `[batch, H, W, C]` and so returned.
+    """A dense layer at every position of images `[batch, H, W, C]`.
 
-    It computes what a 1x1 `Conv2D` does. As one product of matrices TensorFlow fuses it
-    with bias and activation, and takes down to half of the time for its gradients.
+    It computes the same as a 1x1 `Conv2D`, as one product of matrices. TensorFlow fuses
+    this with bias and activation, and its gradients take down to half of the time.
     """
 
     def call(self, x: Any, training: bool | None = None) -> Any:

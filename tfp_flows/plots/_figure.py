@@ -40,14 +40,14 @@ class Picture(Figure):
     It needs neither pyplot nor a backend. Every function of `tfp_flows.plots` that
     draws returns one.
 
-    >>> from tfp_flows import plots
-    >>> picture = plots.curves([1, 2, 3], {"error": [0.3, 0.1, 0.05]}, xlabel="depth")
-    >>> picture.axes[0].get_xlabel()
-    'depth'
+    Example:
+      >>> from tfp_flows import plots
+      >>> picture = plots.curves([1, 2, 3], {"error": [0.3, 0.1, 0.05]}, xlabel="depth")
+      >>> picture.axes[0].get_xlabel()
+      'depth'
 
     Attributes:
-      alt: what there is to see, for those who do not see it; `None` until `describe`
-        sets it.
+      alt: a text that says what there is to see; `None` until `describe` sets it.
     """
 
     alt: str | None = None
@@ -69,9 +69,9 @@ def side_by_side(count: int, size: tuple[float, float]) -> tuple[Picture, list[A
 
 
 def blank(width: float, height: float) -> Picture:
-    """A figure of a size in inches, on which everything has a place of its own."""
+    """A figure of a size in inches without a layout engine: callers place all parts."""
     figure = Picture(figsize=(width, height), dpi=DPI)
-    # Also where a user's style asks for a layout engine.
+    # A user's style may set a layout engine.
     figure.set_layout_engine("none")
     return figure
 
@@ -87,7 +87,7 @@ def picture_of(pixels: np.ndarray) -> tuple[Picture, Axes]:
 
 
 def trim(figure: Figure) -> None:
-    """Takes away the margins that panels of a fixed aspect leave."""
+    """Removes the margins that panels of a fixed aspect leave."""
     figure.draw_without_rendering()
     box = figure.get_tightbbox()
     figure.set_size_inches(box.width + 0.16, box.height + 0.16)
@@ -117,10 +117,10 @@ def to_pixels(figure: Figure) -> np.ndarray:
 
 
 def distinct_colors(count: int) -> list[str]:
-    """That many colours that are told apart with any colour vision, up to eight."""
+    """Colours that people with any colour vision can tell apart, up to eight."""
     return [_COLORS[i % len(_COLORS)] for i in range(count)]
 
 
 def graded_colors(count: int) -> list[str]:
-    """That many colours in an order that is seen."""
+    """Colours whose order is visible: a scale from dark to bright."""
     return [to_hex(c) for c in colormaps["viridis"](np.linspace(0.05, 0.95, count))]

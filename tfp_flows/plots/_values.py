@@ -1,4 +1,4 @@
-"""Checks of what is plotted, and functions evaluated at many points."""
+"""Checks of values to plot, and evaluation of functions at many points."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHUNK = 10_000
 
 
 def check_finite(name: str, values: Any) -> np.ndarray:
-    """`values` as an array, if none is NaN or infinite."""
+    """Returns `values` as an array; a ValueError if one is NaN or infinite."""
     values = np.asarray(values)
     bad = np.count_nonzero(~np.isfinite(values))
     if bad:
@@ -41,7 +41,7 @@ def check_finite(name: str, values: Any) -> np.ndarray:
 
 
 def check_numbers(name: str, label: str, values: Any) -> np.ndarray:
-    """`values` as finite numbers `[N]`, at least one."""
+    """Returns `values` as finite numbers `[N]`; a ValueError if there are none."""
     values = check_finite(name, np.asarray(values, np.float64)).ravel()
     if not values.size:
         raise ValueError(
@@ -67,7 +67,7 @@ def check_planar_bounds(bounds: PlanarBounds, name: str = "bounds") -> None:
 
 
 def check_top(top: float | None) -> None:
-    """Raises an error unless the end of a scale is positive, or left open."""
+    """Raises an error unless the end of a scale is positive or `None`."""
     if top is not None:
         check_number("top", top, above=0)
 

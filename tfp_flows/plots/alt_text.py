@@ -1,4 +1,4 @@
-"""Texts for those who do not see a picture."""
+"""Alternative texts for pictures."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ def describe(picture: Figure, alt: str) -> Picture: ...
 @overload
 def describe(picture: Animation, alt: str) -> Animation: ...
 def describe(picture: Figure | Animation, alt: str) -> Picture | Animation:
-    """Gives a picture a text for those who do not see it.
+    """Gives a picture an alternative text, for people who cannot see it.
 
-    A notebook stores it with the picture, screen readers say it, and it stands in the
-    picture's place where that cannot be shown.
+    A notebook stores the text with the picture. Screen readers read it out, and it is
+    shown where the picture cannot be shown.
+
+    Example:
+      >>> from tfp_flows import plots
+      >>> picture = plots.spectrum([3.0, 1.0])
+      >>> plots.describe(picture, "Two numbers, falling from 3 to 1.").alt
+      'Two numbers, falling from 3 to 1.'
 
     Args:
       picture: a figure, also one of matplotlib's own, or an `Animation`.
-      alt: what there is to see.
+      alt: the text: what there is to see.
 
     Returns:
-      `picture` itself; for a figure of matplotlib's own, which cannot hold a text, a
-      `Picture` of it, pixel for pixel.
+      `picture` itself. A figure of matplotlib's own cannot hold a text: for it, a
+      `Picture` with the same pixels.
 
     Raises:
       TypeError: if `picture` is neither a figure nor an `Animation`.

@@ -1,4 +1,4 @@
-"""Densities: of the plane as heat maps, of numbers as histograms; grids that bend."""
+"""Densities in the plane as heat maps, of numbers as histograms; warped grids."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["density", "histogram", "warped_grid"]
 
 _PALETTE = "magma"
 
-# Ranges that differ by more than this factor have no scale in common.
+# Axes get the same scale unless their ranges differ by more than this factor.
 _COMPARABLE = 4
 
 
@@ -53,7 +53,16 @@ def density(
     """Draws a density in the plane as a heat map, beside the truth or data if given.
 
     All densities share one colour scale, from 0 to the highest of them. A spike with
-    less than a hundredth of the mass may exceed it, instead of darkening all the rest.
+    less than a hundredth of the mass may exceed the scale, so that the rest stays
+    visible.
+
+    Example:
+      >>> from tfp_flows import datasets, plots
+      >>> toy = datasets.TOYS["eight_gaussians"]
+      >>> picture = plots.density(
+      ...     toy.log_prob, points=toy.sample(100, seed=0), resolution=20)
+      >>> [axes.get_title() for axes in picture.axes][:2]
+      ['model', 'data']
 
     Args:
       log_prob: gives the log-densities `[N]`, in nats, of points `[N, 2]` (float32): a
@@ -137,7 +146,14 @@ def histogram(
     xlabel: str = "$x$",
     path: str | os.PathLike | None = None,
 ) -> Picture:
-    """Draws a histogram of numbers, beside the density that a formula gives them.
+    """Draws a histogram of numbers, and over it the density by a formula if given.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import plots
+      >>> picture = plots.histogram(np.random.default_rng(0).normal(size=100), bins=10)
+      >>> picture.axes[0].get_ylabel()
+      'density'
 
     Args:
       samples: numbers of any shape, or a dict of several such sets with their labels.
@@ -152,7 +168,7 @@ def histogram(
       The figure.
 
     Raises:
-      TypeError: if `log_prob` is not callable, or `bins` no integer.
+      TypeError: if `log_prob` is not callable, or `bins` not an integer.
       ValueError: if there are no samples, or one is NaN or infinite; on bounds that are
         not increasing, or fewer than one bin.
     """
@@ -198,6 +214,13 @@ def warped_grid(
 ) -> Picture:
     """Draws a square grid before and after a map of the plane.
 
+    Example:
+      >>> from tfp_flows import bijectors, plots
+      >>> radial = bijectors.Radial(2, seed=0)
+      >>> picture = plots.warped_grid(radial.forward, names=("z", "x"), lines=5)
+      >>> [axes.get_xlabel() for axes in picture.axes]
+      ['$z_1$', '$x_1$']
+
     Args:
       forward: maps points `[N, 2]` (float32) to points `[N, 2]`: a bijector's
         `forward` or `inverse`, a flow's `encode` or `decode`.
@@ -214,7 +237,7 @@ def warped_grid(
       The figure: lines along the first coordinate are blue, along the second red.
 
     Raises:
-      TypeError: if `forward` is not callable, or `lines` no integer.
+      TypeError: if `forward` is not callable, or `lines` not an integer.
       ValueError: on a wrong shape, bounds that are not increasing, fewer than 2 lines,
         or a result that is NaN or infinite.
     """
@@ -259,8 +282,8 @@ def _density_on_grid(
 def _top_of_scale(p: np.ndarray) -> float:
     """The highest density on a grid, or less where spikes with little mass exceed it.
 
-    Half as much again as the density above which a hundredth of the mass lies: no
-    normal in the plane reaches this.
+    It is at most 1.5 times the density above which a hundredth of the mass lies. The
+    peak of a normal in the plane is lower than this.
     """
     falling = np.sort(p, axis=None)[::-1]
     mass = np.cumsum(falling)

@@ -34,6 +34,13 @@ def animate(
     Frames of several sizes are padded with white; better give all figures the same
     limits (`warped_grid(limits=...)`, `density(top=...)`).
 
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import plots
+      >>> film = plots.animate(np.zeros((3, 40, 60, 3), np.uint8), fps=5, hold=0)
+      >>> film.to_html()[:26]
+      '<img src="data:image/gif;b'
+
     Args:
       frames: figures, or pictures `[H, W, 3]` of bytes.
       fps: frames per second, more than 0 and at most 50.
@@ -77,18 +84,24 @@ def animate(
 class Animation:
     """A film of frames, as an animated GIF; it plays in a notebook, a stored one too.
 
-    Made by `animate`.
+    `animate` makes one.
 
-    >>> import numpy as np
-    >>> from tfp_flows import plots
-    >>> plots.animate(np.zeros((3, 40, 60, 3), np.uint8), fps=5)
-    Animation(3 frames of 60x40, 5 fps)
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import plots
+      >>> plots.animate(np.zeros((3, 40, 60, 3), np.uint8), fps=5)
+      Animation(3 frames of 60x40, 5 fps)
 
     Attributes:
       frames: pictures `[H, W, 3]`, bytes, of one size.
       fps: frames per second.
       gif: the file's bytes.
-      alt: what there is to see, see `describe`.
+      alt: a text that says what there is to see; `describe` sets it.
+
+    Args:
+      frames: pictures `[H, W, 3]`, bytes, of one size.
+      fps: frames per second.
+      hold: seconds for which the last frame stays.
     """
 
     alt = "animation"
@@ -136,18 +149,25 @@ class Animation:
 
 
 class Frames(keras.callbacks.Callback):
-    """Draws a frame before training and after epochs of it.
+    """A Keras callback that draws a frame before training and after epochs of it.
 
         frames = plots.Frames(lambda: plots.density(model.flow.log_prob, top=0.2))
         model.fit(x, epochs=50, callbacks=[frames])
         frames.animate()
+
+    Example:
+      >>> from tfp_flows import plots
+      >>> frames = plots.Frames(lambda: plots.curves([1, 2], {"error": [0.3, 0.1]}))
+      >>> frames.on_train_begin()
+      >>> type(frames.animate()), len(frames.frames)
+      (<class 'tfp_flows.plots.film.Animation'>, 1)
 
     Args:
       draw: gives a figure of the model as it is.
       every: number of epochs from one frame to the next.
 
     Raises:
-      TypeError: if `every` is no integer.
+      TypeError: if `every` is not an integer.
       ValueError: if `every` is less than 1.
     """
 

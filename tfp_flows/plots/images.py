@@ -34,6 +34,13 @@ def images(
     The figure and the PNG file have exactly the pixels of the grid: every pixel of an
     image is a square of `scale` by `scale`, with 2 white ones between images.
 
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import plots
+      >>> picture = plots.images(np.zeros((6, 8, 8, 1)), columns=3, scale=10)
+      >>> picture.axes[0].images[0].get_array().shape
+      (162, 244, 3)
+
     Args:
       x: images `[N, H, W, C]`, with C 1 (grey) or 3 (colour).
       columns: images in a row; about as many as make the grid square by default.
@@ -46,7 +53,7 @@ def images(
       The figure, with the grid as its one image.
 
     Raises:
-      TypeError: if `columns` or `scale` is no integer.
+      TypeError: if `columns` or `scale` is not an integer.
       ValueError: on a wrong shape, values that are NaN or infinite, `columns` or
         `scale` below 1, or bounds that are not increasing.
     """
@@ -73,6 +80,13 @@ def strip(
     path: str | os.PathLike | None = None,
 ) -> Picture:
     """Draws rows of images with a label each: interpolations, traversals, temperatures.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import plots
+      >>> picture = plots.strip(np.zeros((2, 5, 8, 8, 1)), labels=["0.5", "1.0"])
+      >>> [label.get_text() for label in picture.axes[0].get_yticklabels()]
+      ['0.5', '1.0']
 
     Args:
       rows: images `[R, N, H, W, C]`, with C 1 (grey) or 3 (colour).

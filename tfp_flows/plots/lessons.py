@@ -1,4 +1,4 @@
-"""Lessons: what a map does to a density, masks, permutations, matrices."""
+"""Pictures that explain: a map and its densities, masks, permutations, matrices."""
 
 from __future__ import annotations
 
@@ -53,9 +53,17 @@ def change_of_variables(
 ) -> Picture:
     r"""Shows how a map of numbers moves a density, in boxes that keep their area.
 
-    Below, the density of $z$ is cut into boxes of one area; the curve carries each over
-    to the left, where it stands on $x$. Where the curve is steep a box gets wide, and
-    low in proportion: $p(x) = p(z) \, |dz/dx|$. Areas are equal on paper too.
+    The lower panel cuts the density of $z$ into boxes of equal area. The curve maps
+    each box to the left panel, where it stands on the axis of $x$. Where the curve is
+    steep, a box gets wide and low in proportion: $p(x) = p(z) \, |dz/dx|$. All boxes
+    have the same area on the page too.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import plots
+      >>> picture = plots.change_of_variables(np.exp, np.zeros_like, boxes=4)
+      >>> len(picture.axes)
+      3
 
     Args:
       forward: maps numbers `[N]` (float32) to numbers `[N]`, strictly monotonic: the
@@ -72,7 +80,7 @@ def change_of_variables(
       The figure, with three panels: the map, the density of $z$, that of $x$.
 
     Raises:
-      TypeError: if `forward` or `log_prob` is not callable, or `boxes` no integer.
+      TypeError: if `forward` or `log_prob` is not callable, or `boxes` not an integer.
       ValueError: on a wrong shape, bounds or limits that are not increasing, fewer than
         one box, a `top` that is not positive; if `forward` is not strictly monotonic,
         there is no mass between the bounds, or a value is NaN or infinite.
@@ -145,6 +153,14 @@ def masks(
 ) -> Picture:
     """Draws masks of couplings as squares: blue is kept, orange transformed.
 
+    Example:
+      >>> import tfp_flows
+      >>> from tfp_flows import plots
+      >>> checkerboard = tfp_flows.masks.checkerboard(4, 4)
+      >>> picture = plots.masks([checkerboard, ~checkerboard], titles=["a", "b"])
+      >>> [axes.get_title() for axes in picture.axes]
+      ['a', 'b']
+
     Args:
       masks: boolean arrays, `[D]`, `[H, W]` or `[H, W, C]`, or one of them. Channels
         stand side by side.
@@ -191,8 +207,14 @@ def rearrangement(
 ) -> Picture:
     """Shows where a permutation or a squeeze takes each entry of an event.
 
-    Entries are numbered in the order of the event. Those that end in one channel of an
-    image have one colour; in a vector, colours go with the numbers.
+    Entries are numbered in the order of the event. In an image, entries that end in the
+    same channel have the same colour; in a vector, colours follow the numbers.
+
+    Example:
+      >>> from tfp_flows import bijectors, plots
+      >>> picture = plots.rearrangement(bijectors.Squeeze(2).forward, (4, 4, 1))
+      >>> [axes.get_title() for axes in picture.axes]
+      ['before', 'after']
 
     Args:
       forward: maps events `[1, *event_shape]` (float32) to events with the same entries
@@ -222,7 +244,7 @@ def rearrangement(
     ):
         raise ValueError("forward must give an event with the same entries, once each.")
     both = [_check_cells("event_shape", cells) for cells in (before, numbers[0])]
-    # Colours of entries by number, then by place.
+    # The colour of each entry by its number; panels look it up.
     colors = np.empty(size, dtype="<U7")
     if both[1].ndim == 3:
         channels = both[1].shape[-1]
@@ -248,7 +270,14 @@ def matrices(
 ) -> Picture:
     """Draws matrices as heat maps that share one scale: red is positive, blue negative.
 
-    Small ones have their numbers written in.
+    Matrices with at most 4 rows and columns show their numbers.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import plots
+      >>> picture = plots.matrices([np.eye(3), np.ones((3, 3))], titles=["I", "ones"])
+      >>> [axes.get_title() for axes in picture.axes][:2]
+      ['I', 'ones']
 
     Args:
       matrices: matrices `[M, N]`, or one: the weights of an invertible 1x1 convolution,
@@ -288,7 +317,7 @@ def matrices(
         if max(m.shape) > _WRITTEN:
             continue
         for (row, column), value in np.ndenumerate(m):
-            # Without the sign of what rounds to zero.
+            # Adding 0 removes the sign of -0.00.
             text = f"{round(value, 2) + 0.0:.2f}"
             color = "white" if abs(value) > 0.6 * top else "black"
             axes.text(column, row, text, ha="center", va="center", color=color)
@@ -312,7 +341,7 @@ def _cells(
     name: str,
     below: float = 0.0,
 ) -> Picture:
-    """Panels of coloured squares, one for each array of colours; inches `below`."""
+    """Draws a panel of coloured squares for each array; `below` is in inches."""
     if not colors:
         raise ValueError(f"{name} must hold at least one.")
     check_titles(titles, len(colors))
@@ -326,7 +355,7 @@ def _cells(
     middles = np.cumsum(widths + 0.3) - widths / 2 - 0.15
     height = side * sizes[:, 1].max()
     total = np.array([middles[-1] + widths[-1] / 2 + 0.15, height + 0.5 + below])
-    # What stands below needs a width of its own.
+    # The legend below needs a minimal width.
     more = max((2.8 if below else 0) - total[0], 0)
     total[0] += more
     figure = blank(*total)

@@ -35,7 +35,13 @@ def history(
     """Draws the curves of training and validation over the epochs.
 
     Values that are NaN or infinite leave gaps. The axis may cut off the highest tenth
-    of a curve, if all the rest would be flattened otherwise.
+    of a curve, if the rest would be flattened otherwise.
+
+    Example:
+      >>> from tfp_flows import plots
+      >>> picture = plots.history({"nll": [2.0, 1.5], "val_nll": [2.1, 1.7]})
+      >>> picture.axes[0].get_ylabel()
+      'nats'
 
     Args:
       history: for each metric a list with a number per epoch, that of the validation
@@ -93,6 +99,12 @@ def curves(
 ) -> Picture:
     """Draws lines with a label each: times against sizes, errors against depths.
 
+    Example:
+      >>> from tfp_flows import plots
+      >>> picture = plots.curves([1, 2, 4], {"a": [1, 2, 4], "b": [1, 4, 16]}, log="xy")
+      >>> picture.axes[0].get_xscale()
+      'log'
+
     Args:
       x: N numbers.
       curves: N numbers for each label; those that are NaN leave gaps.
@@ -131,6 +143,11 @@ def spectrum(
     path: str | os.PathLike | None = None,
 ) -> Picture:
     """Draws numbers in falling order, to show how many of them matter.
+
+    Example:
+      >>> from tfp_flows import plots
+      >>> plots.spectrum([0.1, 3.0, 1.0], ylabel="scale").axes[0].get_xlabel()
+      'rank'
 
     Args:
       values: numbers of any shape (scales of a layer, standard deviations of codes), or

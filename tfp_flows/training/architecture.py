@@ -1,4 +1,4 @@
-"""What the variables of a flow mean, kept with weights to check them by."""
+"""Describes what the variables of a flow mean, to check files of weights by."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tensorflow_probability import distributions as tfd
 
 __all__ = ["Architecture", "ArchitectureMismatch", "ArchitectureState"]
 
-# Of what is written here. A file of a higher one is refused.
+# Version of the description. Files of another one are refused.
 FORMAT = 1
 
-# Arguments that no variable depends on once it is built.
+# Arguments on which the meaning of variables does not depend.
 _FREE = frozenset(
     {
         "checkpoint_every",
@@ -32,24 +32,22 @@ _FREE = frozenset(
 
 
 class ArchitectureMismatch(ValueError):
-    """Weights were given to a flow of another architecture."""
+    """The error of weights that belong to a flow of another architecture."""
 
 
 class Architecture:
-    """What the variables of a flow mean.
+    """A description of what the variables of a flow mean.
 
-    Weights fit a flow if their variables mean the same. That is told by
+    Weights fit a flow if the descriptions agree. A description has three parts:
 
-    * a line for each bijector and distribution, in order: a name, event shapes, what
-      a bijector's `_structure` says, and the numbers among its arguments. The name is
-      the class's, unless the class has another one in `_saved_as`: that of the class
-      before it was renamed, or of another one whose variables mean the same. Arguments
-      listed in a class's `_estimation_arguments` do not count: they change how
-      a density is computed or estimated (terms of a series, iterations, samples), not
-      what it is.
+    * a line for each bijector and distribution, in order: its name, event shapes,
+      `_structure`, and the numbers among its arguments. The name is `_saved_as` if the
+      class has one, else that of the class. Arguments in `_estimation_arguments` are
+      left out: they change how a density is computed or estimated (terms of a series,
+      iterations, samples), not the density itself.
     * a line for each variable: its shape and dtype.
-    * the arguments of a ready flow, as far as both flows know them, without those that
-      no variable depends on.
+    * the arguments of a ready flow, without those that no variable depends on. Only
+      arguments that both descriptions have are compared.
 
     Args:
       flow: any TFP distribution.
@@ -114,7 +112,7 @@ class Architecture:
 
 
 class ArchitectureState(tf.train.experimental.PythonState):
-    """Puts the description into `tf.train.Checkpoint`s, and checks it on restore."""
+    """Saves the description in a `tf.train.Checkpoint`, and checks it on restore."""
 
     def __init__(self, architecture: Architecture):
         self._architecture = architecture
@@ -162,12 +160,12 @@ def _numbers(module: tf.Module, free: frozenset[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As it comes back from JSON."""
+    """Converts a value to what JSON makes of it (tuples to lists)."""
     return json.loads(json.dumps(value))
 
 
 def _without(value: Any, names: frozenset[str]) -> Any:
-    """A mapping without some keys, or its name if nothing else is left."""
+    """Drops keys of a mapping; returns its `"name"` alone if nothing else is left."""
     if not isinstance(value, Mapping):
         return value
     kept = {k: v for k, v in value.items() if k not in names}
@@ -175,7 +173,7 @@ def _without(value: Any, names: frozenset[str]) -> Any:
 
 
 def _nameless(value: Any) -> Any:
-    """A description of Keras layers with their names numbered from 0."""
+    """Replaces the names of Keras layers in a configuration by numbered ones."""
     if not isinstance(value, Mapping):
         return value
     numbers: dict[str, str] = {}

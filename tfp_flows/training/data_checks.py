@@ -1,4 +1,4 @@
-"""The one entrance for what users hand in as data: made into arrays, and checked."""
+"""Makes arrays of the data that users give to a `FlowModel`, and checks them."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ __all__ = [
     "with_shapes",
 ]
 
-# Parts that depend on data start from at most this many examples, and numbers.
+# A flow is initialised from at most this many examples, and this many numbers.
 START_ROWS = 10_000
 START_NUMBERS = 2**19
 
-# Numbers that are looked at in one piece: bounds what checks need of memory.
+# Numbers that are checked at a time, to limit memory.
 _PIECE = 2**22
 
-# Examples in which oddities of columns are looked for.
+# Examples that are searched for oddities of columns.
 _LOOK = 10_000
 
-# Pixels in which levels are looked for.
+# Pixels that are searched for evenly spaced levels.
 _PIXELS = 2**18
 
 _NUMERIC = "biuf"
 
 
 class Data(NamedTuple):
-    """Examples, their contexts, and their weights; `None` for what is not given."""
+    """Examples, contexts and weights; `None` if contexts or weights are not given."""
 
     x: Any
     context: Any = None
@@ -78,12 +78,15 @@ def is_stream(data: Any) -> bool:
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
-    """Numbers of any container as a NumPy array, of the dtype in which they are stored.
+    """Makes a NumPy array of numbers in any container, with the dtype they have there.
 
     Args:
-      name: of the argument, for errors.
+      name: name of the argument, for errors.
       value: an array, a (nested) list, a tensor, a variable, a data frame or a column
-        of one, or what else NumPy understands.
+        of one, or anything else that NumPy converts.
+
+    Returns:
+      The array.
 
     Raises:
       TypeError: if it does not hold real numbers.
@@ -152,7 +155,7 @@ def _is_frame(value: Any) -> bool:
 
 
 def _frame_as_array(name: str, frame: Any) -> np.ndarray:
-    """A data frame, column by column: text is an error that names its columns."""
+    """Makes an array of a data frame; an error names columns that hold no numbers."""
     columns, wrong = [], {}
     for i, label in enumerate(frame.columns):
         # Names may be equal; not every kind of frame takes a position.
@@ -197,14 +200,14 @@ def take(
     flow: tfd.Distribution,
     name: str = "x",
 ) -> tuple[Data, list[Any] | None]:
-    """Arrays of what a user handed in as such.
+    """Makes arrays of data that are not a stream.
 
     Args:
       x: examples, or a tuple or list `(x,)`, `(x, context)`, `(x, context, weights)`.
       y: contexts, unless they are in `x`.
       sample_weight: weights, unless they are in `x`.
-      flow: what they are for.
-      name: of the argument, for errors.
+      flow: the flow that the data are for.
+      name: name of the argument, for errors.
 
     Returns:
       The data, and the names of the columns of `x` if it has any.
@@ -263,7 +266,7 @@ def _unpack(value, event_rank, name):
 
 
 def as_inputs(data: Any) -> tuple[Any, Any]:
-    """Inputs of the model and weights, from what Keras hands to a step.
+    """Inputs of the model, and weights, from the batch that Keras gives to a step.
 
     Args:
       data: `x`, `(x, context)` or `(x, context, weight)`, where a context without
@@ -294,7 +297,10 @@ def _flat(weight: Any) -> Any:
 
 
 def placeholder(rows: int) -> np.ndarray:
-    """A context that is none: Keras drops weights beside `None`."""
+    """An array without columns that stands for no context.
+
+    If the context were `None`, Keras would drop the weights beside it.
+    """
     return np.empty((rows, 0), np.float32)
 
 
@@ -313,17 +319,17 @@ def take_stream(
     rows: int = 1,
     strategy: tf.distribute.Strategy | None = None,
 ) -> tuple[Any, Data]:
-    """Looks at the first batches of a dataset, a generator or another stream.
+    """Reads the first batches of a dataset, a generator or another stream.
 
     Args:
-      stream: it.
-      flow: what the data are for.
-      rows: examples to look at, if there are so many; at least a batch.
-      strategy: of the model.
+      stream: the stream.
+      flow: the flow that the data are for.
+      rows: number of examples to read, if there are so many; at least one batch is.
+      strategy: the strategy of the model.
 
     Returns:
-      The stream, still whole, and its first batches as one. Examples of
-      a `tf.distribute.DistributedDataset` are those of all replicas.
+      The stream, with all batches still in it, and the first batches joined to one. Of
+      a `tf.distribute.DistributedDataset`, these are the examples of all replicas.
     """
     stream = with_shapes(stream, flow)
     if isinstance(stream, keras.utils.PyDataset):
@@ -391,13 +397,13 @@ def _batch_as_data(batch: Any, flow: tfd.Distribution) -> Data:
 
 
 def _again(first, rest):
-    """What Keras takes: a generator (no other iterator), and of tuples."""
+    """A generator of all batches. Keras takes generators of tuples only."""
     for batch in itertools.chain(first, rest):
         yield batch if isinstance(batch, tuple) else (batch,)
 
 
 def with_shapes(stream: Any, flow: tfd.Distribution) -> Any:
-    """A dataset whose elements do not say their shapes, with those of the flow."""
+    """Sets the shapes of a dataset's elements, from the flow, if they are unknown."""
     if not isinstance(stream, tf.data.Dataset):
         return stream
     spec = stream.element_spec
@@ -437,7 +443,7 @@ def check(
       data: arrays.
       flow: any TFP distribution.
       labels: names of the columns of `x`.
-      quantum: width of the noise that is to be added to `x`.
+      quantum: width of the noise that will be added to `x`.
 
     Raises:
       ValueError: on a wrong shape, unequal numbers, a context that is missing or not
@@ -559,7 +565,7 @@ def _feature(index: Any, shape: Sequence[int], labels: Sequence[Any] | None) -> 
 def class_weights(
     class_weight: dict[int, float], context: Any, sample_weight: Any
 ) -> np.ndarray:
-    """Weights of examples from those of their labels.
+    """Weights of examples, from the weights of their labels.
 
     Raises:
       ValueError: if contexts are no labels, or there are weights already.
@@ -577,7 +583,7 @@ def class_weights(
 def whole_class_weight(
     class_weight: dict[int, float], flow: tfd.Distribution
 ) -> dict[int, float]:
-    """Weights of all labels of a flow; of those that are not given, 1.
+    """Weights of all labels of a flow; labels that are not given get 1.
 
     Raises:
       ValueError: if a key is no label of the flow.
@@ -596,7 +602,7 @@ def whole_class_weight(
     return {k: float(class_weight.get(k, 1.0)) for k in range(n)}
 
 
-# What may go wrong later, and is said at once.
+# Warnings.
 
 
 def describe_oddities(
@@ -606,12 +612,18 @@ def describe_oddities(
     quantum: float = 0.0,
     context: np.ndarray | None = None,
 ) -> None:
-    """Warns of data that a flow cannot do justice to as they are.
+    """Warns of data that a flow cannot model well as they are.
 
-    Of whole numbers and values on another even grid (a density rises without bound on
-    them), of columns without
-    variation, of columns whose values merge in the flow's dtype, and of columns in
-    units that a flow without normalisation is slow to learn.
+    These are whole numbers and values on another even grid (the density rises without
+    bound on them), constant columns, columns whose values become equal in the flow's
+    dtype, and columns in units that a flow without normalisation learns slowly.
+
+    Args:
+      x: examples.
+      flow: any TFP distribution.
+      labels: names of the columns of `x`.
+      quantum: width of the noise that will be added to `x`.
+      context: contexts of the examples.
     """
     if context is not None:
         _warn_of_merged_context(context, flow)
@@ -716,7 +728,7 @@ def _step(column: np.ndarray) -> float:
     numbers = (levels - levels[0]) / gap
     if numbers[-1] >= 2**16 or np.abs(numbers - np.round(numbers)).max() > 0.02:
         return 0.0
-    # The range over its number of steps is known better than one gap.
+    # The range divided by its number of steps is more exact than a single gap.
     step = np.ptp(levels) / np.round(numbers[-1])
     return float(f"{step:.6g}")
 

@@ -1,4 +1,4 @@
-"""The end of a training whose loss or weights are no longer finite."""
+"""Ends a training whose loss or weights become NaN or infinite."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SHARE = 0.01
 
 
 class TrainingDiverged(FloatingPointError):
-    """The loss or the weights became NaN or infinite.
+    """The error of a training whose loss or weights became NaN or infinite.
 
-    The weights are back to the last finite ones that were kept.
+    The weights are restored to the last finite ones that were kept.
 
     Args:
       what: what was found, and when.
-      advice: what to do.
+      advice: what to do about it.
     """
 
     def __init__(self, what: str, advice: str = ""):
@@ -34,7 +34,7 @@ class TrainingDiverged(FloatingPointError):
 
 
 class _Copy(NamedTuple):
-    """Weights before a step `(epoch, batch)`, and the name of that time."""
+    """Weights before a step `(epoch, batch)`, and a text that names that time."""
 
     step: tuple[int, int]
     when: str
@@ -44,16 +44,17 @@ class _Copy(NamedTuple):
 class WatchDivergence(keras.callbacks.Callback):
     """Ends `fit` once the loss or a weight is NaN or infinite.
 
-    The loss is read where Keras reads it for the progress bar. Weights are copied, and
-    looked at, at the start, at the end, and in between as often as takes a hundredth
-    of the time; a loss that hides a NaN is found out there. Finite weights may still
-    give an infinite loss: a copy is kept once the loss of the next step is finite.
+    It checks the loss whenever Keras reads it for the progress bar. It checks and
+    copies the weights at the start, at the end, and in between so often that this takes
+    a hundredth of the time. This also finds a NaN that does not show in the loss.
+    Finite weights may still give an infinite loss, so a copy first is a candidate, and
+    is kept once the loss of the next step is finite.
 
     Raises:
       TrainingDiverged: with the weights restored to the last finite ones.
     """
 
-    # Keras then calls `on_train_batch_end` beside the training, not in between.
+    # Keras may then call `on_train_batch_end` in parallel to the next steps.
     async_safe = True
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class WatchDivergence(keras.callbacks.Callback):
         self._epoch = 0
         self._bad: tuple[int, int, float] | None = None
         self._kept = _Copy((0, 0), "before the first step", [])
-        # One whose step has not ended yet.
+        # A copy whose next step has not ended yet.
         self._candidate: _Copy | None = None
         # The last step, as (epoch, batch), after which the loss was finite.
         self._finite = (-1, 0)
@@ -117,7 +118,7 @@ class WatchDivergence(keras.callbacks.Callback):
         self._keep((self._epoch + 1, 0), "at the end")
 
     def _is_rescaled(self) -> bool:
-        """Whether the optimizer skips a step that overflows, and has room to do so."""
+        """Whether the optimizer will skip the step and lower its loss scale."""
         optimizer = self.model.optimizer
         return (
             isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -137,7 +138,7 @@ class WatchDivergence(keras.callbacks.Callback):
             self._candidate = copy
 
     def _look(self, copy: _Copy) -> _Copy:
-        """The copy with the weights as they are, which must be finite."""
+        """Fills a copy with the present weights, and ends if they are not finite."""
         start = time.perf_counter()
         values = [np.array(storage(v).numpy()) for v in self.model.weights]
         for variable, value in zip(self.model.weights, values, strict=True):
@@ -166,7 +167,7 @@ class WatchDivergence(keras.callbacks.Callback):
         for variable, value in zip(self.model.weights, self._kept.values, strict=True):
             variable.assign(value)
         for variable in self.model.optimizer.variables:
-            # Moments that are lost start anew.
+            # Moments that are not finite start again from 0.
             if not _is_finite(storage(variable).numpy()):
                 variable.assign(np.zeros(variable.shape))
         raise TrainingDiverged(

@@ -21,8 +21,8 @@ def export(
     """Writes `log_prob`, `sample`, `encode` and `decode`; see `FlowModel.export`.
 
     Args:
-      flow: any distribution; one that is no `Flow` has `log_prob` alone.
-      variables: all that it reads.
+      flow: any distribution; if it is not a `Flow`, only `log_prob` is written.
+      variables: all variables that it reads.
       path: directory to write.
     """
     module = _Functions(flow, variables)
@@ -30,7 +30,7 @@ def export(
 
 
 class _Functions(tf.Module):
-    """The functions of a SavedModel, and the variables that they read."""
+    """A module with the functions of a SavedModel and the variables that they read."""
 
     def __init__(self, flow, variables):
         super().__init__(name="flow")
@@ -84,14 +84,14 @@ class _Functions(tf.Module):
 
 
 def context_dtype(flow: tfd.Distribution) -> tf.DType:
-    """What contexts are: integers if they are labels, else what the data are."""
+    """Dtype of contexts: an integer dtype for labels, else that of the flow."""
     return tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
 
 
 def _traced(function, *specs):
-    """A function with each layer traced on its own, as other formats need it.
+    """A `tf.function` in which every unit of a `Repeat` is traced on its own.
 
-    TensorFlow Lite gives all layers that share a trace the variables of one of them.
+    TensorFlow Lite would give all units that share a trace the variables of one.
     """
 
     @functools.wraps(function)

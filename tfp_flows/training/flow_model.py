@@ -30,13 +30,25 @@ __all__ = ["FlowModel", "negative_log_likelihood"]
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 def negative_log_likelihood(y_true: Any, log_prob: Any) -> Any:
-    """`-log_prob`, one for each example; `y_true` is not looked at."""
+    """The loss of `FlowModel`: `-log_prob`, in nats, one number for each example.
+
+    Args:
+      y_true: not used; Keras passes it to every loss.
+      log_prob: log-densities `[batch]` in nats.
+
+    Returns:
+      Tensor `[batch]`.
+
+    Example:
+      >>> negative_log_likelihood(None, tf.constant([-1.0, 2.0])).numpy()
+      array([ 1., -2.], dtype=float32)
+    """
     return -log_prob
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class FlowModel(keras.Model):
-    r"""Trains a flow by maximum likelihood, with all that a Keras model can do.
+    r"""A Keras model that trains a flow by maximum likelihood.
 
     Calling the model gives the log-density of data in nats; the loss is its negative
     mean (plus regularisers of the networks). The metrics `nll` (nats per example) and
@@ -47,24 +59,24 @@ class FlowModel(keras.Model):
     (datasets, generators, `keras.utils.PyDataset`) of `x`, of `(x, context)` or of
     `(x, context, sample_weight)`: `fit(x)`, `fit(x, context)`,
     `fit(x, sample_weight=w)`, `fit(dataset)`. The same holds for `evaluate`,
-    `predict`, `validation_data` and the methods `..._on_batch`. All are checked: for
-    shapes, NaN, infinity, and values outside of the flow's domain; streams by their
-    first batch.
+    `predict`, `validation_data` and the methods `..._on_batch`. Shapes, NaN, infinity,
+    and values outside of the flow's domain are checked: in arrays as a whole, in
+    streams in the first batch.
 
-    **Whole numbers.** A density of a continuous flow rises without bound on data that
-    are counts or pixels stored as integers. `dequantize=True` adds noise from U[0, 1)
-    to the data in each step of `fit`, `evaluate` and `predict`. The mean negative
+    **Whole numbers.** On counts, or pixels stored as integers, the density of a
+    continuous flow rises without bound. `dequantize=True` adds noise from U[0, 1) to
+    the data in each step of `fit`, `evaluate` and `predict`. The mean negative
     log-likelihood is then an upper bound on that of the integers as stored (Theis et
     al. 2016, section 3.1). `model(x)` and `model.flow` take data as they are.
 
-    **Within other models.** It is a Keras layer: `self.density = FlowModel(flow)` in
-    another Keras model is trained and saved with it, while a flow or bijector that is
-    a plain attribute is invisible to Keras (which raises an error here when it is
-    called, but not in a `train_step` of your own). A network in float16 needs its loss
-    scaled, which the outer model has to ask for: Keras does so if that has the policy
-    `mixed_float16`, or wrap its optimizer in `keras.optimizers.LossScaleOptimizer`.
-    Parts that wait for data (ActNorm) are initialised by `fit`, by `train_on_batch`,
-    by an eager call with `training=True`, or by `tfp_flows.training.initialize`.
+    **Within other models.** It is a Keras layer: another Keras model with
+    `self.density = FlowModel(flow)` trains and saves it. Keras does not track a flow or
+    bijector that is a plain attribute; calling one raises an error (but not in a
+    `train_step` of your own). A network in float16 needs loss scaling, which the outer
+    model must switch on: give it the policy `mixed_float16`, or wrap its optimizer in
+    `keras.optimizers.LossScaleOptimizer`. Parts that start from data (ActNorm) are
+    initialised by `fit`, by `train_on_batch`, by an eager call with `training=True`, or
+    by `tfp_flows.training.initialize`.
 
     Example:
       >>> import numpy as np, tfp_flows
@@ -78,11 +90,11 @@ class FlowModel(keras.Model):
       TensorShape([5, 2])
 
     Args:
-      flow: a `Flow`, or any TFP distribution with a static event shape: TFP's own
-        bijectors included, with networks that no `tf.Module` attribute shows.
+      flow: a `Flow`, or any TFP distribution with a static event shape. Variables that
+        TFP's bijectors hide from `tf.Module` are found too.
       name: name of the model.
-      dequantize: whether to add uniform noise to data, in the steps of Keras's
-        methods. `True` stands for integers; a number is the distance between
+      dequantize: whether to add uniform noise to data in the steps of `fit`, `evaluate`
+        and `predict`. `True` stands for integers; a number is the distance between
         neighbouring levels, `1 / 255` for bytes scaled to [0, 1].
 
     Raises:
@@ -148,11 +160,14 @@ class FlowModel(keras.Model):
 
         Args:
           inputs: `x [batch, *event_shape]`, or `(x, context)`.
-          training: whether parts with a training mode (BatchNorm) are in it.
+          training: whether parts with a training mode (BatchNorm) use it.
+
+        Returns:
+          Tensor `[batch]`.
 
         Raises:
-          ValueError: if the flow has parts that wait for data, unless this is an eager
-            call with `training=True`, which initialises them.
+          ValueError: if the flow is not initialised. An eager call with `training=True`
+            initialises it instead.
         """
         parts = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
         if not 1 <= len(parts) <= 2:
@@ -177,7 +192,7 @@ class FlowModel(keras.Model):
         return self.flow.log_prob(x, **keywords)
 
     def _start(self, x=None, context=None, training=False):
-        """Sees to it that parts which wait for data have had them."""
+        """Checks that the flow is initialised, or initialises it with `x`."""
         with tf.init_scope():
             self._ready = not needs_initialization(self.flow)
         if self._ready or in_symbolic_scope():
@@ -207,25 +222,25 @@ class FlowModel(keras.Model):
         jit_compile: bool | str = False,
         auto_scale_loss: bool = True,
     ) -> None:
-        """As `keras.Model.compile`, with the negative log-likelihood as the loss.
+        """Like `keras.Model.compile`, with the negative log-likelihood as the loss.
 
         Args:
           optimizer: an optimizer or its name; `"adam"` is
-            `tfp_flows.training.FusedAdam`, which makes Keras's updates in less time.
+            `tfp_flows.training.FusedAdam`, which computes Keras's updates faster.
           loss: a function of `(y_true, log_prob)`; `y_true` holds zeros.
           loss_weights: see Keras.
           metrics: metrics of `(y_true, log_prob)` beside `nll` and `bits_per_dim`.
           weighted_metrics: the same, with sample weights.
           run_eagerly: see Keras.
           steps_per_execution: see Keras.
-          jit_compile: whether XLA compiles the step: a first step of seconds to
-            minutes, then faster ones for flows of many small operations.
+          jit_compile: whether XLA compiles the step. The first step then takes seconds
+            to minutes; later steps are faster for flows of many small operations.
           auto_scale_loss: whether to scale the loss, and skip steps that overflow, if
             a network computes in float16.
 
         Raises:
-          ValueError: on `jit_compile=True` in a strategy of several devices. What Keras
-            hands to XLA there has the variables of all of them.
+          ValueError: on `jit_compile=True` under a strategy of several devices, whose
+            step XLA cannot compile.
         """
         replicas = self.distribute_strategy.num_replicas_in_sync
         if jit_compile is True and replicas > 1:
@@ -261,7 +276,7 @@ class FlowModel(keras.Model):
         given = [given] if given and not isinstance(given, (list, tuple)) else given
         given = list(given or ())
         if any(isinstance(m, NegativeLogLikelihood) for m in given):
-            # Those of a saved model.
+            # A saved model has them already.
             return given
         dtype = tf.as_dtype(self.flow.dtype).name
         return [
@@ -271,7 +286,7 @@ class FlowModel(keras.Model):
         ]
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model as the saved one was."""
+        """Compiles a loaded model like the saved one."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         # The saved state of the optimizer needs variables to go to.
         self.optimizer.build(self.trainable_variables)
@@ -281,15 +296,24 @@ class FlowModel(keras.Model):
     def fit(
         self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:
-        """As `keras.Model.fit`; `y` is the context of a flow that takes one.
+        """Like `keras.Model.fit`; `y` is the context of a flow that takes one.
 
-        Data are checked first, arrays as a whole, streams by their first batch. Parts
-        of the flow that depend on data are initialised by all of an array, or by up to
-        10,000 examples of it at random (fewer where examples are large); by as many
-        first examples of a stream.
+        Data are checked first, arrays as a whole, streams in their first batch. Parts
+        of the flow that start from data are initialised by up to 10,000 examples (fewer
+        if examples are large): a random choice of an array, or the first ones of a
+        stream.
+
+        Args:
+          x: data, or a stream of batches; see the class.
+          y: contexts, for a flow that takes a context.
+          *args: as for `keras.Model.fit`.
+          **kwargs: as for `keras.Model.fit`.
+
+        Returns:
+          Keras's `History`.
 
         Raises:
-          TypeError: on data that are no real numbers.
+          TypeError: on data that are not real numbers.
           ValueError: on NaN or infinity (naming the features), wrong shapes, a context
             that is missing or not expected.
           TrainingDiverged: if the loss or the weights become NaN or infinite, with the
@@ -299,7 +323,7 @@ class FlowModel(keras.Model):
         x, y = options.pop("x"), options.pop("y", None)
         batch_size = options.get("batch_size")
         if options.get("class_weight") is not None:
-            # Keras fails on labels that are missing.
+            # Keras needs a weight for every label.
             options["class_weight"] = data_checks.whole_class_weight(
                 options["class_weight"], self.flow
             )
@@ -313,8 +337,7 @@ class FlowModel(keras.Model):
         if data_checks.is_stream(x):
             x = self._take_stream(x, y, *weights, training=True)
             if isinstance(x, tf.data.Dataset):
-                # Its order is its own; Keras warns if asked to change it, as by
-                # default.
+                # Keras would warn that it cannot shuffle a dataset.
                 options.setdefault("shuffle", False)
             shuffles = False
         else:
@@ -340,14 +363,23 @@ class FlowModel(keras.Model):
         return super().fit(x, y, **options)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`; `y` is the context of a flow that takes one.
+        """Like `keras.Model.evaluate`; `y` is the context of a flow that takes one.
+
+        Args:
+          x: data, or a stream of batches; see the class.
+          y: contexts, for a flow that takes a context.
+          *args: as for `keras.Model.evaluate`.
+          **kwargs: as for `keras.Model.evaluate`.
+
+        Returns:
+          The loss and metrics, as Keras gives them.
 
         Raises:
-          TypeError: on data that are no real numbers.
-          ValueError: as `fit`, and if the flow has parts that wait for data.
+          TypeError: on data that are not real numbers.
+          ValueError: as for `fit`, and if the flow is not initialised.
         """
         if kwargs.get("_use_cached_eval_dataset"):
-            # In fit, which has looked at the data.
+            # Called by `fit`, which has checked the data.
             return super().evaluate(x, y, *args, **kwargs)
         options = _bind(keras.Model.evaluate, self, x, y, *args, **kwargs)
         x, y = options.pop("x"), options.pop("y", None)
@@ -362,16 +394,19 @@ class FlowModel(keras.Model):
         return super().evaluate(x, y, sample_weight=weight, **options)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict`: the log-density of each example, in nats.
+        """Like `keras.Model.predict`: the log-density of each example, in nats.
 
         Args:
           x: `x`, or `(x, context)` for a flow that takes a context; or a stream.
           *args: as for `keras.Model.predict`.
           **kwargs: as for `keras.Model.predict`.
 
+        Returns:
+          Array `[N]`.
+
         Raises:
-          TypeError: on data that are no real numbers.
-          ValueError: as `fit`, and if the flow has parts that wait for data.
+          TypeError: on data that are not real numbers.
+          ValueError: as for `fit`, and if the flow is not initialised.
         """
         options = _bind(keras.Model.predict, self, x, *args, **kwargs)
         x = options.pop("x")
@@ -392,11 +427,11 @@ class FlowModel(keras.Model):
         class_weight: dict[int, float] | None = None,
         return_dict: bool = False,
     ) -> Any:
-        """As `keras.Model.train_on_batch`; the first batch initialises the flow.
+        """Like `keras.Model.train_on_batch`; the first batch initialises the flow.
 
         Raises:
-          TypeError: on data that are no real numbers.
-          ValueError: as `fit`.
+          TypeError: on data that are not real numbers.
+          ValueError: as for `fit`.
         """
         if class_weight is not None:
             class_weight = data_checks.whole_class_weight(class_weight, self.flow)
@@ -413,22 +448,22 @@ class FlowModel(keras.Model):
         sample_weight: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """As `keras.Model.test_on_batch`.
+        """Like `keras.Model.test_on_batch`.
 
         Raises:
-          TypeError: on data that are no real numbers.
-          ValueError: as `evaluate`.
+          TypeError: on data that are not real numbers.
+          ValueError: as for `evaluate`.
         """
         data, _ = self._take(x, y, sample_weight)
         self._start()
         return super().test_on_batch(*data, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """As `keras.Model.predict_on_batch`; `x` is as for `predict`.
+        """Like `keras.Model.predict_on_batch`; `x` is as for `predict`.
 
         Raises:
-          TypeError: on data that are no real numbers.
-          ValueError: as `predict`.
+          TypeError: on data that are not real numbers.
+          ValueError: as for `predict`.
         """
         x, context, _ = self._take(x)[0]
         self._start()
@@ -446,7 +481,7 @@ class FlowModel(keras.Model):
         return self(self._as_step(data)[0], training=False)
 
     def _as_step(self, data):
-        """What Keras's steps take: `(inputs, None, weight)`."""
+        """A batch in the form that Keras's steps take: `(inputs, None, weight)`."""
         inputs, weight = data_checks.as_inputs(data)
         if not self.dequantize:
             return inputs, None, weight
@@ -462,7 +497,7 @@ class FlowModel(keras.Model):
     # Looking at data.
 
     def _take(self, x, y=None, weight=None, class_weight=None):
-        """Arrays that were checked, and the names of the columns of `x`."""
+        """Makes arrays of data and checks them; also returns names of columns."""
         data, labels = data_checks.take(x, y, weight, flow=self.flow)
         if class_weight is not None:
             weight = data_checks.class_weights(class_weight, data.context, data.weight)
@@ -471,7 +506,7 @@ class FlowModel(keras.Model):
         return data, labels
 
     def _take_stream(self, x, y=None, weight=None, class_weight=None, training=False):
-        """A stream, with its first batches checked and, in training, started from."""
+        """Checks the first batches of a stream; in training, initialises by them."""
         if y is not None or weight is not None:
             raise ValueError(
                 "x yields batches, so contexts and weights belong into them, as (x, "
@@ -493,7 +528,7 @@ class FlowModel(keras.Model):
         return x
 
     def _describe(self, data, labels=None):
-        """Warns of what a flow cannot do justice to."""
+        """Warns of data that a flow cannot model well."""
         self._looked = True
         data_checks.describe_oddities(
             data.x, self.flow, labels, self.dequantize, data.context
@@ -517,8 +552,8 @@ class FlowModel(keras.Model):
     ) -> tuple[Any, Any, Any]:
         """Arrays as Keras takes them: `(x, y, sample_weight)`.
 
-        Keras would round float64 to `keras.config.floatx()`. Data of a float64 flow
-        become a dataset instead, which keeps them.
+        Keras would round float64 to `keras.config.floatx()`. For a float64 flow, the
+        result is a dataset instead, which keeps the precision.
         """
         x, context, weight = data
         if weight is not None and context is None:
@@ -529,7 +564,7 @@ class FlowModel(keras.Model):
         return x, context, weight
 
     def _initialize(self, data: Data, own: bool = False) -> None:
-        """Initialises the parts that wait for data."""
+        """Initialises the flow, unless it is initialised already."""
         if needs_initialization(self.flow):
             x, context, _ = multi_device.common_start(
                 start_of(data)._replace(weight=None), self.distribute_strategy, own
@@ -540,7 +575,7 @@ class FlowModel(keras.Model):
         self._ready = True
 
     def _with_callbacks(self, own, given):
-        """Own callbacks in front: what they find out, others do not save."""
+        """Puts own callbacks first, so that others do not save what these refuse."""
         if not isinstance(given, keras.callbacks.CallbackList):
             given = list(given) if isinstance(given, (list, tuple)) else [given]
             return [*own, *(c for c in given if c is not None)]
@@ -559,9 +594,9 @@ class FlowModel(keras.Model):
         return super().make_train_function(force)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Under tf.distribute, Keras tries the model on a mean over replicas of what the
-        # dataset holds, which makes labels fractions and does not work for tuples on
-        # several workers. One replica's part tells as much.
+        # Under `tf.distribute`, Keras builds the model with a mean of the batch over
+        # replicas. This makes fractions of labels, and fails for tuples on several
+        # workers. The part of one replica is enough.
         if self._distribute_strategy is None:
             return
         if iterator is not None:
@@ -655,7 +690,7 @@ class FlowModel(keras.Model):
         zipped: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        """As `keras.Model.save`, for a model of a ready flow.
+        """Like `keras.Model.save`, for a model of a ready flow.
 
         Raises:
           ValueError: before a file is written, if the flow is not a ready one or the
@@ -674,7 +709,7 @@ class FlowModel(keras.Model):
     def save_weights(
         self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any
     ) -> None:
-        """As `keras.Model.save_weights`; on several workers, by any or all of them."""
+        """Like `keras.Model.save_weights`; with several workers, any may call it."""
         with multi_device.whole_file(filepath, self.distribute_strategy) as path:
             return super().save_weights(path, overwrite=overwrite, **kwargs)
 
@@ -689,14 +724,19 @@ class FlowModel(keras.Model):
     def load_weights(
         self, filepath: str | os.PathLike, skip_mismatch: bool = False, **kwargs: Any
     ) -> None:
-        """As `keras.Model.load_weights`, but all weights or none.
+        """Like `keras.Model.load_weights`, but loads all weights or none.
+
+        Args:
+          filepath: a file that ends in `.weights.h5`, `.weights.json` (Keras's shards)
+            or `.keras`.
+          skip_mismatch: must be false.
+          **kwargs: as for `keras.Model.load_weights`.
 
         Raises:
           ArchitectureMismatch: (a `ValueError`) before anything is loaded, if the file
-            holds weights of another architecture, or none of a FlowModel.
-          ValueError: if `skip_mismatch` is true, or the file has another ending than
-            `.weights.h5`, `.weights.json` (Keras's shards) or `.keras`, or would
-            unfold to far more than its size.
+            holds weights of another architecture, or no weights of a FlowModel.
+          ValueError: if `skip_mismatch` is true, the file has another ending, or it
+            declares far more data than its size allows.
           OSError: if the file cannot be read.
         """
         if skip_mismatch:
@@ -712,7 +752,7 @@ class FlowModel(keras.Model):
         try:
             return super().load_weights(filepath, **kwargs)
         except Exception:
-            # A damaged file may fail half way.
+            # A damaged file may fail after some weights are loaded.
             for variable, value in before:
                 variable.assign(value)
             raise
@@ -733,8 +773,11 @@ class FlowModel(keras.Model):
 
         Args:
           filepath: directory to write.
-          verbose: whether to print where it went.
-          **kwargs: none is known; Keras's other formats are not supported.
+          verbose: whether to print the path.
+          **kwargs: must be empty; Keras's other formats are not supported.
+
+        Raises:
+          TypeError: on any other argument.
         """
         if kwargs:
             raise TypeError(f"export: unknown argument(s) {sorted(kwargs)}.")
@@ -745,7 +788,7 @@ class FlowModel(keras.Model):
 
 
 def _bind(method: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """The arguments of a method of Keras by name."""
+    """Binds arguments to the names that a method of Keras gives them."""
     bound = inspect.signature(method).bind(*args, **kwargs)
     _, *names = bound.arguments
     arguments = {name: bound.arguments[name] for name in names}
@@ -753,7 +796,7 @@ def _bind(method: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 def _split(data: Data, fraction: float) -> tuple[Data, Data]:
-    """The last part of the data apart, as Keras does."""
+    """Divides data into training and the last part for validation, as Keras does."""
     n = int(len(data.x) * (1.0 - fraction))
     if not 0 < n < len(data.x):
         raise ValueError(

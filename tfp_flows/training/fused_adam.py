@@ -23,13 +23,25 @@ class FusedAdam(keras.optimizers.Adam):
        \theta \leftarrow \theta - \eta \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
        \frac{m}{\sqrt{v} + \epsilon}. $$
 
-    Keras makes about 38 operations of that for each variable, and walks through the
-    memory of a weight a dozen times. Here it is one operation and one walk: building
-    the graph of a deep flow takes less than half of the time, and a step is faster
-    where weights are many. The updates are Keras's up to rounding, and so are the
-    arguments, the configuration and the saved state.
+    Keras uses about 38 operations for each variable, which pass over the memory of a
+    weight a dozen times. This class uses one operation and one pass: building the graph
+    of a deep flow takes less than half of the time, and steps with many weights are
+    faster. Updates equal those of Keras up to rounding. Arguments, configuration and
+    saved state are the same.
 
-    With `amsgrad=True`, and for sparse gradients, it is Keras's update.
+    With `amsgrad=True`, and for sparse gradients, it uses Keras's update.
+
+    Example:
+      >>> import tfp_flows
+      >>> flow = tfp_flows.flows.real_nvp((2,), layers=2, width=4, seed=0)
+      >>> model = tfp_flows.FlowModel(flow)
+      >>> model.compile(FusedAdam(learning_rate=1e-3, global_clipnorm=1.0))
+      >>> model.optimizer.global_clipnorm
+      1.0
+
+    Args:
+      learning_rate: float or a Keras schedule, as all arguments of
+        `keras.optimizers.Adam`: `beta_1`, `beta_2`, `epsilon`, `clipnorm` and others.
     """
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):

@@ -17,7 +17,24 @@ __all__ = ["initialize", "needs_initialization", "start_of"]
 
 
 def needs_initialization(flow: tf.Module) -> bool:
-    """Whether a flow has parts that still wait for data."""
+    """Whether a flow has parts that `initialize` still has to set from data.
+
+    Args:
+      flow: a `Flow`, or another TFP distribution.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import flows
+      >>> flow = flows.glow((4, 4, 1), levels=1, steps=1, width=4, seed=0)
+      >>> needs_initialization(flow)
+      True
+      >>> z = initialize(flow, np.random.default_rng(0).normal(size=[8, 4, 4, 1]))
+      >>> needs_initialization(flow)
+      False
+    """
     own = getattr(flow, "needs_initialization", None)
     if own is not None:
         return bool(own)
@@ -27,12 +44,19 @@ def needs_initialization(flow: tf.Module) -> bool:
 
 
 def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
-    """Walks data through a flow and sets what depends on data.
+    """Passes data through a flow and sets the parts that start from data.
 
-    Each ActNorm takes the mean and standard deviation of what reaches it (Kingma &
-    Dhariwal 2018, section 3.1), a `Scaling` that asks for it the deviations. Parts that
-    were initialised before, or restored from a file, stay as they are. The more data,
-    the better: `FlowModel.fit` takes up to 10,000 examples.
+    Each `ActNorm` takes the mean and standard deviation of its input (Kingma & Dhariwal
+    2018, section 3.1), each `Scaling` with `data_dependent=True` the deviations. Parts
+    that were initialised before, or restored from a file, stay as they are. The more
+    data, the better: `FlowModel.fit` takes up to 10,000 examples.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import flows
+      >>> flow = flows.glow((4, 4, 1), levels=1, steps=1, width=4, seed=0)
+      >>> initialize(flow, np.random.default_rng(0).normal(size=[8, 4, 4, 1])).shape
+      TensorShape([8, 16])
 
     Args:
       flow: a `Flow`, or another TFP distribution with a `bijector`.
@@ -59,10 +83,10 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
 
 
 def start_of(data: Data) -> Data:
-    """All examples, or at random as many of them as parts that wait for data need.
+    """The examples that a flow is initialised from: all, or a random choice.
 
-    At most 10,000, and of large examples no more than hold 2^19 numbers. The choice is
-    the same for every seed.
+    There are at most 10,000 of them, and fewer if they would hold more than 2^19
+    numbers. The choice does not depend on any seed.
     """
     n = len(data.x)
     rows = max(min(START_ROWS, START_NUMBERS // max(data.x[0].size, 1)), 32)

@@ -18,11 +18,17 @@ __all__ = ["Row", "find_variables", "rows"]
 
 
 class Row(keras.layers.Layer):
-    """Shows the variables of one bijector or distribution to Keras.
+    """A Keras layer that holds the variables of one bijector or distribution.
 
-    A Keras model sees only its own layers and variables; those of a `tf.Module` it
-    does not. A row holds a `keras.Variable` around each `tf.Variable` (the same
-    storage) and the Keras layers that serve as conditioners.
+    A Keras model tracks only its own layers and variables, not those of a `tf.Module`.
+    A row holds a `keras.Variable` around each `tf.Variable` (with the same storage),
+    and the Keras layers that are conditioners. It is a line of the model's `summary`.
+
+    Args:
+      variables: variables that belong to no Keras layer.
+      layers: Keras layers of the bijector.
+      shapes: event shapes on the sides of data and noise, with a batch, or `None`.
+      name: name of the layer.
     """
 
     def __init__(
@@ -50,7 +56,7 @@ class Row(keras.layers.Layer):
                 wrapper.constraint = _OnTensors(variable.constraint)
         self._shapes: Any = shapes
         if shapes is not None:
-            # What `summary` reads the output shape from.
+            # `summary` computes the output shape from it.
             self._build_shapes_dict = {"input_shape": shapes[0]}
         self.built = True
 
@@ -59,7 +65,7 @@ class Row(keras.layers.Layer):
 
 
 class _OnTensors:
-    """A constraint of TensorFlow's variables, which takes tensors, for Keras's."""
+    """Adapts a constraint that takes tensors to Keras, which gives it variables."""
 
     def __init__(self, constraint):
         self.constraint = constraint
@@ -69,11 +75,11 @@ class _OnTensors:
 
 
 def find_variables(flow: tfd.Distribution) -> list[tf.Variable]:
-    """Trainable variables, those that show only when `log_prob` reads them included.
+    """Finds all trainable variables, also those that only `log_prob` shows by use.
 
-    The density is traced, not evaluated: parts that adapt to the first data they see,
-    or that check values, see none. Only a network that creates its variables when it
-    is first called has to be called for them; what that changes is undone.
+    The density is traced, not evaluated, so that parts which adapt to their first data,
+    or check values, get none. Only if a network creates its variables in its first
+    call, the density is evaluated once; changes of values are undone.
     """
     try:
         found = _read_variables(flow, _refuse_to_create)
@@ -97,7 +103,7 @@ def _refuse_to_create(next_creator, **kwargs):
 def _read_variables(
     flow: tfd.Distribution, creator: Callable | None = None
 ) -> list[tf.Variable]:
-    """Trainable variables that the density reads, in the order in which it does."""
+    """Trainable variables that the density reads, in the order of its reads."""
     keywords = {}
     context_shape = getattr(flow, "context_shape", None)
     if context_shape is not None:
@@ -122,7 +128,7 @@ def _read_variables(
 
 
 def _create_variables(flow: tfd.Distribution) -> None:
-    """Evaluates a density once, and gives all variables the values they had before."""
+    """Evaluates a density once, and restores the values of all variables."""
     before = [(v, v.numpy()) for v in flow.variables]
 
     def create(next_creator, **kwargs):
@@ -148,7 +154,7 @@ def rows(
 
     Args:
       distribution: any TFP distribution.
-      extra: variables that belong to it though no attribute shows them.
+      extra: further variables, which no attribute of it holds.
 
     Returns:
       A list of `Row`s, data side first.
@@ -194,9 +200,9 @@ def rows(
 
 
 def _row_class(module):
-    """A `Row` under the module's class name.
+    """A subclass of `Row` with the name of the module's class.
 
-    It is what `summary` prints, and what Keras calls a part of a file of weights.
+    `summary` prints this name, and Keras uses it for a part of a file of weights.
     """
     name = getattr(type(module), "_saved_as", None) or type(module).__name__
     return type(name.lstrip("_"), (Row,), {})

@@ -1,4 +1,4 @@
-"""Metrics of log-densities, which tell callbacks that less is better."""
+"""Metrics of log-densities. They tell Keras's callbacks that lower is better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _OfLogDensities(keras.metrics.Mean):
     _direction = "down"
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds examples; `y_pred` are log-densities, `y_true` is not looked at."""
+        """Adds examples; `y_pred` are log-densities, `y_true` is not used."""
         return super().update_state(y_pred * -self._unit(), sample_weight)
 
     def _unit(self) -> float:
@@ -31,6 +31,13 @@ class _OfLogDensities(keras.metrics.Mean):
 class NegativeLogLikelihood(_OfLogDensities):
     """The mean of `-log_prob`, in nats per example.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> nll = NegativeLogLikelihood()
+      >>> nll.update_state(None, tf.constant([-1.0, -3.0]))
+      >>> float(nll.result())
+      2.0
+
     Args:
       name: name of the metric.
       dtype: dtype of the mean.
@@ -43,6 +50,13 @@ class NegativeLogLikelihood(_OfLogDensities):
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class BitsPerDim(_OfLogDensities):
     r"""The mean of $-\log_2 p(x) / D$, in bits per dimension.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> bits = BitsPerDim(size=2)
+      >>> bits.update_state(None, tf.math.log([0.25, 0.0625]))
+      >>> round(float(bits.result()), 4)
+      1.5
 
     Args:
       size: number $D$ of the entries of an example.

@@ -1,4 +1,4 @@
-"""Training on several devices or machines: what Keras leaves to its user."""
+"""Training on several devices or machines, beyond what Keras does by itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "whole_file",
 ]
 
-# What TensorFlow says if nobody has set its global seed.
+# TensorFlow's default global seed: nobody has set one.
 _UNSET_SEED = 87654321
 
 
@@ -42,7 +42,7 @@ def check_scope(variables: Sequence[tf.Variable]) -> None:
 
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether other processes take part."""
+    """Whether the strategy has several workers (processes)."""
     return (
         isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         and strategy.extended._in_multi_worker_mode()
@@ -52,10 +52,7 @@ def has_workers(strategy: tf.distribute.Strategy) -> bool:
 def per_replica(
     logs: dict[str, Any], strategy: tf.distribute.Strategy
 ) -> dict[str, Any]:
-    """Metrics of a step in the shape that Keras averages over workers.
-
-    It reduces the first axis, which a number does not have.
-    """
+    """Gives the metrics of a step a first axis, over which Keras averages workers."""
     if not has_workers(strategy):
         return logs
     return {name: tf.reshape(value, [1]) for name, value in logs.items()}
@@ -64,12 +61,15 @@ def per_replica(
 def weigh_gradient(loss: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
     """The loss of one replica, with the gradient weighted by its share of the batch.
 
-    Keras takes the mean over the replicas of the means over their examples, in which
-    the examples of a replica that got fewer of them count for more.
+    Keras averages the mean losses of replicas. Without weights, the examples of a
+    replica with few of them would count for more.
 
     Args:
       loss: scalar, mean over the examples of this replica.
       examples: `[n, ...]`, a row for each example of this replica.
+
+    Returns:
+      The scalar `loss`, with the weighted gradient.
     """
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
@@ -86,8 +86,8 @@ def weigh_gradient(loss: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
 def clip_after_sum(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes an optimizer clip the gradient of the global batch.
 
-    Keras clips what each replica contributes and adds it up afterwards, so that a bound
-    on the norm means something else on every number of devices.
+    Keras clips the gradient of each replica and adds them up afterwards, so that the
+    effect of a bound depends on the number of devices.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     bounds = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
@@ -103,7 +103,7 @@ def clip_after_sum(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def whole_batch(batch: Any, strategy: tf.distribute.Strategy) -> Any:
-    """The batch of all replicas, where a dataset hands it out in parts."""
+    """The batch of all replicas, if a dataset gives each replica its part."""
     leaves = [v for v in tf.nest.flatten(batch) if v is not None]
     if any(isinstance(v, tf.distribute.DistributedValues) for v in leaves):
         return _gather(batch, strategy)
@@ -113,15 +113,16 @@ def whole_batch(batch: Any, strategy: tf.distribute.Strategy) -> Any:
 def common_start(
     arrays: Sequence[np.ndarray | None], strategy: tf.distribute.Strategy, own: bool
 ) -> list[np.ndarray | None]:
-    """The examples that parts which depend on data start from, on every worker.
+    """The examples that a flow is initialised from, the same on every worker.
 
     Args:
-      arrays: examples and what belongs to them, as this worker has them.
-      strategy: of the model.
-      own: whether workers are known to have data of their own.
+      arrays: examples, contexts and weights of this worker.
+      strategy: the strategy of the model.
+      own: whether workers are known to have different data.
 
     Returns:
-      The arrays, if all workers have the same; else an equal part of each one's.
+      The arrays, if they are the same on all workers; else equal parts of each
+      worker's.
     """
     arrays = list(arrays)
     prints = [_fingerprint(v) for v in arrays if v is not None]
@@ -180,12 +181,12 @@ class WorkersAgree(keras.callbacks.Callback):
 def whole_file(
     path: str | os.PathLike, strategy: tf.distribute.Strategy
 ) -> Iterator[str | os.PathLike]:
-    """A path to write to instead of `path`, which then gets the whole file at once.
+    """A context with a temporary path to write to; at the end it is renamed to `path`.
 
-    Every worker calls back to save the same state, to one path. If their file system
-    is the same, the last one to finish wins; if each has its own, each has the file.
-    Nobody waits for the others, so a worker may also save on its own. Shards and
-    addresses are written as they are: give each worker its own.
+    With several workers, each saves the same state to the same path. On a shared file
+    system the last one overwrites the others; otherwise each has its own file. Workers
+    do not wait for each other, so a single worker may save too. Shards and paths with
+    `://` are written directly: give each worker its own.
     """
     if (
         not has_workers(strategy)
@@ -207,14 +208,14 @@ def whole_file(
 
 
 def _gather(batch, strategy):
-    """Rows of all replicas, in the same order on every worker."""
+    """Joins the rows of all replicas, in the same order on every worker."""
     return tf.nest.map_structure(
         lambda v: None if v is None else strategy.gather(v, axis=0), batch
     )
 
 
 def _fingerprint(values: Any) -> float:
-    """A number that differs where values or their order do."""
+    """A number that depends on values and their order."""
     values = np.asarray(values, np.float64).ravel()
     return float(values @ np.cos(np.arange(values.size)))
 

@@ -1,7 +1,7 @@
-"""Files of weights and models: what they say of themselves, and limits on it.
+"""Checks of files of weights and models before they are loaded.
 
-A file from a stranger runs no code when it is loaded, but a small one can declare
-a flow, or arrays, that take all memory. What it declares is held against its size.
+Loading a file from an unknown source runs no code. But a small file may declare a flow,
+or arrays, that would take all memory. So what it declares is compared with its size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["check_config", "check_file", "check_own", "load_model", "own_variabl
 # Where `FlowModel.save_own_variables` puts the description of the weights.
 _KEY = "architecture"
 
-# A file may unfold to this many bytes, and to this many times its size.
+# Uncompressed, a file may have this many bytes plus this many times its size.
 _SLACK = 2**26
 _RATIO = 20
 
@@ -54,27 +54,41 @@ _PRODUCTS = {
 
 
 def own_variables(architecture: Architecture) -> dict[str, np.ndarray]:
-    """What a model writes beside its weights."""
+    """The arrays that a model writes in addition to its weights."""
     return {_KEY: np.frombuffer(architecture.to_json().encode(), np.uint8)}
 
 
 def check_own(architecture: Architecture, store: Mapping[str, Any]) -> None:
-    """Raises `ArchitectureMismatch` unless `store` is of such weights."""
+    """Raises `ArchitectureMismatch` unless `store` describes the same architecture."""
     if _KEY not in store:
         raise ArchitectureMismatch("the file holds no weights of a FlowModel.")
     architecture.check(np.asarray(store[_KEY]).tobytes(), "the file")
 
 
 def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
-    """As `keras.models.load_model`, for files that may come from strangers.
+    """Like `keras.models.load_model`, but safe for files from unknown sources.
 
     Args:
       path: a `.keras` file.
-      **kwargs: for `keras.models.load_model`.
+      **kwargs: further arguments of `keras.models.load_model`.
+
+    Returns:
+      The model.
 
     Raises:
-      ValueError: before memory is taken, if the file is small for what it declares.
-      OSError: if it cannot be read.
+      ValueError: if the file declares a model that is far larger than the file. No
+        memory is taken for it before.
+      OSError: if the file cannot be read.
+
+    Example:
+      >>> import os, tempfile, tfp_flows
+      >>> flow = tfp_flows.flows.real_nvp((2,), layers=2, width=4, seed=0)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = os.path.join(folder, "flow.keras")
+      ...     tfp_flows.FlowModel(flow).save(path)
+      ...     model = load_model(path)
+      >>> model.flow.event_shape
+      TensorShape([2])
     """
     check_file(path)
     with _limited_variables(Path(path).stat().st_size):
@@ -83,7 +97,7 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
 
 @contextlib.contextmanager
 def _limited_variables(size: int) -> Iterator[None]:
-    """Stops before variables are made that take far more than a file of a size."""
+    """A context that stops the creation of variables far larger than a file's size."""
     limit, made = _SLACK + _RATIO * size, 0
 
     def create(next_creator, **kwargs):
@@ -102,17 +116,17 @@ def _limited_variables(size: int) -> Iterator[None]:
 
 
 def check_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Raises an error if a file cannot be read or unfolds to far more than its size.
+    """Raises an error if a file cannot be read, or declares far more than its size.
 
     Args:
       path: a file that ends in `.weights.h5`, `.weights.json` (Keras's shards) or
         `.keras`.
 
     Returns:
-      What `own_variables` gave to the model that wrote it.
+      The `own_variables` of the model that wrote it.
 
     Raises:
-      ValueError: on another ending, and on a file that is small for what it declares.
+      ValueError: on another ending, or if the file declares far more than its size.
       OSError: if it cannot be read.
     """
     path = Path(path)
@@ -185,7 +199,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _read_weights(file: Any, name: str | None = None) -> dict[str, np.ndarray]:
-    """`own_variables`, from a file of HDF5 whose arrays are all there."""
+    """The `own_variables` in an HDF5 file, after a check of the sizes of its arrays."""
     with h5py.File(file, "r") as opened:
         declared, stored = 0, 0
 
@@ -209,15 +223,15 @@ def _check_size(name, declared, stored):
 
 
 def check_config(config: Mapping[str, Any], size: int | None = None) -> None:
-    """Raises an error if the configuration of a flow declares what is too large.
+    """Raises an error if the configuration of a flow declares too large a flow.
 
     Args:
       config: arguments of a ready flow.
-      size: bytes of the file with its weights, which hold what is large; `None` if
-        they are not known.
+      size: bytes of the file with its weights, in proportion to which the flow may be
+        large; `None` if there is no such file.
 
     Raises:
-      ValueError: naming the argument.
+      ValueError: if an argument is too large; the message names it.
     """
     event = config.get("event_shape")
     numbers = [n for n in event if isinstance(n, int)] if _is_list(event) else []
@@ -234,7 +248,7 @@ def check_config(config: Mapping[str, Any], size: int | None = None) -> None:
 def _check_products(
     config: Mapping[str, Any], entries: int, is_vector: bool, size: int | None
 ) -> None:
-    """Raises an error if numbers that are small each are large together."""
+    """Raises an error if products of numbers in a configuration are too large."""
     layers = _number(config, "layers") * _number(config, "steps")
     width, depth = _number(config, "width"), _number(config, "depth")
     kind = "vectors" if is_vector else "images"

@@ -1,4 +1,4 @@
-"""Elementwise transformers: what couplings and autoregressions apply to an entry."""
+"""Elementwise transformers: functions of one number, for couplings and the like."""
 
 from tfp_flows.transformers.affine import Affine
 from tfp_flows.transformers.inverted import Inverted

@@ -24,7 +24,7 @@ class Affine:
 
     With a `max_log_scale` $c$, `"exp"` and `"sigmoid"` are bounded smoothly: $s$
     becomes $\frac{2 c}{\pi} \arctan \frac{\pi s}{2 c}$. The slope of `"tanh"` falls
-    faster, like $4 e^{-2 |a| / c}$, so that raw numbers far out are trained slowly. It
+    faster, like $4 e^{-2 |a| / c}$, so that large raw numbers are trained slowly. It
     is computed to full relative precision, and is above zero up to $|a| = 43\, c$ in
     single precision.
 
@@ -45,7 +45,7 @@ class Affine:
 
     Raises:
       ValueError: on another `scale`, or a `max_log_scale` that is not positive.
-      TypeError: if `max_log_scale` is no number.
+      TypeError: if `max_log_scale` is not a number.
     """
 
     num_parameters = 2
@@ -70,7 +70,7 @@ class Affine:
         if self.scale == "sigmoid":
             log_scale = tf.nn.softplus(-(raw + 2.0))
             if bound is None:
-                # Where e^s and e^-s are numbers of this dtype still.
+                # The largest bound for which neither e^s nor e^-s overflows.
                 return tf.minimum(log_scale, math.log(raw.dtype.max / 8))
         else:
             log_scale = raw

@@ -12,14 +12,17 @@ __all__ = ["smooth_bound"]
 def smooth_bound(x: tf.Tensor, bound: float) -> tf.Tensor:
     r"""A number in $(-c, c)$: $\frac{2 c}{\pi} \arctan \frac{\pi x}{2 c}$.
 
-    Near zero it is $x$. Its slope $1 / (1 + (\pi x / 2 c)^2)$ falls so slowly that no
-    raw number which a network arrives at stops being trained, as it does behind a
-    clip, and in rounding behind a tanh.
+    Near zero it is close to $x$. Its slope $1 / (1 + (\pi x / 2 c)^2)$ falls slowly, so
+    that large raw numbers still get a gradient. A clip would stop their gradients, and
+    a tanh too, by rounding.
 
     Args:
-      x: raw numbers.
+      x: raw numbers, of any shape.
       bound: $c$, a positive number.
+
+    Returns:
+      Tensor of the shape of `x`.
     """
     scale = math.pi / (2 * bound)
-    # TensorFlow Lite knows the function of two arguments alone.
+    # TensorFlow Lite has `atan2`, but no `atan`.
     return tf.atan2(scale * x, tf.ones_like(x)) / scale

@@ -1,4 +1,4 @@
-"""A transformer the other way round."""
+"""The inverse of a transformer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["Inverted"]
 class Inverted:
     r"""$y = \tau^{-1}(x)$ for a transformer $\tau$.
 
-    Where $\tau$ has no inverse in closed form, this makes the density direction the
-    cheap one: an autoregression or coupling with an inverted `LogisticMixture` is
-    trained without a root to find, and finds it in sampling.
+    If $\tau$ has no inverse in closed form, this makes densities cheap and sampling
+    expensive: an autoregression or coupling with an inverted `LogisticMixture` solves
+    equations only when it samples, not in training.
 
     Example:
       >>> import tensorflow as tf

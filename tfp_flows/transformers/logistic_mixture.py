@@ -18,15 +18,15 @@ class LogisticMixture:
     $$ y = e^{a} \operatorname{logit} F(x) + b, \qquad
        F(x) = \sum_k \pi_k\, \sigma\!\left((x - \mu_k) e^{-s_k}\right) $$
 
-    (Ho et al. 2019, "Flow++", equations 7 and 8.) $F$ and $1 - F$ are kept as
-    logarithms, so that the function is exact far out, where it is a straight line. The
-    inverse is a root between those of single components; its derivatives are those of
-    the implicit function.
+    (Ho et al. 2019, "Flow++", equations 7 and 8.) $F$ and $1 - F$ are computed as
+    logarithms, so that the function is exact far out too, where it is a straight line.
+    The inverse is found by Newton's method; its derivatives come from the implicit
+    function theorem.
 
-    The parameters are the logits of $\pi$, the means and log-scales of the components,
-    and $a$ and $b$: $3K + 2$. With zeros, the means are spread over $[-1, 1]$ (equal
-    components would stay equal), and the function is near the identity. $a$ and the
-    $s_k$ are bounded smoothly.
+    The $3K + 2$ parameters are the logits of $\pi$, the means and log-scales of the
+    components, $a$ and $b$. If all are zero, the function is near the identity: the
+    means are then spread over $[-1, 1]$, since equal components would stay equal. $a$
+    and the $s_k$ are bounded smoothly.
 
     Example:
       >>> import tensorflow as tf
@@ -46,7 +46,7 @@ class LogisticMixture:
 
     Raises:
       ValueError: if `components` is below 1, or a bound not positive.
-      TypeError: if an argument is no number, or `components` no integer.
+      TypeError: if an argument is not a number, or `components` not an integer.
     """
 
     has_direct_inverse = False
@@ -81,7 +81,8 @@ class LogisticMixture:
         mixture, log_scale, shift = self._split(parameters)
         target = (y - shift) * tf.exp(-log_scale)
         _, means, log_scales = mixture
-        # Each component alone has log-odds (x - mu) e^-s; the mixture's lie between.
+        # A single component has the log-odds (x - mu) e^-s, and reaches the target at
+        # `alone`. The root of the mixture lies between these.
         alone = means + target[..., None, :] * tf.exp(log_scales)
 
         def function(x):
@@ -116,7 +117,7 @@ def _log_odds(x, log_weights, means, log_scales):
     below, above = tf.math.log_sigmoid(u), tf.math.log_sigmoid(-u)
     share_below, log_f = _normalize(log_weights + below)
     share_above, log_1_f = _normalize(log_weights + above)
-    # d log F/dx - d log(1 - F)/dx, both of positive terms, none as large as log F.
+    # d log F/dx - d log(1 - F)/dx as a sum of positive terms.
     slopes = tf.concat([share_below + above, share_above + below], -2)
     log_slope = tf.reduce_logsumexp(
         slopes - tf.concat([log_scales, log_scales], -2), -2
@@ -125,7 +126,7 @@ def _log_odds(x, log_weights, means, log_scales):
 
 
 def _normalize(terms):
-    """Logarithms of terms: as shares of their sum, and of the sum."""
+    """Logarithms of the shares of terms in their sum, and the logarithm of the sum."""
     # The largest is subtracted first, so that shares stay exact where all are large.
     largest = tf.stop_gradient(tf.reduce_max(terms, -2, keepdims=True))
     shares = terms - largest

@@ -23,19 +23,18 @@ class RationalQuadratic:
        q = s + (\delta_k + \delta_{k+1} - 2 s)\, t (1 - t) $$
 
     (Durkan et al. 2019, "Neural Spline Flows", equations 4 and 5; the inverse is a
-    root of a quadratic, equations 6 to 8.) Widths and heights are softmaxes of their
-    raw parameters, slopes softplus. Outside $[-B, B]$ the function is the identity, and
-    the slopes at both ends are 1.
+    root of a quadratic, equations 6 to 8.) Widths and heights are softmaxes of raw
+    parameters, slopes are softpluses. Outside $[-B, B]$ the function is the identity,
+    and the slopes at both ends are 1.
 
-    **Angles.** With `circular=True` numbers are points of a circle of circumference
-    $2B$. Both ends have one learned slope, and a learned phase is added to the result,
-    so that no point stays where it is (Rezende et al. 2020, section 2.1). A number
-    outside $[-B, B)$ stands for the same point of the circle inside it, and results
-    are inside. The noise should be uniform on the circle, and networks that see an
-    angle should see its sine and cosine.
+    **Angles.** With `circular=True`, numbers are points of a circle of circumference
+    $2B$. Both ends share one learned slope, and a learned phase is added to the result,
+    so that no point is fixed (Rezende et al. 2020, section 2.1). Numbers outside
+    $[-B, B)$ are wrapped into it, and results are inside. The noise should be uniform
+    on the circle, and networks should get the sine and cosine of an angle.
 
-    The parameters are the raw widths, heights and inner slopes, and for a circle the
-    slope at the ends and the phase: $3K - 1$ of them, or $3K + 1$. Zeros are the
+    The $3K - 1$ parameters are the raw widths, heights and inner slopes. A circle has
+    two more: the slope at the ends and the phase. If all are zero, the function is the
     identity.
 
     Example:
@@ -58,7 +57,7 @@ class RationalQuadratic:
     Raises:
       ValueError: if `bins` is below 2, `bound` not positive, `min_bin` outside (0, 1 /
         bins), or `min_slope` outside (0, 1).
-      TypeError: if one of them is no number, or `bins` no integer.
+      TypeError: if one of them is not a number, or `bins` not an integer.
     """
 
     has_direct_inverse = True
@@ -79,7 +78,7 @@ class RationalQuadratic:
         self.min_bin = check_number("min_bin", min_bin, above=0, below=1 / self.bins)
         self.min_slope = check_number("min_slope", min_slope, above=0, below=1)
         self.circular = bool(circular)
-        # A circle is cut somewhere: its numbers do not rise with the angle.
+        # On a circle, numbers jump from B to -B where it is cut.
         self.is_increasing = not self.circular
         self.num_parameters = 3 * self.bins + (1 if circular else -1)
 
@@ -109,14 +108,14 @@ class RationalQuadratic:
         return self._wrap(x), tf.where(inside, -log_det, _zero_or_nan(y))
 
     def _inside(self, x):
-        """Whether entries are within the bound, and values that are in any case."""
+        """Which entries are within the bound, and `x` with 0 for all others."""
         inside = (x >= -self.bound) & (x <= self.bound)
         return inside, tf.where(inside, x, 0.0)
 
     def _wrap(self, x):
         if not self.circular:
             return x
-        # The remainder is exact, and so never outside the bound, however large x is.
+        # `floormod` is exact, so the result is within the bound however large x is.
         return tf.math.floormod(x + self.bound, 2 * self.bound) - self.bound
 
     def _split(self, parameters):
@@ -124,16 +123,16 @@ class RationalQuadratic:
         k, ends = self.bins, int(self.circular)
         parts = tf.split(parameters, [k, k, k - 1 + ends, ends], -2)
         widths, heights, slopes, phase = parts
-        # Not a reshape, which has to be told sizes that may be unknown.
+        # A reshape would need sizes that may be unknown.
         sizes = tf.stack([widths, heights], -3)
         return sizes, slopes, tf.squeeze(phase, -2) if ends else 0.0
 
     def _bin(self, value, sizes, slopes, known):
         """The bin that holds each value.
 
-        Where bins end along the known axis is computed for all of them, to compare; of
-        everything else the one entry that counts is looked up, by a mask, and then
-        transformed.
+        The ends of all bins along the known axis are computed and compared with the
+        value. Of all other parameters, a mask selects those of its bin first, so that
+        only these are transformed.
 
         Args:
           value: `[..., n]`.
@@ -167,12 +166,11 @@ class RationalQuadratic:
             for mask in (above, here)
         )
         if self.circular:
-            # Counted from the front: `tf.vectorized_map` rolls wrong axes if they are
-            # counted from the back.
+            # A positive axis: `tf.vectorized_map` rolls the wrong one for a negative.
             axis = slopes.shape.rank - 2
             ends = here * slopes, here * tf.roll(slopes, -1, axis)
         else:
-            # At both ends of the line nothing is added: a raw slope of 0, which is 1.
+            # At both ends of the line nothing is added: a raw slope of 0 means 1.
             ends = here[..., 1:, :] * slopes, here[..., :-1, :] * slopes
         raw = tf.stack([tf.reduce_sum(end, -2) for end in ends])
         offset = math.log(math.expm1(1.0 - self.min_slope))
@@ -194,12 +192,15 @@ def _zero_or_nan(x):
 
 
 def _to_unit(t):
-    """`t`, which rounding may have moved out of [0, 1], with its gradient."""
+    """Clips `t`, which may be outside [0, 1] by rounding, and keeps its gradient."""
     return t + tf.stop_gradient(tf.clip_by_value(t, 0.0, 1.0) - t)
 
 
 def _evaluate(t, rest, s, left, right):
-    """Share of the bin's height climbed, and log-slope, at `t` = 1 - `rest`."""
+    """The share of the bin's height below the curve, and its log-slope, at `t`.
+
+    `rest` is 1 - `t`.
+    """
     # Slopes relative to the bin's own: all terms are positive, and nothing cancels.
     left, right = left / s, right / s
     both, squares = t * rest, tf.square(t) + tf.square(rest)
@@ -210,7 +211,7 @@ def _evaluate(t, rest, s, left, right):
 
 
 def _solve(u, s, left, right):
-    r"""The `t` in [0, 1] at which the curve has climbed a share `u`, and 1 - `t`.
+    r"""The `t` in [0, 1] where the curve is at a share `u` of the height, and 1 - `t`.
 
     In the quadratic $a t^2 + b t + c = 0$, slopes relative to $s$ make $a = 1 - b$ and
     $c = -u$, so that $b^2 - 4ac = (b - 2u)^2 + 4u (1 - u)$, where nothing cancels, and

@@ -1,4 +1,4 @@
-"""What an elementwise transformer is."""
+"""The protocol of elementwise transformers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,30 @@ class Transformer(Protocol):
     ($\log|dx/dy|$), both `[..., n]`. All these dimensions may be unknown. Parameters of
     zero give the identity, or nearly.
 
-    A class of your own needs `num_parameters` and the two methods. It says more about
-    itself by attributes that it may leave out:
+    A class of your own needs `num_parameters` and the two methods. It may also have
+    these attributes:
 
     * `has_direct_inverse = False`: one of the directions iterates;
     * `is_constant_jacobian = True`: the slope depends neither on the number nor on the
       parameters;
     * `has_constant_slope = True`: the slope depends on the parameters alone;
     * `is_increasing = False`: the function falls, or jumps as on a circle.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import bijectors
+      >>> class Sinh:
+      ...     num_parameters = 1
+      ...
+      ...     def forward_and_log_det(self, x, parameters):
+      ...         t = tf.squeeze(parameters, -2)
+      ...         return tf.sinh(x) + t, tf.math.log(tf.cosh(x))
+      ...
+      ...     def inverse_and_log_det(self, y, parameters):
+      ...         x = tf.asinh(y - tf.squeeze(parameters, -2))
+      ...         return x, -tf.math.log(tf.cosh(x))
+      >>> bijectors.Elementwise(Sinh(), [2]).forward([[0.0, 0.0]]).numpy()
+      array([[0., 0.]], dtype=float32)
 
     Attributes:
       num_parameters: how many parameters each number has.
