@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -89,19 +90,24 @@ def _spline(workload, conditioner_dtype="float32", recompute_gradients=False):
     """The ready flow has residual networks; these have the layers of the others."""
     size = workload.size
     policy = network_dtype("float32", conditioner_dtype)
-    layers = []
-    for i in range(workload.layers):
-        mask = masks.alternating(size)
-        mask = mask if i % 2 == 0 else ~mask
+    seeds = itertools.count()
+
+    def coupling(mask):
         spline = transformers.RationalQuadratic(workload.bins, BOUND)
         network = networks.MLP(
             spline.num_parameters * int((~mask).sum()),
             workload.hidden,
-            seed=i,
+            seed=next(seeds),
             dtype=policy,
         )
-        layers.append(bijectors.Coupling(mask, network, spline, name=f"spline_{i}"))
-    chain = bijectors.Chain(layers, recompute_gradients=recompute_gradients)
+        return bijectors.Coupling(mask, network, spline)
+
+    mask = masks.alternating(size)
+    chain = bijectors.Repeat(
+        lambda: [coupling(mask), coupling(~mask)],
+        workload.layers // 2,
+        recompute_gradients=recompute_gradients,
+    )
     return Flow(distributions.standard_normal([size]), chain, name="spline")
 
 
