@@ -126,14 +126,38 @@ def test_gradients_through_a_function_in_chunks():
 def test_the_size_follows_from_the_widest_layer():
     wide = flows.real_nvp((4,), layers=2, width=256, seed=0)
     narrow = flows.real_nvp((4,), layers=2, width=64, seed=0)
-    assert wide.chunk_size == 2**27 // (4 * 256)
+    assert wide.chunk_size == 2**26 // (4 * 256)
     assert narrow.chunk_size == 4 * wide.chunk_size
     image = flows.glow((8, 8, 1), steps=1, levels=1, width=32, seed=0)
-    assert image.chunk_size == 2**27 // (4 * 64 * 32)
+    assert image.chunk_size == 2**26 // (4 * 64 * 32)
     assert Flow(distributions.standard_normal((4,)), make_chain()).chunk_size > 1000
     for wrong, error in ((0, ValueError), (2.5, TypeError), ("3", TypeError)):
         with pytest.raises(error, match="chunk_size"):
             wide.copy(chunk_size=wrong)
+
+
+def test_many_chunks_are_one_trace(monkeypatch):
+    """Small chunks, whose size follows from the widest layer too; 64 at least."""
+    flow, seen = watched(None)
+    expected = flow.log_prob(normal(1200, 4, dtype="float32"))
+    assert seen == [1200]
+    # As if its layers were 2**20 times as wide.
+    monkeypatch.setattr("tfp_flows.distributions.flow._LARGEST_PASS", 2**10)
+    monkeypatch.setattr("tfp_flows.distributions.flow._CHUNK", 1)
+    flow = flow.copy(name="chunked")
+    seen.clear()
+    found = flow.log_prob(normal(1200, 4, dtype="float32"))
+    assert set(seen) == {64} and len(seen) < 4
+    close(found, expected, 1e-5)
+    close(flow.sample(1200, seed=0), flow.copy(chunk_size=1200).sample(1200, seed=0))
+
+
+def test_labels_out_of_range_among_many():
+    flow = flows.real_nvp((2,), layers=1, width=4, num_classes=3, normalize=False)
+    labels = np.zeros(100, "int32")
+    labels[70] = 3
+    with pytest.raises(ValueError, match=r"labels in \[0, 3\), got 3"):
+        flow.copy(chunk_size=4).log_prob(np.zeros((100, 2), "float32"), context=labels)
 
 
 def test_where_contexts_are_none():

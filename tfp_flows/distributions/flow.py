@@ -45,8 +45,9 @@ from tfp_flows.distributions.tracked import Tracked
 __all__ = ["Flow", "with_config", "without_warning"]
 
 
-# The largest size, in bytes, of the widest layer of a bijector in one pass.
-_BYTES_OF_A_LAYER = 2**27
+# Bytes of the widest layer of a bijector: the most in one pass, and about as many as
+# stay in a processor's cache, for the chunks of a larger batch.
+_LARGEST_PASS, _CHUNK = 2**26, 2**22
 
 
 @contextlib.contextmanager
@@ -111,11 +112,11 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     `sample_and_log_prob` needs no inverse.
 
     **Large batches.** If the batch is static and larger than `chunk_size`, `log_prob`,
-    `sample`, `sample_and_log_prob`, `encode` and `decode` compute it in chunks, with
-    the same results. Sampling draws all noise and encodes all contexts first. Chunks
-    are not used while a gradient tape records, as it would keep all of them in memory;
-    with the keywords `training` and `seed`, whose effect may depend on the batch; and
-    for a base distribution with a batch.
+    `sample`, `sample_and_log_prob`, `encode` and `decode` compute it in chunks that fit
+    a processor's cache, with the same results. Sampling draws all noise and encodes all
+    contexts first. Chunks are not used while a gradient tape records, as it would keep
+    all of them in memory; with the keywords `training` and `seed`, whose effect may
+    depend on the batch; and for a base distribution with a batch.
 
     Example:
       >>> import tfp_flows
@@ -141,8 +142,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         dict of shapes for a context of several parts: users give a dict of arrays whose
         batches broadcast, and the encoder gets such a dict.
       chunk_size: the largest number of events in one pass, see above. By default, the
-        widest layer of the bijector takes at most 128 MiB; its width is estimated from
-        the last dimensions of the bijector's variables.
+        widest layer of the bijector takes at most 64 MiB (4 MiB once there are
+        chunks); its width is estimated from the last dimensions of the bijector's
+        variables.
       name: name of the flow.
 
     Raises:
@@ -277,7 +279,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     def chunk_size(self) -> int:
         """The largest number of events in one pass."""
         if self._chunk_size is None:
-            self._chunk_size = _default_chunk_size(self)
+            self._chunk_size = max(_LARGEST_PASS // _bytes_of_widest_layer(self), 1)
         return self._chunk_size
 
     @property
@@ -631,6 +633,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
                 return None
             try:
                 context = as_context(context, context_shape, self.name)
+                if context_shape == self._context_shape:
+                    # Labels out of range are an error here, in a graph they are NaN.
+                    getattr(self._context_encoder, "check", lambda _: None)(context)
             except (TypeError, ValueError):
                 # The single pass raises an error with more detail.
                 return None
@@ -651,7 +656,8 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
                 return function(value, context=named)
             return function(value, context=parts[0])
 
-        return in_chunks(call, self.chunk_size, parts, ranks, result_ranks, self.dtype)
+        size = min(self.chunk_size, max(_CHUNK // _bytes_of_widest_layer(self), 64))
+        return in_chunks(call, size, parts, ranks, result_ranks, self.dtype)
 
     # Keywords.
 
@@ -732,11 +738,12 @@ def with_config(flow: tfd.Distribution, config: Mapping[str, Any]) -> tfd.Distri
     return flow
 
 
-def _default_chunk_size(flow: Flow) -> int:
+def _bytes_of_widest_layer(flow: Flow) -> int:
+    """An estimate for one event, from the last dimensions of variables."""
     shape = flow.event_shape.as_list() or [1]
     widths = [v.shape[-1] for v in flow.bijector.variables if v.shape.rank]
     entries = math.prod(shape[:-1]) * max([shape[-1], *widths])
-    return max(_BYTES_OF_A_LAYER // (entries * tf.as_dtype(flow.dtype).size), 1)
+    return entries * tf.as_dtype(flow.dtype).size
 
 
 def _wanted(shape: ContextShape) -> str:

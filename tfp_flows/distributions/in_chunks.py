@@ -8,6 +8,9 @@ import tensorflow as tf
 
 __all__ = ["common_batch", "in_chunks"]
 
+# The most calls that are made one by one in eager mode.
+_ONE_BY_ONE = 8
+
 
 def common_batch(tensors: Sequence, ranks: Sequence[int]) -> tf.TensorShape:
     """The static batch shape that tensors `[*batch, *event]` broadcast to.
@@ -41,8 +44,10 @@ def in_chunks(
 ) -> list[tf.Tensor]:
     """Computes `function(*tensors)` in calls of at most `size` events, if possible.
 
-    The batch is split along its longest dimension. In a `tf.function` a loop makes the
-    calls, so that the graph does not grow with their number.
+    The batch is split along its longest dimension. A few calls are made one by one.
+    Many of them, and all of those in a `tf.function`, are a loop of a graph, which does
+    not grow with their number: `function` is then traced once, for the half of a second
+    or so that this takes, and runs without Python in between.
 
     Args:
       function: returns one tensor `[*batch, *event]` for each of `result_ranks`. An
@@ -63,33 +68,42 @@ def in_chunks(
     count = -(-length // max(size // max(others, 1), 1))
     step = -(-length // count)
     behind = len(batch) - axis
-    slices = [
+    tensors = [tf.convert_to_tensor(t) for t in tensors]
+    cuts = [
         _slicer(t, t.shape.rank - ndims - behind, length)
         for t, ndims in zip(tensors, ranks, strict=True)
     ]
-    if tf.executing_eagerly():
+    slices = list(zip(cuts, tensors, strict=True))
+    if tf.executing_eagerly() and count <= _ONE_BY_ONE:
         parts = [
-            function(*(cut(start, min(step, length - start)) for cut in slices))
+            function(*(cut(t, start, min(step, length - start)) for cut, t in slices))
             for start in range(0, length, step)
         ]
         return [tf.concat(part, axis) for part in zip(*parts, strict=True)]
     # All chunks have one length, so the last one may overlap the one before it.
     starts = [*range(0, length - step, step), length - step]
-    found = tf.map_fn(
-        lambda start: list(function(*(cut(start, step) for cut in slices))),
-        tf.constant(starts),
-        parallel_iterations=1,
-        fn_output_signature=[dtype] * len(result_ranks),
-    )
-    return [_join(part, axis, len(batch), length) for part in found]
+
+    def loop(*tensors):
+        slices = list(zip(cuts, tensors, strict=True))
+        found = tf.map_fn(
+            lambda start: list(function(*(cut(t, start, step) for cut, t in slices))),
+            tf.constant(starts),
+            parallel_iterations=1,
+            fn_output_signature=[dtype] * len(result_ranks),
+        )
+        return [_join(part, axis, len(batch), length) for part in found]
+
+    if tf.executing_eagerly():
+        loop = tf.function(loop, autograph=False)
+    return loop(*tensors)
 
 
 def _slicer(tensor, axis, length):
     """A function that slices a tensor, unless the tensor broadcasts along the axis."""
     if axis < 0 or tensor.shape[axis] != length:
-        return lambda start, step: tensor
+        return lambda tensor, start, step: tensor
 
-    def cut(start, step):
+    def cut(tensor, start, step):
         begin, size = [0] * tensor.shape.rank, tensor.shape.as_list()
         begin[axis], size[axis] = start, step
         size = [-1 if n is None else n for n in size]

@@ -22,8 +22,8 @@ _TOLERANCE, _MOST = 1e-5, 100
 # initial vector with a proven bound on its error. Of eigenvalues between 1 / 128 and 1,
 # three squarings make numbers that float32 still holds: only then they are scaled.
 _SMALL, _SQUARINGS, _BETWEEN_SCALINGS = 128, 7, 3
-# Others iterate at least `_LEAST` times, from the stored vector plus `_SHARE` of a fixed
-# random one.
+# Others iterate at least `_LEAST` times, from the stored vector plus `_SHARE` of a
+# fixed random one.
 _LEAST, _SHARE = 8, 0.1
 _ACTIVATIONS = ("elu", "lipswish", "sine")
 
