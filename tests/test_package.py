@@ -52,6 +52,7 @@ else:
     )
 
 
+@pytest.mark.slow
 def test_importing_leaves_threads_and_devices_to_the_user():
     code = (
         "import tfp_flows, tfp_flows.flows, tensorflow as tf\n"
@@ -64,6 +65,7 @@ def test_importing_leaves_threads_and_devices_to_the_user():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_bijectors_need_no_extra():
     run(
         """

@@ -243,7 +243,8 @@ class TakesGradients(B.JointBijector):
 
     def _inverse_and_log_det(self, y):
         x = y
-        for _ in range(60):
+        # Each step leaves less than half of the error.
+        for _ in range(40):
             x = y - 0.5 * tf.tanh(self.bend) * tf.sin(x)
         return x, -self._forward_and_log_det(x)[1]
 

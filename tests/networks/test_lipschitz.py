@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import normal, perturb
+from tests.support import fast_and_slow, normal, perturb
 from tfp_flows import networks
 from tfp_flows.networks.lipschitz_network import _adjoint, _apply, spectral_norm
 
@@ -301,7 +301,7 @@ def test_only_training_moves_the_state(name):
         np.testing.assert_allclose(np.linalg.norm(vector), 1.0)
 
 
-@every
+@pytest.mark.parametrize("name", fast_and_slow(NETWORKS, "mlp", "conv_even"))
 def test_eager_function_and_xla_agree(name):
     network, x = make(name)
     perturb(network, 0.5, seed=1)
