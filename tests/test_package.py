@@ -144,7 +144,9 @@ def blocks():
         if found[1]:
             heading = found[1]
         else:
-            yield pytest.param(found[2], id=heading)
+            # Trains on digits.
+            slow = pytest.mark.slow if heading == "`model.fit`" else ()
+            yield pytest.param(found[2], id=heading, marks=slow)
 
 
 @pytest.mark.parametrize("block", list(blocks()))
