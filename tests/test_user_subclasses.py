@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tfp_flows import Flow, FlowModel, masks, networks, transformers
 from tfp_flows import bijectors as B
 
@@ -321,7 +321,7 @@ def results(inverse, y, variables):
 
 
 @every_class
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("recompute", fast_and_slow([False, True], True))
 def test_chains_eager_and_traced(name, recompute):
     members = [made(name), B.AffineCoupling(MASK, mlp(4), dtype=DTYPE), made(name)]
     perturb(members[1], seed=0)
@@ -338,7 +338,7 @@ def test_chains_eager_and_traced(name, recompute):
 
 
 @every_class
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("recompute", fast_and_slow([False, True], False))
 def test_repeated(name, recompute):
     bijector = B.Repeat(CLASSES[name], 3, recompute_gradients=recompute)
     perturb(bijector, seed=0)

@@ -231,7 +231,7 @@ def results_and_gradients(chain, method, value, keywords):
     return [result, log_det, *gradients]
 
 
-@all_cases
+@representative_cases
 def test_gradients_that_recompute(case):
     bijector = case.make()
     assert ("training" in bijector.keywords) == (case in WITH_TRAINING)
@@ -269,7 +269,7 @@ def compare_recomputed(case, bijector, keywords, training=False):
             np.testing.assert_array_equal(v, once)
 
 
-@all_cases
+@representative_cases
 def test_batch_shapes_static_and_dynamic(case):
     bijector = case.make()
     y = case.data((6,))
@@ -387,7 +387,7 @@ def test_empty_batches(case, dtype):
         assert all(r.dtype == dtype for r in results)
 
 
-@computations
+@machinery
 def test_gradients_of_empty_batches(case):
     """Zeros for the variables, which no example moves, and nothing for no example."""
     bijector = case.make("float32")
@@ -420,7 +420,7 @@ def test_gradients_of_empty_batches(case):
             np.testing.assert_array_equal(g, np.zeros(v.shape))
 
 
-@all_cases
+@representative_cases
 def test_a_nan_gives_a_nan_log_determinant(case):
     """For its event alone, wherever it stands."""
     bijector = case.make()
@@ -438,7 +438,7 @@ def test_a_nan_gives_a_nan_log_determinant(case):
             assert np.isnan(np.reshape(result, (4, -1))[2]).any()
 
 
-@computations
+@machinery
 def test_in_a_graph_of_tensorflow_1(case):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         bijector = case.build("float64")
@@ -502,7 +502,7 @@ def test_inside_tfp(case):
         )
 
 
-@trainable_cases
+@representative_trainable_cases
 def test_copy_shares_and_deepcopy_does_not(case):
     bijector = case.make()
     keywords = case.keywords()

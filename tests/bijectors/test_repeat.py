@@ -99,7 +99,7 @@ def close(found, expected, tolerance=1e-9):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("recompute", fast_and_slow([False, True], False))
 @pytest.mark.parametrize("unit", UNITS)
 def test_one_trace_gives_what_eager_layers_give(unit, recompute):
     bijector = perturb(B.Repeat(UNITS[unit], 3, recompute_gradients=recompute), seed=0)

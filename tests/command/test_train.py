@@ -352,8 +352,14 @@ def shift(by):
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "epoch,loss,val_nll\n0,2.0,nan\n", "epoch,loss\n0,2.0\n"],
-    ids=["missing", "empty", "no number", "no such column"],
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("", id="empty", marks=pytest.mark.slow),
+        pytest.param(
+            "epoch,loss,val_nll\n0,2.0,nan\n", id="no number", marks=pytest.mark.slow
+        ),
+        pytest.param("epoch,loss\n0,2.0\n", id="no such column"),
+    ],
 )
 def test_without_its_history_a_run_keeps_the_better_model(
     settings, short, tmp_path, text

@@ -184,7 +184,7 @@ def test_a_kernel_of_zeros_has_norm_zero():
 
 
 @every
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", fast_and_slow(["float32", "float64"], "float32"))
 def test_bound_holds_from_the_start_by_hand_and_in_training(name, dtype):
     """Against singular values of whole matrices, under steps of a reckless size."""
     network, x = make(name, dtype, coefficient=0.8)
