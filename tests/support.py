@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-__all__ = ["close", "normal", "perturb"]
+__all__ = ["close", "fast_and_slow", "normal", "perturb"]
 
 Module = TypeVar("Module")
 
@@ -42,3 +43,10 @@ def perturb(
             noise = scale * draw.standard_normal(v.shape)
             v.assign_add(noise.astype(tf.as_dtype(v.dtype).as_numpy_dtype))
     return module
+
+
+def fast_and_slow(values, *fast):
+    """Parameters of a test, of which those that are not among the fast are slow."""
+    return [
+        pytest.param(v, marks=() if v in fast else pytest.mark.slow) for v in values
+    ]

@@ -33,6 +33,7 @@ def cells(text: str, label: str) -> list[str]:
     return [cell.strip() for cell in found[0].strip("|").split("|")]
 
 
+@pytest.mark.slow
 def test_speed_in_processes_of_their_own(tmp_path):
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 3\n")
@@ -165,6 +166,7 @@ def test_arguments(module, capsys):
         speed.parse(["--rounds", "0"])
 
 
+@pytest.mark.slow
 def test_first_call(module):
     first_call = module("first_call")
     flow = flows.real_nvp((4,), layers=8, width=8, seed=0)
@@ -190,6 +192,7 @@ def test_operations(module, monkeypatch):
     assert operations.products("real_nvp", "tensorflow", 0.01) > 0
 
 
+@pytest.mark.slow
 def test_gpu_on_a_cpu(module, monkeypatch):
     gpu = module("gpu")
     workload = module("libraries.workloads").QUICK["real_nvp"]

@@ -52,6 +52,7 @@ else:
     )
 
 
+@pytest.mark.slow
 def test_importing_leaves_threads_and_devices_to_the_user():
     code = (
         "import tfp_flows, tfp_flows.flows, tensorflow as tf\n"
@@ -64,6 +65,7 @@ def test_importing_leaves_threads_and_devices_to_the_user():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_bijectors_need_no_extra():
     run(
         """
@@ -142,7 +144,9 @@ def blocks():
         if found[1]:
             heading = found[1]
         else:
-            yield pytest.param(found[2], id=heading)
+            # Trains on digits.
+            slow = pytest.mark.slow if heading == "`model.fit`" else ()
+            yield pytest.param(found[2], id=heading, marks=slow)
 
 
 @pytest.mark.parametrize("block", list(blocks()))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks
 from tfp_flows.core.repeat import unrolled
@@ -99,7 +99,7 @@ def close(found, expected, tolerance=1e-9):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("recompute", fast_and_slow([False, True], False))
 @pytest.mark.parametrize("unit", UNITS)
 def test_one_trace_gives_what_eager_layers_give(unit, recompute):
     bijector = perturb(B.Repeat(UNITS[unit], 3, recompute_gradients=recompute), seed=0)
@@ -127,21 +127,21 @@ def test_it_is_the_chain_of_its_members():
     assert calls == 4
 
 
-def test_context_and_recomputation():
+@pytest.mark.parametrize("every", fast_and_slow([None, 1, 2], 2))
+def test_context_and_recomputation(every):
     def unit():
         network = networks.MLP(4, [8], dtype=DTYPE)
         return coupling(MASK, network, context_shape=(2,))
 
     context = tf.random.stateless_normal([3, 2], [3, 4], dtype=DTYPE)
-    for every in (None, 1, 2):
-        deep = perturb(B.Repeat(unit, 5, recompute_gradients=True), seed=0)
-        if every is not None:
-            deep = deep.copy(checkpoint_every=every)
-        plain = deep.copy(recompute_gradients=False, checkpoint_every=None)
-        expected = everything(plain, context=context)
-        close(everything(deep, context=context), expected)
-        traced = tf.function(lambda b: everything(b, context=context), autograph=False)
-        close(traced(deep), expected)
+    deep = perturb(B.Repeat(unit, 5, recompute_gradients=True), seed=0)
+    if every is not None:
+        deep = deep.copy(checkpoint_every=every)
+    plain = deep.copy(recompute_gradients=False, checkpoint_every=None)
+    expected = everything(plain, context=context)
+    close(everything(deep, context=context), expected)
+    traced = tf.function(lambda b: everything(b, context=context), autograph=False)
+    close(traced(deep), expected)
 
 
 def test_each_unit_is_called_with_its_own_variables():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import normal, perturb
+from tests.support import fast_and_slow, normal, perturb
 from tfp_flows import FlowModel, bijectors, distributions, flows, networks
 from tfp_flows.core.fixed_point import fixed_point, iterate
 
@@ -113,8 +113,16 @@ def test_series_is_biased_by_what_it_leaves_out():
     assert standard_errors(gradients, true_gradient)[0].max() < 4.0
 
 
-@pytest.mark.parametrize("log_det", ["series", "roulette"])
-@pytest.mark.parametrize(("probes", "jit"), [(1, False), (3, True)])
+@pytest.mark.parametrize(
+    ("log_det", "probes", "jit"),
+    [
+        ("series", 1, False),
+        ("roulette", 3, False),
+        pytest.param("roulette", 1, False, marks=pytest.mark.slow),
+        pytest.param("series", 3, True, marks=pytest.mark.slow),
+        pytest.param("roulette", 3, True, marks=pytest.mark.slow),
+    ],
+)
 def test_in_one_dimension_estimates_are_exact(log_det, probes, jit):
     """Signs square to 1, so that enough terms leave nothing to chance.
 
@@ -303,7 +311,10 @@ def test_an_inverse_that_does_not_converge():
         few.inverse(normal(2, 3))
 
 
-def test_fixed_point_is_differentiable_to_any_order():
+@pytest.mark.parametrize(
+    "compiled", fast_and_slow(["no", "yes", "by XLA"], "no", "yes")
+)
+def test_fixed_point_is_differentiable_to_any_order(compiled):
     """z = A z + sin(b) has a solution and derivatives in closed form."""
     matrix = 0.2 * normal(3, 3)
     b = normal(2, 3, seed=1)
@@ -337,18 +348,16 @@ def test_fixed_point_is_differentiable_to_any_order():
         results.append(third.gradient(value, [matrix, b]))
         return [z, *results]
 
-    expected = derivatives(solution)
-    for compiled in (
-        derivatives,
-        tf.function(derivatives, autograph=False),
-        tf.function(derivatives, autograph=False, jit_compile=True),
-    ):
-        # A solve does not compile under XLA: only the iteration is.
-        tf.nest.map_structure(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8),
-            compiled(found),
-            expected,
-        )
+    run = derivatives
+    if compiled != "no":
+        xla = compiled == "by XLA"
+        run = tf.function(derivatives, autograph=False, jit_compile=xla)
+    # A solve does not compile under XLA: only the iteration is.
+    tf.nest.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8),
+        run(found),
+        derivatives(solution),
+    )
 
 
 def test_fixed_point_with_variables_integers_and_small_gradients():
@@ -432,9 +441,10 @@ def test_networks_that_evaluate_otherwise(log_det):
     if log_det == "series":
         # The mean over all signs has no error but rounding. Opposite ones are alike.
         found = {}
+        estimate = tf.function(bijector.forward_log_det_jacobian, autograph=False)
         for seed in range(32):
             bijector._seed.assign(seed)
-            log_det = bijector.forward_log_det_jacobian(x).numpy()
+            log_det = estimate(x).numpy()
             found[tuple(log_det.round(12))] = log_det
         assert len(found) == 4
         found = np.mean(list(found.values()), 0)
@@ -451,7 +461,7 @@ def test_auto_is_exact_where_that_is_cheap():
     assert of(17, log_det="exact") == "exact"
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", fast_and_slow([False, True], False))
 def test_training_moves_the_power_iteration_and_files_keep_it(tmp_path, jit_compile):
     flow = flows.residual_flow(
         (3,), layers=1, width=8, depth=1, log_det="roulette", seed=0

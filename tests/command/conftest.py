@@ -53,7 +53,7 @@ def settings(data):
     return Settings(
         data=data,
         flow="real_nvp",
-        flow_options={"layers": 2, "width": 4, "depth": 1},
+        flow_options={"layers": 1, "width": 4, "depth": 1},
         epochs=3,
         batch_size=16,
         learning_rate=0.01,

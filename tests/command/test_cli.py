@@ -34,7 +34,7 @@ from tfp_flows.command.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 TINY = {"glow": ["--levels", 1, "--steps", 1, "--width", 4]}
-TINY["real_nvp"] = ["--layers", 2, "--width", 4, "--depth", 1]
+TINY["real_nvp"] = ["--layers", 1, "--width", 4, "--depth", 1]
 TINY["nice"] = ["--layers", 2, "--width", 4, "--depth", 1]
 
 
@@ -698,7 +698,7 @@ def test_resume_with_more_epochs(moons, says, tmp_path, points):
     ("arguments", "message"),
     [
         (["--learning-rate", "0.5"], r"learning_rate=0.001 \(now 0.5\)"),
-        (["--layers", "4"], "flow_options.*'layers': 2.*'layers': 4"),
+        (["--layers", "4"], "flow_options.*'layers': 1.*'layers': 4"),
         (["--conditional"], "conditional=False"),
         (["--overwrite"], "exclude each other"),
     ],
@@ -745,16 +745,26 @@ def test_resume_looks_at_the_data_and_not_at_their_name(
     says("train", "./elsewhere/same.npz", *command, "--epochs", 2)
 
 
-def test_a_damaged_state_and_the_best_epoch(moons, fails, says, points, tmp_path):
+@pytest.fixture
+def damaged(moons, tmp_path, points):
+    """A run whose state is damaged, and the command that would go on with it."""
     output = tmp_path / "run"
     shutil.copytree(moons.directory, output)
     data = bytearray((output / "last.keras").read_bytes())
     data[len(data) // 2] ^= 1
     (output / "last.keras").write_bytes(data)
     command = ["train", points, "--flow", "real_nvp", "-o", output, "--verbose", 0]
-    command += ["--epochs", 2]
-    line = fails(*command, "--resume")
+    return output, [*command, "--epochs", 2]
+
+
+def test_a_damaged_state(damaged, fails):
+    line = fails(*damaged[1], "--resume")
     assert "last.keras is damaged" in line and "--resume-best" in line
+
+
+@pytest.mark.slow
+def test_a_damaged_state_and_the_best_epoch(damaged, says, points, tmp_path):
+    output, command = damaged
     says(*command, "--resume-best")
     best, whole = (d / "model.keras" for d in (output, tmp_path / "whole"))
     says(*train(points, "real_nvp", whole.parent, "--epochs", 2, "--batch-size", 16))
@@ -769,6 +779,7 @@ def test_a_damaged_state_and_the_best_epoch(moons, fails, says, points, tmp_path
 # Interrupts.
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_resume(points, tmp_path, says):
     options = ["--batch-size", 8, "--epochs", 10, "--verbose", 2]
     arguments = [str(a) for a in train(points, "real_nvp", tmp_path / "run", *options)]
@@ -1058,6 +1069,7 @@ def test_no_model(bad_models, fails, command, name, message):
     assert message in line and name in line
 
 
+@pytest.mark.slow
 def test_module_and_version():
     run = subprocess.run(
         [sys.executable, "-m", "tfp_flows", "--version"],

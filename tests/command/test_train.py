@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 import tfp_flows
+from tests.support import fast_and_slow
 from tfp_flows import datasets, plots
-from tfp_flows.command import files
+from tfp_flows.command import files, tables
 from tfp_flows.command import train as training
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.settings import Settings
@@ -67,17 +68,23 @@ class Acting(keras.callbacks.Callback):
 
 
 def train(settings, directory, action=None, *, pictures=False, **options):
-    """Trains; what is drawn takes time, and is left out if it does not matter."""
+    """Trains; what takes time beside it is left out if it does not matter."""
     if action is not None:
         options["callbacks"] = [Acting(action)]
     with contextlib.ExitStack() as stack:
-        for name in () if pictures else ("history", "density"):
-            stack.enter_context(mock.patch.object(plots, name, draw_nothing))
+        if not pictures:
+            for name in ("history", "density"):
+                stack.enter_context(mock.patch.object(plots, name, draw_nothing))
+            stack.enter_context(mock.patch.object(tables, "baselines", nothing))
         return training.train(settings, directory, command="here", verbose=0, **options)
 
 
 def draw_nothing(*arguments, path, **options):
     path.write_bytes(b"")
+
+
+def nothing(*arguments):
+    return {}
 
 
 def iterations(model):
@@ -142,7 +149,7 @@ def test_the_model_is_that_of_the_best_epoch(settings, tmp_path):
         for v in model.trainable_variables:
             v.assign(v + shifts.get(iterations(model), 0.0))
 
-    report = train(settings, tmp_path / "run", spoil, pictures=True)
+    report = train(settings, tmp_path / "run", spoil)
     nll = [float(v) for v in column(tmp_path / "run", "val_nll")]
     assert nll[1] < min(nll[0], nll[2])
     assert report["training"]["best_epoch"] == 2
@@ -213,8 +220,12 @@ def test_the_seed_decides_the_weights(settings, tmp_path):
 
 @pytest.mark.parametrize(
     "points",
-    [(5, 6), (2 * STEPS, END)],
-    ids=["twice in an epoch", "at the ends of epochs"],
+    [
+        pytest.param((5, 6), id="twice in an epoch"),
+        pytest.param(
+            (2 * STEPS, END), id="at the ends of epochs", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_an_interrupted_run_reaches_the_same(settings, whole, tmp_path, points):
     left = list(points)
@@ -268,7 +279,7 @@ def test_the_row_of_an_interrupted_epoch_is_that_of_all_its_batches(
         assert column(tmp_path, name) == column(whole, name)
 
 
-@pytest.mark.parametrize("write", [2, 5, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("write", fast_and_slow([2, 5, 7], 5))
 def test_a_process_that_vanished_while_writing(
     settings, whole, monkeypatch, tmp_path, write
 ):
@@ -341,8 +352,14 @@ def shift(by):
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "epoch,loss,val_nll\n0,2.0,nan\n", "epoch,loss\n0,2.0\n"],
-    ids=["missing", "empty", "no number", "no such column"],
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("", id="empty", marks=pytest.mark.slow),
+        pytest.param(
+            "epoch,loss,val_nll\n0,2.0,nan\n", id="no number", marks=pytest.mark.slow
+        ),
+        pytest.param("epoch,loss\n0,2.0\n", id="no such column"),
+    ],
 )
 def test_without_its_history_a_run_keeps_the_better_model(
     settings, short, tmp_path, text
@@ -582,7 +599,12 @@ def test_rare_values_are_met_before_the_first_step(tmp_path):
     x[:, 1] = np.arange(300) % 150 == 7
     np.save(tmp_path / "x.npy", x)
     settings = Settings.suited(
-        str(tmp_path / "x.npy"), "real_nvp", epochs=1, batch_size=16, validation=0.0
+        str(tmp_path / "x.npy"),
+        "real_nvp",
+        flow_options={"layers": 2, "width": 8, "depth": 1},
+        epochs=1,
+        batch_size=16,
+        validation=0.0,
     )
     lines = []
     train(settings, tmp_path / "run", say=lines.append)
@@ -596,7 +618,10 @@ def test_images_that_no_picture_shows_are_written_as_numbers(tmp_path):
     x = draw.integers(0, 256, (40, 2, 2, 5), dtype=np.uint8)
     np.save(tmp_path / "x.npy", x)
     settings = Settings.suited(
-        str(tmp_path / "x.npy"), "nice", flow_options={"width": 4}, epochs=1
+        str(tmp_path / "x.npy"),
+        "nice",
+        flow_options={"layers": 2, "width": 4, "depth": 1},
+        epochs=1,
     )
     lines = []
     train(settings, tmp_path / "run", say=lines.append)

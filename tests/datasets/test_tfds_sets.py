@@ -107,6 +107,7 @@ def test_preparing_is_silent_and_keeps_the_random_state(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_digits_prepared_by_two_processes_at_once(tmp_path):
     code = (
         "import random, tensorflow_datasets; from tfp_flows.datasets import load\n"

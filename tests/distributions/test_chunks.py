@@ -35,21 +35,33 @@ def watched(chunk_size, context_shape=None):
     return flow, network.seen
 
 
-@pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "function"])
-def test_the_numbers_of_one_pass(run):
+BATCHES = (
+    ((11,), (11,)),
+    ((11,), ()),
+    ((), (11,)),
+    ((11,), (1,)),
+    ((2, 7), (7,)),
+    ((2, 7), (2, 1)),
+    ((2, 1), (7,)),
+)
+
+
+@pytest.mark.parametrize(
+    ("run", "batches"),
+    [
+        pytest.param(lambda f: f, BATCHES, id="eager"),
+        pytest.param(tf.function, BATCHES[4:5], id="function"),
+        pytest.param(
+            tf.function, BATCHES, id="functions of all batches", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_the_numbers_of_one_pass(run, batches):
     """Also where the last chunk is smaller, and where contexts broadcast."""
     flow = make_flow(context_shape=(2,))
     small = flow.copy(chunk_size=4)
     assert small.chunk_size == 4
-    for batch, of_context in (
-        ((11,), (11,)),
-        ((11,), ()),
-        ((), (11,)),
-        ((11,), (1,)),
-        ((2, 7), (7,)),
-        ((2, 7), (2, 1)),
-        ((2, 1), (7,)),
-    ):
+    for batch, of_context in batches:
         x, context = (
             normal(*batch, 4, dtype="float32"),
             normal(*of_context, 2, seed=1, dtype="float32"),

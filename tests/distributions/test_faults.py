@@ -113,8 +113,20 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-@every
+# The compiler is slow: by default it sees one of the flows.
+@pytest.mark.parametrize(
+    ("build", "run"),
+    [
+        pytest.param(
+            build,
+            run,
+            id=f"{name}-{how}",
+            marks=pytest.mark.slow if how == "xla" and name != "with_labels" else (),
+        )
+        for name, build in FLOWS.items()
+        for how, run in RUNS.items()
+    ],
+)
 def test_the_answer_to_no_context_is_nan(build, run):
     flow = build()
     perturb(flow, 0.3)

@@ -212,6 +212,7 @@ np.save(sys.argv[2], made.log_prob(x).numpy())
 """
 
 
+@pytest.mark.slow
 def test_in_another_process(tmp_path):
     flow = flows.real_nvp((4,), layers=2, width=4, seed=0)
     perturb(flow, 0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from benchmarks import conditional_regression as benchmark
 
@@ -20,6 +21,7 @@ def test_true_density_is_normalised_and_the_datas():
     assert peaks.sum() == 3
 
 
+@pytest.mark.slow
 def test_flow_beats_a_gaussian_head():
     heads, found = benchmark.run(3000, 1000, 12)
     lead, gap = found["lead"], found["truth"]["mean"] - found["flow"]["mean"]

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import tfp_flows
 from tests.flows.support import members
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tfp_flows import flows
 from tfp_flows.bijectors import Coupling
 from tfp_flows.distributions import VariationalDequantization
@@ -104,7 +104,7 @@ def test_every_variable_learns(arguments):
         assert np.abs(gradient).max() > 0, v.name
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", fast_and_slow([False, True], False))
 def test_fit_save_and_load(tmp_path, jit):
     # Noise is drawn anew in every step.
     keras.utils.set_random_seed(0)

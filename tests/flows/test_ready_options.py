@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tests.flows.support import SMALL, gradients, members
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tfp_flows import FlowModel, flows
 
 # New flows are looked at, which no data have initialised.
@@ -49,7 +49,9 @@ def plain(flow):
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
-@pytest.mark.parametrize("name", ["nice", "real_nvp_image", "glow"])
+@pytest.mark.parametrize(
+    "name", fast_and_slow(["nice", "real_nvp_image", "glow"], "nice", "glow")
+)
 def test_bases(name, base):
     labels = {"num_classes": 3} if base == "class_conditional" else {}
     given = {"context": [0, 2, 1, 1]} if labels else {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import normal, perturb
+from tests.support import fast_and_slow, normal, perturb
 from tfp_flows import networks
 from tfp_flows.networks.lipschitz_network import _adjoint, _apply, spectral_norm
 
@@ -184,7 +184,7 @@ def test_a_kernel_of_zeros_has_norm_zero():
 
 
 @every
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", fast_and_slow(["float32", "float64"], "float32"))
 def test_bound_holds_from_the_start_by_hand_and_in_training(name, dtype):
     """Against singular values of whole matrices, under steps of a reckless size."""
     network, x = make(name, dtype, coefficient=0.8)
@@ -301,7 +301,7 @@ def test_only_training_moves_the_state(name):
         np.testing.assert_allclose(np.linalg.norm(vector), 1.0)
 
 
-@every
+@pytest.mark.parametrize("name", fast_and_slow(NETWORKS, "mlp", "conv_even"))
 def test_eager_function_and_xla_agree(name):
     network, x = make(name)
     perturb(network, 0.5, seed=1)

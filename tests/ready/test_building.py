@@ -248,7 +248,8 @@ _OTHER = {
 _IMAGES = ("glow", "real_nvp", "flow_plus_plus", "residual_flow")
 _BRANCHES = [
     *((name, {"event_shape": (4,)}) for name in OURS if name != "glow"),
-    *((name, {"event_shape": (4, 4, 2)}) for name in _IMAGES),
+    *((name, {"event_shape": (4, 4, 2)}) for name in _IMAGES[:-1]),
+    ("residual_flow", {"event_shape": (4, 4, 2), "layers": 1}),
     *(
         (name, {"event_shape": (4,), "context_shape": (2,)})
         for name in ("planar", "radial", "sylvester")

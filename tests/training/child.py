@@ -12,61 +12,56 @@ from pathlib import Path
 import numpy as np
 
 
-def load(directory: Path) -> None:
-    """Loads what `test_saving` saved, and writes what the flows say."""
+def load(directory: Path, name: str) -> None:
+    """Loads what `test_saving` saved, and writes what the flow says."""
     import keras
 
     import tfp_flows
 
-    models = {}
-    for path in directory.glob("*.keras"):
-        models[path.stem, "keras"] = keras.models.load_model(path)
+    models = {"keras": keras.models.load_model(directory / f"{name}.keras")}
 
     import tensorflow as tf
 
     from tests.training.support import answers, image, vector
 
     # Built from another seed, so that every variable has to come from the file.
-    for name, build in (("vector", vector), ("image", image)):
-        model = tfp_flows.FlowModel(build(seed=1))
-        model.load_weights(directory / f"{name}.weights.h5")
-        models[name, "weights"] = model
-        model = tfp_flows.FlowModel(build(seed=2))
-        status = tf.train.Checkpoint(model=model).read(str(directory / f"{name}.tf"))
-        status.assert_existing_objects_matched().expect_partial()
-        models[name, "checkpoint"] = model
-    for (name, route), model in models.items():
+    build = {"vector": vector, "image": image}[name]
+    models["weights"] = tfp_flows.FlowModel(build(seed=1))
+    models["weights"].load_weights(directory / f"{name}.weights.h5")
+    model = models["checkpoint"] = tfp_flows.FlowModel(build(seed=2))
+    status = tf.train.Checkpoint(model=model).read(str(directory / f"{name}.tf"))
+    status.assert_existing_objects_matched().expect_partial()
+    for route, model in models.items():
         np.savez(directory / f"{name}.{route}.npz", **answers(model.flow))
 
 
-def load_exported(directory: Path) -> None:
-    """Calls the SavedModels of `test_saving` with TensorFlow alone."""
+def load_exported(directory: Path, name: str) -> None:
+    """Calls a SavedModel of `test_saving` with TensorFlow alone."""
     import tensorflow as tf
 
-    for name in ("vector", "image"):
-        model = tf.saved_model.load(str(directory / f"{name}.exported"))
-        data = dict(np.load(directory / f"{name}.data.npz"))
-        x = tf.constant(data.pop("x"))
-        context = {k: tf.constant(v) for k, v in data.items()}
-        for kind in ("methods", "signatures"):
+    model = tf.saved_model.load(str(directory / f"{name}.exported"))
+    data = dict(np.load(directory / f"{name}.data.npz"))
+    x = tf.constant(data.pop("x"))
+    context = {k: tf.constant(v) for k, v in data.items()}
+    for kind in ("methods", "signatures"):
 
-            def call(function, kind=kind, model=model, context=context, **arguments):
-                if kind == "signatures":
-                    function = model.signatures[function]
-                else:
-                    function = getattr(model, function)
-                return function(**arguments, **context)
+        def call(function, kind=kind, **arguments):
+            if kind == "signatures":
+                function = model.signatures[function]
+            else:
+                function = getattr(model, function)
+            return function(**arguments, **context)
 
-            draw = {"n": tf.constant(3), "seed": tf.constant(5)}
-            z = call("encode", x=x)["z"]
-            found = {
-                "log_prob": call("log_prob", x=x)["log_prob"],
-                "sample": call("sample", **draw, temperature=tf.constant(1.0))["x"],
-                "tempered": call("sample", **draw, temperature=tf.constant(0.7))["x"],
-                "encode": z,
-                "decode": call("decode", z=0.5 * z)["x"],
-            }
-            np.savez(directory / f"{name}.{kind}.npz", **found)
+        draw = {"n": tf.constant(3), "seed": tf.constant(5)}
+        z = call("encode", x=x)["z"]
+        found = {
+            "log_prob": call("log_prob", x=x)["log_prob"],
+            "sample": call("sample", **draw, temperature=tf.constant(1.0))["x"],
+            "tempered": call("sample", **draw, temperature=tf.constant(0.7))["x"],
+            "encode": z,
+            "decode": call("decode", z=0.5 * z)["x"],
+        }
+        np.savez(directory / f"{name}.{kind}.npz", **found)
     foreign = {"tfp_flows", "tensorflow_probability", "tf_keras"} & set(sys.modules)
     assert not foreign, foreign
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tests.training.support import contexts, image, images, points, vector
 from tfp_flows import FlowModel, flows
 
@@ -40,21 +40,10 @@ def log_prob(flow, x, **keywords):
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
-@pytest.mark.parametrize("name", ["real_nvp", "conditional", "glow"])
+@pytest.mark.parametrize("name", fast_and_slow(FLOWS, "conditional"))
 def test_tensorflow_lite_says_the_same(name, tmp_path):
     """It would give layers that share a trace the weights of one of them."""
-    _check_lite(FLOWS[name](), tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
-@pytest.mark.parametrize("name", ["maf", "spline", "planar", "nice"])
-def test_tensorflow_lite_says_the_same_of_all(name, tmp_path):
-    _check_lite(FLOWS[name](), tmp_path)
-
-
-def _check_lite(flow, tmp_path):
-    perturb(flow)
+    flow = perturb(FLOWS[name]())
     FlowModel(flow).export(tmp_path)
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(tmp_path), signature_keys=["log_prob"]

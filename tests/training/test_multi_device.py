@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
+from tests.training import child
 from tests.training.support import (
     assert_same,
     assert_trained_as_one,
@@ -28,7 +29,7 @@ def test_a_killed_training_goes_on(tmp_path):
     run_child("back_up", tmp_path, "killed", returncode=-signal.SIGKILL)
     assert (tmp_path / "backup" / "latest.weights.h5").exists()
     assert not (tmp_path / "resumed.npz").exists()
-    run_child("back_up", tmp_path, "alive")
+    child.back_up(tmp_path, "alive")
     resumed = dict(np.load(tmp_path / "resumed.npz"))
     # The first epoch was not repeated, the second was, from its start.
     assert resumed.pop("epochs").tolist() == [1, 2, 3]
@@ -45,6 +46,7 @@ def distributed(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glow", "batch_norm"])
 def test_two_devices_train_as_one(distributed, name):
     """ActNorm starts from the whole first batch; BatchNorm sees all replicas'."""
@@ -72,11 +74,13 @@ def test_two_devices_train_as_one(distributed, name):
             np.testing.assert_allclose(two[key], value, 1e-5, err_msg=key)
 
 
+@pytest.mark.slow
 def test_xla_compiles_for_one_device(distributed):
     refused = str(np.load(distributed / "distributed.npz")["refused"])
     assert "jit_compile=True works on one device" in refused and "has 2" in refused
 
 
+@pytest.mark.slow
 def test_unequal_parts_train_as_one(distributed):
     one, two = (dict(np.load(distributed / f"{k}.npz")) for k in ("one", "mirrored"))
     assert_trained_as_one(two, one)

@@ -19,6 +19,7 @@ from tests.training.support import (
 from tfp_flows.training import multi_device
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one(tmp_path):
     """Both write their checkpoints to the same paths."""
     one = train_whole(None, tmp_path)

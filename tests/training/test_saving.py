@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -13,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tests.support import fast_and_slow, perturb
 from tests.training.support import (
     answers,
     assert_same,
@@ -32,45 +32,51 @@ tfd = tfp.distributions
 ANSWERS = ("log_prob", "sample", "tempered", "encode", "decode")
 
 
-@dataclasses.dataclass
-class Saved:
-    directory: Path
-    flows: dict[str, tfd.Distribution]
-
-    def loaded(self, name: str, route: str) -> dict[str, np.ndarray]:
-        return dict(np.load(self.directory / f"{name}.{route}.npz"))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A RealNVP and a conditional Glow, trained, saved, and loaded elsewhere."""
-    directory = tmp_path_factory.mktemp("saved")
-    flows = {"vector": vector(), "image": image()}
-    data = {"vector": (points(),), "image": images()}
-    for name, flow in flows.items():
-        model = compiled(flow, keras.optimizers.Adam(0.02), run_eagerly=True)
-        model.fit(*data[name], batch_size=12, epochs=2, verbose=0)
-        model.save_weights(directory / f"{name}.weights.h5")
-        model.save(directory / f"{name}.keras")
-        model.export(directory / f"{name}.exported")
-        tf.train.Checkpoint(model=model).write(str(directory / f"{name}.tf"))
-        arrays = dict(zip(("x", "context"), data[name], strict=False))
-        np.savez(directory / f"{name}.data.npz", **arrays)
-    with ThreadPoolExecutor() as pool:
-        modes = ("load", "load_exported")
-        list(pool.map(lambda mode: run_child(mode, directory), modes))
-    return Saved(directory, flows)
-
-
 BUILD = {"vector": vector, "image": image}
 
 
+@dataclasses.dataclass
+class Saved:
+    directory: Path
+    name: str
+    flow: tfd.Distribution
+
+    def loaded(self, route: str) -> dict[str, np.ndarray]:
+        return dict(np.load(self.directory / f"{self.name}.{route}.npz"))
+
+
+@pytest.fixture(scope="module", params=fast_and_slow(BUILD, "vector"))
+def saved(request, tmp_path_factory):
+    """A RealNVP or a conditional Glow, trained and saved."""
+    name, directory = request.param, tmp_path_factory.mktemp("saved")
+    flow, data = {"vector": (vector(), (points(),)), "image": (image(), images())}[name]
+    model = compiled(flow, keras.optimizers.Adam(0.02), run_eagerly=True)
+    model.fit(*data, batch_size=12, epochs=2, verbose=0)
+    model.save_weights(directory / f"{name}.weights.h5")
+    model.save(directory / f"{name}.keras")
+    model.export(directory / f"{name}.exported")
+    tf.train.Checkpoint(model=model).write(str(directory / f"{name}.tf"))
+    arrays = dict(zip(("x", "context"), data, strict=False))
+    np.savez(directory / f"{name}.data.npz", **arrays)
+    return Saved(directory, name, flow)
+
+
+@pytest.fixture(scope="module")
+def loaded_elsewhere(saved):
+    run_child("load", saved.directory, saved.name)
+
+
+@pytest.fixture(scope="module")
+def loaded_by_tensorflow(saved):
+    run_child("load_exported", saved.directory, saved.name)
+
+
+@pytest.mark.usefixtures("loaded_elsewhere")
 @pytest.mark.parametrize("route", ["weights", "checkpoint", "keras"])
-@pytest.mark.parametrize("name", BUILD)
-def test_a_new_process_says_the_same(saved, name, route):
-    expected = answers(saved.flows[name])
-    found = saved.loaded(name, route)
-    untrained = answers(BUILD[name](seed=1))
+def test_a_new_process_says_the_same(saved, route):
+    expected = answers(saved.flow)
+    found = saved.loaded(route)
+    untrained = answers(BUILD[saved.name](seed=1))
     assert set(found) == set(expected) == set(ANSWERS)
     for key, value in expected.items():
         assert found[key].dtype == value.dtype
@@ -78,13 +84,14 @@ def test_a_new_process_says_the_same(saved, name, route):
         assert not np.allclose(untrained[key], value), key
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("loaded_by_tensorflow")
 @pytest.mark.parametrize("kind", ["methods", "signatures"])
-@pytest.mark.parametrize("name", BUILD)
-def test_tensorflow_alone_says_the_same(saved, name, kind):
+def test_tensorflow_alone_says_the_same(saved, kind):
     """As the same functions compiled here; as eager ones, up to rounding."""
-    expected = answers(saved.flows[name], tf.function)
-    eager = answers(saved.flows[name])
-    found = saved.loaded(name, kind)
+    expected = answers(saved.flow, tf.function)
+    eager = answers(saved.flow)
+    found = saved.loaded(kind)
     assert set(found) == set(expected) == set(ANSWERS)
     for key, value in expected.items():
         assert found[key].dtype == value.dtype
@@ -94,8 +101,9 @@ def test_tensorflow_alone_says_the_same(saved, name, kind):
         np.testing.assert_allclose(value, eager[key], 1e-5, 1e-5, err_msg=key)
 
 
-def test_exported_signatures_name_what_they_take(saved):
-    model = tf.saved_model.load(str(saved.directory / "image.exported"))
+def test_exported_signatures_name_what_they_take(tmp_path):
+    FlowModel(perturb(image())).export(tmp_path)
+    model = tf.saved_model.load(str(tmp_path))
     takes = {
         name: set(signature.structured_input_signature[1])
         for name, signature in model.signatures.items()
