@@ -24,7 +24,9 @@ class Transformer(Protocol):
     * `is_constant_jacobian = True`: the slope depends neither on the number nor on the
       parameters;
     * `has_constant_slope = True`: the slope depends on the parameters alone;
-    * `is_increasing = False`: the function falls, or jumps as on a circle.
+    * `is_increasing = False`: the function falls, or jumps as on a circle;
+    * `fuses = True`: it is many small operations, which XLA makes one loop of in the
+      graphs of a `tf.function`. Classes derived from it have to say so again.
 
     Example:
       >>> import tensorflow as tf
