@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +9,7 @@ import tensorflow as tf
 import tfp_flows
 from tests.support import close, normal, perturb
 from tfp_flows import Flow, bijectors, distributions, flows, masks, networks
-from tfp_flows.core.fusion import shapes_repeat
+from tfp_flows.core.fusion import fusing
 from tfp_flows.core.repeat import unrolled
 from tfp_flows.transformers import (
     Affine,
@@ -60,52 +59,66 @@ X = tf.TensorSpec([8, 4])
     ids=repr,
 )
 def test_the_class_itself_asks(transformer, count):
-    assert compiled_functions(flow_of(transformer).log_prob, X) == count
+    with fusing():
+        assert compiled_functions(flow_of(transformer).log_prob, X) == count
 
 
-def test_shapes_that_repeat():
-    flow, unknown = flow_of(RationalQuadratic(4)), tf.TensorSpec([None, 4])
-    assert compiled_functions(flow.log_prob, unknown) == 0
-    with shapes_repeat():
-        assert compiled_functions(flow.log_prob, unknown) == 1
-        with shapes_repeat(False):
-            assert compiled_functions(flow.log_prob, unknown) == 0
-    assert compiled_functions(flow.log_prob, unknown) == 0
-    with unrolled():
-        assert compiled_functions(flow.log_prob, X) == 0
+def test_where_it_is_done():
+    flow = flow_of(RationalQuadratic(4))
+    assert compiled_functions(flow.log_prob, X) == 0
+    with fusing():
+        assert compiled_functions(flow.log_prob, tf.TensorSpec([None, 4])) == 1
+        with fusing(False):
+            assert compiled_functions(flow.log_prob, X) == 0
+        with unrolled():
+            assert compiled_functions(flow.log_prob, X) == 0
+
+        def gradient(x):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(flow.log_prob(x))
+            return tape.gradient(loss, flow.trainable_variables)
+
+        assert compiled_functions(gradient, X) == 0
+    assert compiled_functions(flow.log_prob, X) == 0
 
 
 def test_layers_share_what_is_compiled():
     flow = flows.neural_spline_flow((4,), layers=3, width=4, normalize=False, seed=0)
     # One function, though a pair of layers has a trace and the last one has its own.
-    assert compiled_functions(flow.log_prob, X) == 1
+    with fusing():
+        assert compiled_functions(flow.log_prob, X) == 1
 
 
 @pytest.mark.parametrize(
     "transformer", [RationalQuadratic(4), Inverted(LogisticMixture(3))], ids=repr
 )
-def test_numbers_and_gradients(transformer):
-    flow = flow_of(transformer)
-    x = normal(8, 4, dtype="float32")
+def test_the_numbers(transformer):
+    flow, x = flow_of(transformer), normal(8, 4, dtype="float32")
+    with fusing():
+        found = tf.function(flow.log_prob)(x), tf.function(flow.encode)(x)
+        again = tf.function(flow.decode)(found[1])
+    close(found[0], flow.log_prob(x), 1e-4)
+    close(found[1], flow.encode(x), 1e-4)
+    close(again, x, 1e-4)
 
-    def values(x):
+
+def test_gradients_from_outside():
+    """Of a function that was compiled when no tape recorded."""
+    flow, x = flow_of(RationalQuadratic(4)), normal(8, 4, dtype="float32")
+    with fusing():
+        compiled = tf.function(flow.log_prob)
+        compiled(x)
+    found = []
+    for log_prob in (compiled, flow.log_prob):
         with tf.GradientTape() as tape:
-            tape.watch(x)
-            log_prob = flow.log_prob(x)
-        return log_prob, tape.gradient(log_prob, [x, *flow.trainable_variables])
-
-    for a, b in zip(
-        tf.nest.flatten(tf.function(values)(x)),
-        tf.nest.flatten(values(x)),
-        strict=True,
-    ):
-        close(a, b, 1e-4)
-    z = flow.encode(x)
-    close(tf.function(flow.decode)(z), x, 1e-4)
+            loss = tf.reduce_sum(log_prob(x))
+        found.append(tape.gradient(loss, flow.trainable_variables))
+    for a, b in zip(*found, strict=True):
+        close(a, b, 1e-3)
 
 
-def test_a_model_compiles_for_many_batches(monkeypatch):
-    """Of two sizes, the last one being smaller; few are not worth waiting for."""
+def test_many_batches_and_chunks(monkeypatch):
+    """Each operation of a model decides for itself, by the number of batches."""
     flow = flow_of(RationalQuadratic(4))
     model = tfp_flows.FlowModel(flow)
     model.compile("adam")
@@ -113,15 +126,18 @@ def test_a_model_compiles_for_many_batches(monkeypatch):
     spec = tf.TensorSpec([None, 4])
     plain = model.predict(x, batch_size=8, verbose=0)
     assert compiled_functions(model.predict_step, spec) == 0
-    monkeypatch.setattr("tfp_flows.training.flow_model._ENOUGH_BATCHES", 3)
-    found = model.predict(x, batch_size=8, verbose=0)
+    for module in ("training.flow_model", "distributions.in_chunks"):
+        monkeypatch.setattr(f"tfp_flows.{module}.ENOUGH_CALLS", 3)
+    data = tf.data.Dataset.from_tensor_slices(x).batch(8)
+    found = model.predict(data, verbose=0)
     assert compiled_functions(model.predict_step, spec) == 1
-    np.testing.assert_allclose(found, plain, 1e-4)
-    # Each operation for itself: also where one is called between steps of another.
     assert compiled_functions(model.test_step, spec) == 0
-    few = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: model.predict(x[:4], verbose=0)
-    )
-    model.fit(x, batch_size=8, epochs=2, callbacks=[few], verbose=0)
+    np.testing.assert_allclose(found, plain, 1e-4)
+    nll = model.evaluate(x, batch_size=8, verbose=0, return_dict=True)["nll"]
     assert compiled_functions(model.test_step, spec) == 1
+    np.testing.assert_allclose(nll, -plain.mean(), 1e-5)
+    model.predict(x[:4], verbose=0)
     assert compiled_functions(model.predict_step, spec) == 0
+    chunked = flow.copy(chunk_size=8)
+    assert compiled_functions(chunked.log_prob, tf.TensorSpec([16, 4])) == 0
+    assert compiled_functions(chunked.log_prob, tf.TensorSpec([24, 4])) == 1

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from tfp_flows.core.fusion import ENOUGH_CALLS, fusing
+
 __all__ = ["common_batch", "in_chunks"]
 
 # The most calls that are made one by one in eager mode.
@@ -95,7 +97,8 @@ def in_chunks(
 
     if tf.executing_eagerly():
         loop = tf.function(loop, autograph=False)
-    return loop(*tensors)
+    with fusing(count >= ENOUGH_CALLS):
+        return loop(*tensors)
 
 
 def _slicer(tensor, axis, length):

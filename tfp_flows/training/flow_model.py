@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_number
-from tfp_flows.core.fusion import shapes_repeat
+from tfp_flows.core.fusion import ENOUGH_CALLS, fusing
 from tfp_flows.core.keras_internals import in_symbolic_scope, storage
 from tfp_flows.training import data_checks, export, multi_device, weights_file
 from tfp_flows.training.architecture import Architecture, ArchitectureState
@@ -27,9 +27,6 @@ from tfp_flows.training.keras_variables import find_variables, rows
 from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
 
 __all__ = ["FlowModel", "negative_log_likelihood"]
-
-# From so many batches on, steps wait for XLA to compile transformers for their shapes.
-_ENOUGH_BATCHES = 300
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -143,7 +140,7 @@ class FlowModel(keras.Model):
         self.dequantize = check_number("dequantize", float(dequantize), at_least=0.0)
         self._ready = False
         self._looked = False
-        self._repeating: frozenset[str] = frozenset()
+        self._fusing: frozenset[str] = frozenset()
         self._described = Architecture(flow)
         # Tracked by tf.train.Checkpoint.
         self.architecture = ArchitectureState(self._described)
@@ -341,7 +338,6 @@ class FlowModel(keras.Model):
             options.pop("validation_split", None)
         if data_checks.is_stream(x):
             x = self._take_stream(x, y, *weights, training=True)
-            self._expect(x, None, options, "train", "test")
             if isinstance(x, tf.data.Dataset):
                 # Keras would warn that it cannot shuffle a dataset.
                 options.setdefault("shuffle", False)
@@ -355,7 +351,6 @@ class FlowModel(keras.Model):
                 data, held_out = _split(data, split)
                 options["validation_data"] = self._as_keras(held_out, batch_size)
             self._initialize(data)
-            self._expect(data.x, batch_size, options, "train", "test")
             shuffles = options.setdefault("shuffle", True)
             x, y, options["sample_weight"] = self._as_keras(
                 data, batch_size or 32, shuffles
@@ -394,11 +389,11 @@ class FlowModel(keras.Model):
         if data_checks.is_stream(x):
             x = self._take_stream(x, y, weight)
             self._start()
-            self._expect(x, None, options, "test")
+            self._expect(x, options, "test")
             return super().evaluate(x, **options)
         data, _ = self._take(x, y, weight)
         self._start()
-        self._expect(data.x, options.get("batch_size"), options, "test")
+        self._expect(data.x, options, "test")
         x, y, weight = self._as_keras(data, options.get("batch_size"))
         return super().evaluate(x, y, sample_weight=weight, **options)
 
@@ -422,11 +417,11 @@ class FlowModel(keras.Model):
         if data_checks.is_stream(x):
             x = self._take_stream(x)
             self._start()
-            self._expect(x, None, options, "predict")
+            self._expect(x, options, "predict")
             return super().predict(x, **options)
         data, _ = self._take(x)
         self._start()
-        self._expect(data.x, options.get("batch_size"), options, "predict")
+        self._expect(data.x, options, "predict")
         x, y, _ = self._as_keras(data, options.get("batch_size"))
         return super().predict(x if y is None else (x, y), **options)
 
@@ -481,34 +476,32 @@ class FlowModel(keras.Model):
         return super().predict_on_batch(x if context is None else (x, context))
 
     def train_step(self, data: Any) -> Any:
-        with shapes_repeat("train" in self._repeating):
-            logs = super().train_step(self._as_step(data))
+        logs = super().train_step(self._as_step(data))
         return multi_device.per_replica(logs, self.distribute_strategy)
 
     def test_step(self, data: Any) -> Any:
-        with shapes_repeat("test" in self._repeating):
+        with fusing("test" in self._fusing):
             logs = super().test_step(self._as_step(data))
         return multi_device.per_replica(logs, self.distribute_strategy)
 
     def predict_step(self, data: Any) -> Any:
-        with shapes_repeat("predict" in self._repeating):
+        with fusing("predict" in self._fusing):
             return self(self._as_step(data)[0], training=False)
 
-    def _expect(self, x, batch_size, options, *operations):
-        """Decides whether enough batches will come to compile for their shapes.
+    def _expect(self, x, options, operation):
+        """Decides whether enough batches will come for XLA to compile transformers.
 
-        By their number alone, so that the same data give the same numbers.
+        By their number alone, so that the same data always give the same numbers.
         """
         if isinstance(x, tf.data.Dataset):
             batches = int(x.cardinality())
         else:
-            batches = -(-len(x) // (batch_size or 32)) if hasattr(x, "__len__") else -1
-        batches = options.get("steps_per_epoch") or options.get("steps") or batches
-        enough = batches * options.get("epochs", 1) >= _ENOUGH_BATCHES
-        for operation in operations:
-            if enough != (operation in self._repeating):
-                self._repeating ^= {operation}
-                setattr(self, f"{operation}_function", None)
+            size = options.get("batch_size") or 32
+            batches = -(-len(x) // size) if hasattr(x, "__len__") else -1
+        batches = options.get("steps") or batches
+        if (batches >= ENOUGH_CALLS) != (operation in self._fusing):
+            self._fusing ^= {operation}
+            setattr(self, f"{operation}_function", None)
 
     def _as_step(self, data):
         """A batch in the form that Keras's steps take: `(inputs, None, weight)`."""

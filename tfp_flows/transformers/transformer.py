@@ -25,8 +25,8 @@ class Transformer(Protocol):
       parameters;
     * `has_constant_slope = True`: the slope depends on the parameters alone;
     * `is_increasing = False`: the function falls, or jumps as on a circle;
-    * `fuses = True`: it is many small operations, which XLA makes one loop of in the
-      graphs of a `tf.function`. Classes derived from it have to say so again.
+    * `fuses = True`: it is many small operations, which XLA makes one loop of where
+      many densities or samples are computed. Classes derived from it say so again.
 
     Example:
       >>> import tensorflow as tf
