@@ -131,7 +131,7 @@ class InTurn(tfp.mcmc.TransitionKernel):
         return InTurnResults([k.bootstrap_results(init_state) for k in self._kernels])
 
 
-def _adaptation(kernel) -> str:
+def _adaptation(kernel: Any) -> str:
     """The name of a kernel, or of one within it, that adapts itself; or none."""
     while kernel is not None:
         if "num_adaptation_steps" in kernel.parameters:

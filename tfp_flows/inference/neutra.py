@@ -41,14 +41,14 @@ def neutra(
 
     Example:
       >>> import tensorflow_probability as tfp
-      >>> from tfp_flows import flows
+      >>> from tfp_flows import Flow, bijectors, distributions
       >>> target = tfp.distributions.MultivariateNormalDiag([0.0, 0.0], [1.0, 9.0])
-      >>> flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, seed=0)
-      >>> kernel = neutra(target, flow, step_size=0.5, max_tree_depth=2)
-      >>> chain = tfp.mcmc.sample_chain(
-      ...     2, flow.sample(3, seed=0), kernel=kernel, trace_fn=None, seed=0
-      ... )
-      >>> chain.shape
+      >>> base = distributions.standard_normal((2,))
+      >>> flow = Flow(base, bijectors.Scaling([2], log_scale=[0.0, 2.0]))
+      >>> hmc = tfp.mcmc.HamiltonianMonteCarlo
+      >>> kernel = neutra(target, flow, hmc, step_size=0.5, num_leapfrog_steps=2)
+      >>> start = flow.sample(3, seed=0)
+      >>> tfp.mcmc.sample_chain(2, start, kernel=kernel, trace_fn=None, seed=0).shape
       TensorShape([2, 3, 2])
 
     Args:
@@ -68,7 +68,7 @@ def neutra(
     return tfp.mcmc.TransformedTransitionKernel(inner, _bijector(surrogate))
 
 
-def _bijector(surrogate) -> tfb.Bijector:
+def _bijector(surrogate: tfd.Distribution) -> tfb.Bijector:
     """The bijector from noise, in as many parts as the state has, to a state."""
     members, base = [], surrogate
     while isinstance(base, TRANSFORMED_DISTRIBUTION):
@@ -94,7 +94,7 @@ def _bijector(surrogate) -> tfb.Bijector:
     return tfb.Chain([*members, tfb.Invert(tfb.Split(sizes))])
 
 
-def _sizes(surrogate, size, count) -> list[int]:
+def _sizes(surrogate: tfd.Distribution, size: int, count: int) -> list[int]:
     """Sizes of the parts of noise: those of the unconstrained parts, if known."""
     split = [m for m in surrogate.bijector.submodules if isinstance(m, tfb.Split)]
     if split and len(split[0].split_sizes) == count:

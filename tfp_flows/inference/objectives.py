@@ -155,7 +155,13 @@ def forward_kl(
     return -tf.reduce_mean(log_q), tf.stop_gradient(log_weights)
 
 
-def _log_weights(target, surrogate, shape, path_gradient, seed) -> tf.Tensor:
+def _log_weights(
+    target: Any,
+    surrogate: tfd.Distribution,
+    shape: tuple[int, ...],
+    path_gradient: bool,
+    seed: Any,
+) -> tf.Tensor:
     check_integer("sample_size", shape[0])
     kinds = tf.nest.flatten(surrogate.reparameterization_type)
     if any(kind != tfd.FULLY_REPARAMETERIZED for kind in kinds):

@@ -131,7 +131,7 @@ def _named(structure: Any, name: str = "it") -> list[tuple[str, Any]]:
     return [found for key, part in items for found in _named(part, f"its part {key!r}")]
 
 
-def _dtype(model) -> tf.DType:
+def _dtype(model: Any) -> tf.DType:
     found = {}
     for part, dtype in _named(model.dtype):
         dtype = found[part] = tf.as_dtype(dtype)
@@ -148,7 +148,7 @@ def _dtype(model) -> tf.DType:
     return next(iter(found.values()))
 
 
-def _structure(model, bijector) -> tuple[int, tfb.Bijector]:
+def _structure(model: Any, bijector: Any) -> tuple[int, tfb.Bijector]:
     """The number of unconstrained numbers, and the bijector from them to the parts."""
     for part, shape in _named(model.batch_shape):
         if shape.rank != 0:
@@ -194,7 +194,7 @@ def _structure(model, bijector) -> tuple[int, tfb.Bijector]:
     return sum(sizes), to_parts
 
 
-def _constraining(model, bijector) -> tfb.Bijector:
+def _constraining(model: Any, bijector: Any) -> tfb.Bijector:
     if bijector is None:
         bijector = model.experimental_default_event_space_bijector()
     if isinstance(bijector, tfb.Bijector):
@@ -206,7 +206,9 @@ def _constraining(model, bijector) -> tfb.Bijector:
     )
 
 
-def _make_flow(flow, size, dtype, options) -> tfd.Distribution:
+def _make_flow(
+    flow: Any, size: int, dtype: tf.DType, options: dict[str, Any]
+) -> tfd.Distribution:
     if flow is None and size == 1:
         flow = flows.neural_spline_flow
         options = {"kind": "autoregressive", "layers": 2, "width": 32, **options}
@@ -255,7 +257,7 @@ def _make_flow(flow, size, dtype, options) -> tfd.Distribution:
     return flow
 
 
-def _with_affine(flow, size: int, dtype: tf.DType) -> Flow:
+def _with_affine(flow: tfd.Distribution, size: int, dtype: tf.DType) -> Flow:
     shift = tfb.Shift(tf.Variable(tf.zeros([size], dtype), name="shift"))
     matrix = PLU(size, initial=np.eye(size), dtype=dtype, name="matrix")
     members: Sequence[tfb.Bijector] = [shift, matrix]

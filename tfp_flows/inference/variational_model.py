@@ -28,7 +28,7 @@ from tfp_flows.training.keras_variables import find_variables, rows
 
 __all__ = ["VariationalModel"]
 
-_OBJECTIVES = {
+_OBJECTIVES: dict[str, Callable[..., tuple[tf.Tensor, tf.Tensor]]] = {
     "reverse_kl": reverse_kl,
     "importance_weighted": importance_weighted,
     "forward_kl": forward_kl,
@@ -50,14 +50,14 @@ class VariationalModel(keras.Model):
 
     Example:
       >>> from tensorflow_probability import distributions as tfd
-      >>> from tfp_flows import flows
-      >>> target = tfd.MultivariateNormalDiag([1.0, 2.0], [1.0, 3.0])
-      >>> flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, seed=0)
-      >>> model = VariationalModel(target, flow, path_gradient=True)
-      >>> model.compile(keras.optimizers.Adam(1e-2))
+      >>> surrogate = tfd.Normal(tf.Variable(0.0), 2.0)
+      >>> model = VariationalModel(tfd.Normal(1.0, 2.0), surrogate, path_gradient=True)
+      >>> model.compile(keras.optimizers.SGD(1.0))
       >>> history = model.fit(20, steps_per_epoch=10, verbose=0, seed=0)
       >>> sorted(history.history), len(history.epoch)
       (['bound', 'ess', 'loss'], 2)
+      >>> round(float(surrogate.loc), 1)
+      1.0
 
     Args:
       target: the unnormalised log-density: a pinned joint distribution, another
@@ -239,6 +239,12 @@ class VariationalModel(keras.Model):
         if len(counts) != 1:
             raise ValueError(f"samples must be equally many, got {sorted(counts)}.")
         return samples
+
+    def make_train_function(self, force: bool = False) -> Any:
+        # TensorFlow traces a function twice if the first trace creates variables.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
 
     def train_step(self, data: dict[str, Any]) -> dict[str, Any]:
         with tf.GradientTape() as tape:
