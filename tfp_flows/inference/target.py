@@ -14,6 +14,12 @@ from tfp_flows.core.seeds import stateless_seed
 
 __all__ = ["PINNED", "as_target", "check_target", "draw"]
 
+_ADVICE = (
+    "A joint distribution gives one number for each if its parts are events: "
+    "tfd.Independent or tfd.Sample makes one of a batch; in an AutoBatched model every "
+    "part is one."
+)
+
 PINNED = tfp.experimental.distributions.JointDistributionPinned
 
 
@@ -72,11 +78,18 @@ def check_target(
       draws: number of samples.
 
     Raises:
-      ValueError: if the target's values have another shape than `[draws]`, or they are
-        NaN or infinite.
+      ValueError: if the target fails, its values have another shape than `[draws]`, or
+        they are NaN or infinite.
     """
     sample, log_q = draw(surrogate, draws, 0)
-    values = tf.convert_to_tensor(target(sample))
+    try:
+        values = tf.convert_to_tensor(target(sample))
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+        shapes = tf.nest.map_structure(lambda part: tuple(part.shape), sample)
+        raise ValueError(
+            f"target fails at {draws} samples of the surrogate, of shapes {shapes}: "
+            f"{error} {_ADVICE}"
+        ) from error
     if log_q.shape != [draws]:
         raise ValueError(
             f"surrogate must have an empty batch shape; {draws} samples have "
@@ -85,9 +98,7 @@ def check_target(
     if values.shape != [draws]:
         raise ValueError(
             "target must be one number for each sample of the surrogate: "
-            f"[{draws}], got shape {values.shape}. A joint distribution gives such "
-            "numbers if its parts are events: tfd.Independent or tfd.Sample makes one "
-            "of a batch; in an AutoBatched model every part is one."
+            f"[{draws}], got shape {values.shape}. {_ADVICE}"
         )
     if not values.dtype.is_compatible_with(log_q.dtype):
         raise ValueError(

@@ -87,7 +87,9 @@ class VariationalModel(keras.Model):
         name: str = "variational_model",
         **options: Any,
     ):
-        if not isinstance(surrogate, tfd.Distribution):
+        # Surrogates that TFP builds may be deferred modules.
+        is_distribution = hasattr(surrogate, "experimental_sample_and_log_prob")
+        if not (is_distribution and isinstance(surrogate, tf.Module)):
             raise TypeError(
                 f"surrogate must be a TFP distribution, got {type(surrogate).__name__}."
             )
