@@ -103,10 +103,13 @@ def test_variables_of_flow_surrogate_and_target():
     flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, seed=0)
     model = VariationalModel(NORMAL, flow)
     assert len(model.trainable_variables) == len(flow.trainable_variables)
-    builder = tfp.experimental.vi.build_factored_surrogate_posterior
-    surrogate = builder(event_shape=[[], [3]])
+    build = tfp.experimental.vi
+    surrogate = build.build_factored_surrogate_posterior(event_shape=[[], [3]])
     model = VariationalModel(lambda a, b: a + tf.reduce_sum(b, -1), surrogate)
     assert len(model.trainable_variables) == 4
+    surrogate = build.build_affine_surrogate_posterior([[], [3]], operators="tril")
+    model = VariationalModel(lambda a, b: a + tf.reduce_sum(b, -1), surrogate)
+    assert sum(v.value.shape.num_elements() for v in model.trainable_variables) == 14
 
 
 def test_hyperparameters_of_the_model():

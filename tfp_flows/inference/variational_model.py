@@ -105,7 +105,12 @@ class VariationalModel(keras.Model):
         as_target(target)
         dtype = tf.as_dtype(tf.nest.flatten(surrogate.dtype)[0]).name
         super().__init__(name=name, dtype=dtype)
-        found = find_variables(surrogate)
+        shapes = tf.nest.flatten(surrogate.event_shape)
+        if all(shape.is_fully_defined() for shape in shapes):
+            found = find_variables(surrogate)
+        else:
+            # Some that TFP builds know their shapes only when they sample.
+            found = surrogate.trainable_variables
         if not found:
             raise ValueError("surrogate has no trainable variable: nothing to train.")
         self.target, self.surrogate = target, surrogate
@@ -228,7 +233,8 @@ class VariationalModel(keras.Model):
     def _check_samples(self, samples):
         def check(part, shape, dtype):
             part = tf.cast(part, dtype)
-            if part.shape.rank == 0 or part.shape[1:] != shape or not part.shape[0]:
+            fits = part.shape.rank and shape.is_compatible_with(part.shape[1:])
+            if not fits or not part.shape[0]:
                 raise ValueError(
                     f"samples must have parts [N, ...] of event shape {shape}, got "
                     f"{part.shape}."
