@@ -1,20 +1,17 @@
-"""Variational inference for eight schools (Gelman et al. 2013, section 5.5).
+"""Eight schools: three surrogates, and mean +- deviation of mu and tau beside NUTS.
 
-Effects of coaching in eight schools: the posterior of their mean mu and deviation tau
-is a funnel. Three surrogates are compared by their bounds and importance weights, and
-by moments with a long run of NUTS.
-
-    python examples/eight_schools.py
+python examples/eight_schools.py
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability import distributions as tfd
 
 from tfp_flows import inference
 
+tfd, BUILD = tfp.distributions, tfp.experimental.vi
+LEARN = keras.optimizers.schedules.CosineDecay
 Y = np.array([28, 8, -3, 7, -1, 1, 18, 12], "float32")
 S = np.array([15, 10, 16, 11, 9, 11, 10, 18], "float32")
 
@@ -27,50 +24,38 @@ def model():
     yield tfd.Normal(theta, S, name="y")
 
 
-@tf.function(jit_compile=True)
-def nuts(steps):
-    """Samples of mu and tau by 32 chains; standard effects, since NUTS mixes there."""
-
-    def log_prob(mu, log_tau, effect):
-        theta = mu[:, None] + tf.exp(log_tau)[:, None] * effect
-        parts = model.log_prob_parts([mu, tf.exp(log_tau), theta, Y])
-        effects = tf.reduce_sum(tfd.Normal(0.0, 1.0).log_prob(effect), -1)
-        return parts.mu + parts.tau + log_tau + effects + parts.y
-
-    kernel = tfp.mcmc.NoUTurnSampler(log_prob, step_size=0.3, max_tree_depth=6)
-    start = [tf.zeros([32]), tf.zeros([32]), tf.zeros([32, 8])]
-    return tfp.mcmc.sample_chain(steps, start, None, kernel, 200, 0, None, seed=[0, 1])
+def log_prob(mu, log_tau, effect):
+    """The same with standardised effects, in which NUTS mixes."""
+    theta = mu[:, None] + tf.exp(log_tau)[:, None] * effect
+    parts = model.log_prob_parts([mu, tf.exp(log_tau), theta, Y])
+    effects = tf.reduce_sum(tfd.Normal(0.0, 1.0).log_prob(effect), -1)
+    return parts.mu + parts.tau + log_tau + effects + parts.y
 
 
 def main(steps=3000, nuts_steps=2000):
-    pinned = model.experimental_pin(y=Y)
+    keras.utils.set_random_seed(0)
+    pinned, found = model.experimental_pin(y=Y), {}
     support = pinned.experimental_default_event_space_bijector()
     shapes = {"event_shape": pinned.event_shape, "bijector": support}
-    build, found = tfp.experimental.vi, {}
-    for name, surrogate in {
-        "mean field": build.build_factored_surrogate_posterior(**shapes),
-        "normal": build.build_affine_surrogate_posterior(operators="tril", **shapes),
-        "flow": inference.surrogate_posterior(pinned, seed=0),
-    }.items():
-        fit = inference.VariationalModel(pinned, surrogate, sample_size=64)
-        rate = keras.optimizers.schedules.CosineDecay(0.01, steps)
-        fit.compile(keras.optimizers.Adam(rate))
+    normal = BUILD.build_affine_surrogate_posterior(operators="tril", **shapes)
+    for name, rate, q in [
+        ("mean field", 0.05, BUILD.build_factored_surrogate_posterior(**shapes)),
+        ("normal", 0.05, normal),
+        ("flow", 0.01, inference.surrogate_posterior(pinned, seed=0)),
+    ]:
+        fit = inference.VariationalModel(pinned, q, path_gradient=name == "flow")
+        fit.compile(keras.optimizers.Adam(LEARN(rate, steps)))
         fit.fit(steps, verbose=0, seed=0)
         found[name] = fit.importance_sampling()
-        mu, tau, _ = found[name].samples
-        found[name + " moments"] = moments(mu, tau)
-        print(f"{name}: {found[name]}, {found[name + ' moments']}")
-    mu, log_tau, _ = nuts(nuts_steps)
-    found["NUTS moments"] = moments(mu, tf.exp(log_tau))
-    print("NUTS:", found["NUTS moments"])
-    return found
-
-
-def moments(mu, tau):
-    return {
-        k: (np.mean(v).round(2), np.std(v).round(2))
-        for k, v in [("mu", mu), ("tau", tau)]
-    }
+        print(f"{name}: {found[name]}")
+    kernel = tfp.mcmc.NoUTurnSampler(log_prob, 0.3, max_tree_depth=6)
+    start = [tf.zeros([32]), tf.zeros([32]), tf.zeros([32, 8])]
+    sample = tf.function(tfp.mcmc.sample_chain, jit_compile=True)
+    mu, log_tau, _ = sample(nuts_steps, start, None, kernel, 200, 0, None, seed=[0, 1])
+    samples = {name: result.samples[:2] for name, result in found.items()}
+    for name, parts in {**samples, "NUTS": (mu, tf.exp(log_tau))}.items():
+        print(name, *(f"{np.mean(part):.2f} +- {np.std(part):.2f}" for part in parts))
+    return found, mu, log_tau
 
 
 if __name__ == "__main__":
