@@ -122,12 +122,14 @@ def test_flow_finds_the_evidence_of_a_funnel():
         return model.log_prob(v, x) + 5.0
 
     surrogate = inference.surrogate_posterior(model, seed=0)
-    fit = inference.VariationalModel(target, surrogate, sample_size=64)
+    fit = inference.VariationalModel(
+        target, surrogate, sample_size=128, path_gradient=True
+    )
     fit.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, 1500))
     )
     fit.fit(1500, verbose=0, seed=0)
     found = fit.importance_sampling(20_000)
-    np.testing.assert_allclose(found.log_evidence, 5.0, atol=0.05)
-    assert 4.9 < found.bound < 5.0
-    assert found.pareto_k < 0.7
+    np.testing.assert_allclose(found.log_evidence, 5.0, atol=0.08)
+    assert 4.85 < found.bound < 5.0
+    assert found.pareto_k < 0.8

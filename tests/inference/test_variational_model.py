@@ -37,7 +37,7 @@ def test_bound_is_the_evidence_of_a_gaussian():
 @pytest.mark.parametrize(
     "options",
     [
-        {"objective": "importance_weighted", "importance_size": 5, "sample_size": 8},
+        {"objective": "importance_weighted", "importance_size": 4, "sample_size": 64},
         {
             "objective": "importance_weighted",
             "path_gradient": True,
