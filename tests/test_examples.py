@@ -44,6 +44,41 @@ def test_invertible_resnet(capsys):
     assert [b.log_det for b in blocks] == ["roulette", "roulette"]
 
 
+@pytest.mark.slow
+def test_eight_schools(capsys):
+    example = runpy.run_path(str(EXAMPLES / "eight_schools.py"))
+    found, mu, log_tau = example["main"](steps=1500, nuts_steps=500)
+    bounds = [found[name].bound for name in ("mean field", "normal", "flow")]
+    assert bounds == sorted(bounds) and bounds[2] > bounds[1] + 1.0
+    assert found["flow"].pareto_k < 0.8
+    # Ten thousands of samples have 4.36 and 3.57.
+    assert np.mean(mu) == pytest.approx(4.4, abs=0.3)
+    assert np.mean(np.exp(log_tau)) == pytest.approx(3.6, abs=0.4)
+    assert np.mean(found["flow"].samples.mu) == pytest.approx(np.mean(mu), abs=0.3)
+    assert "NUTS 4." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_logistic_regression(capsys):
+    example = runpy.run_path(str(EXAMPLES / "logistic_regression.py"))
+    found = example["main"](steps=1500, features=5)
+    bounds = [found[name].bound for name in ("mean field", "normal", "flow")]
+    assert bounds == sorted(bounds)
+    # One number, by two surrogates.
+    evidence = [found[name].log_evidence for name in ("normal", "flow")]
+    assert evidence[0] == pytest.approx(evidence[1], abs=0.2)
+    assert "test accuracy 0." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_neutra_funnel(capsys):
+    example = runpy.run_path(str(EXAMPLES / "neutra_funnel.py"))
+    found = example["main"](train_steps=1000, steps=500)
+    for name in ("funnel", "banana"):
+        assert found[f"{name}, NeuTra"] > 2 * found[f"{name}, HMC"]
+    assert "per 1000 gradients" in capsys.readouterr().out
+
+
 def test_multi_worker(tmp_path):
     """On one device; `tests/training/test_multi_worker.py` is about several."""
     train = runpy.run_path(str(EXAMPLES / "multi_worker.py"))["train"]

@@ -94,6 +94,7 @@ def test_public_names_exist():
         tfp_flows.datasets,
         tfp_flows.distributions,
         tfp_flows.flows,
+        tfp_flows.inference,
         tfp_flows.latent,
         tfp_flows.masks,
         tfp_flows.networks,

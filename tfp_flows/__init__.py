@@ -1,7 +1,8 @@
 """Normalizing flows for TensorFlow Probability, trained with Keras.
 
 `bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
-trains them. `datasets` and `plots` are imported when they are first used.
+trains them, `inference` fits them to posteriors. `datasets` and `plots` are imported
+when they are first used.
 
 Bijectors keep no cache, so no result is out of date after a variable changed. With a
 bijector of TFP's, `td.log_prob(td.sample(n))` finds the inverse in a cache; a bijector
@@ -18,6 +19,7 @@ from tfp_flows import (
     bijectors,
     distributions,
     flows,
+    inference,
     latent,
     masks,
     networks,
@@ -40,6 +42,7 @@ __all__ = [
     "datasets",
     "distributions",
     "flows",
+    "inference",
     "latent",
     "masks",
     "networks",

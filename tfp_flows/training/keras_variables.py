@@ -118,7 +118,11 @@ def _read_variables(
             return flow.log_prob(x, **keywords)
 
     # Not every bijector of TFP takes an unknown number of examples.
-    x = tf.TensorSpec([1, *flow.event_shape], flow.dtype)
+    x = tf.nest.map_structure(
+        lambda shape, dtype: tf.TensorSpec([1, *shape], dtype),
+        flow.event_shape,
+        flow.dtype,
+    )
     trace = tf.function(log_prob, autograph=False).get_concrete_function(x, **keywords)
     order = {id(handle): i for i, handle in enumerate(trace.captured_inputs)}
     return sorted(
@@ -136,7 +140,11 @@ def _create_variables(flow: tfd.Distribution) -> None:
         before.append((variable, variable.numpy()))
         return variable
 
-    x = tf.fill((1, *flow.event_shape), tf.cast(0.5, flow.dtype))
+    x = tf.nest.map_structure(
+        lambda shape, dtype: tf.fill((1, *shape), tf.cast(0.5, dtype)),
+        flow.event_shape,
+        flow.dtype,
+    )
     # A distribution that checks values has called its networks before it complains.
     with (
         tf.variable_creator_scope(create),
