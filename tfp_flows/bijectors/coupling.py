@@ -12,7 +12,6 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.event_split import AxisPartition, partition
-from tfp_flows.core.fusion import fused
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.transformers import Transformer
@@ -138,7 +137,12 @@ class Coupling(JointBijector):
         return changed, self._partition.log_det(log_det)
 
     def _transform(self, forward):
-        return fused(self._transformer, forward)
+        transformer = self._transformer
+        return (
+            transformer.forward_and_log_det
+            if forward
+            else transformer.inverse_and_log_det
+        )
 
     _fast_paths = frozenset({"handover", "replay", "untaped"})
 

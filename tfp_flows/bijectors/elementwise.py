@@ -10,7 +10,6 @@ import tensorflow as tf
 from tfp_flows.bijectors.coupling import split_parameters
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.core.fusion import fused
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import sum_trailing
 from tfp_flows.transformers import Transformer
@@ -124,10 +123,10 @@ class Elementwise(JointBijector):
     _fast_paths = frozenset({"untaped"})
 
     def _forward_and_log_det(self, x, context=None):
-        return self._apply(fused(self._transformer, True), x, context)
+        return self._apply(self._transformer.forward_and_log_det, x, context)
 
     def _inverse_and_log_det(self, y, context=None):
-        return self._apply(fused(self._transformer, False), y, context)
+        return self._apply(self._transformer.inverse_and_log_det, y, context)
 
     def _apply(self, transform, value, context):
         theta = tf.convert_to_tensor(self._raw)

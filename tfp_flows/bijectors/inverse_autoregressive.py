@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressive
-from tfp_flows.core.fusion import fused
 from tfp_flows.transformers import Transformer
 
 __all__ = ["InverseAutoregressive"]
@@ -66,7 +65,7 @@ class InverseAutoregressive(MaskedAutoregressive):
         )
 
     def _forward_and_log_det(self, x, context=None):
-        return self._parallel(fused(self._transformer, True), x, x, context)
+        return self._parallel(self._transformer.forward_and_log_det, x, x, context)
 
     def _inverse_and_log_det(self, y, context=None):
         return self._sequential(self._transformer.inverse_and_log_det, y, context)

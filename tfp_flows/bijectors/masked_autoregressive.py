@@ -10,7 +10,6 @@ import tensorflow as tf
 from tfp_flows.bijectors.coupling import split_parameters
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.core.fusion import fused
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.transformers import Affine, Transformer
@@ -125,7 +124,7 @@ class MaskedAutoregressive(JointBijector):
         return self._sequential(self._transformer.forward_and_log_det, x, context)
 
     def _inverse_and_log_det(self, y, context=None):
-        return self._parallel(fused(self._transformer, False), y, y, context)
+        return self._parallel(self._transformer.inverse_and_log_det, y, y, context)
 
     def _parallel(self, transform, value, seen, context):
         """Transforms all entries, with parameters computed from `seen`."""

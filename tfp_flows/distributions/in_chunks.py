@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tfp_flows.core.fusion import ENOUGH_CALLS, fusing
-
 __all__ = ["common_batch", "in_chunks"]
 
 # The most calls that are made one by one in eager mode.
@@ -97,8 +95,7 @@ def in_chunks(
 
     if tf.executing_eagerly():
         loop = tf.function(loop, autograph=False)
-    with fusing(count >= ENOUGH_CALLS):
-        return loop(*tensors)
+    return loop(*tensors)
 
 
 def _slicer(tensor, axis, length):

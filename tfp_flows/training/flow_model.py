@@ -15,7 +15,6 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_number
-from tfp_flows.core.fusion import ENOUGH_CALLS, fusing
 from tfp_flows.core.keras_internals import in_symbolic_scope, storage
 from tfp_flows.training import data_checks, export, multi_device, weights_file
 from tfp_flows.training.architecture import Architecture, ArchitectureState
@@ -140,7 +139,6 @@ class FlowModel(keras.Model):
         self.dequantize = check_number("dequantize", float(dequantize), at_least=0.0)
         self._ready = False
         self._looked = False
-        self._fusing: frozenset[str] = frozenset()
         self._described = Architecture(flow)
         # Tracked by tf.train.Checkpoint.
         self.architecture = ArchitectureState(self._described)
@@ -389,11 +387,9 @@ class FlowModel(keras.Model):
         if data_checks.is_stream(x):
             x = self._take_stream(x, y, weight)
             self._start()
-            self._expect(x, options, "test")
             return super().evaluate(x, **options)
         data, _ = self._take(x, y, weight)
         self._start()
-        self._expect(data.x, options, "test")
         x, y, weight = self._as_keras(data, options.get("batch_size"))
         return super().evaluate(x, y, sample_weight=weight, **options)
 
@@ -417,11 +413,9 @@ class FlowModel(keras.Model):
         if data_checks.is_stream(x):
             x = self._take_stream(x)
             self._start()
-            self._expect(x, options, "predict")
             return super().predict(x, **options)
         data, _ = self._take(x)
         self._start()
-        self._expect(data.x, options, "predict")
         x, y, _ = self._as_keras(data, options.get("batch_size"))
         return super().predict(x if y is None else (x, y), **options)
 
@@ -480,28 +474,11 @@ class FlowModel(keras.Model):
         return multi_device.per_replica(logs, self.distribute_strategy)
 
     def test_step(self, data: Any) -> Any:
-        with fusing("test" in self._fusing):
-            logs = super().test_step(self._as_step(data))
+        logs = super().test_step(self._as_step(data))
         return multi_device.per_replica(logs, self.distribute_strategy)
 
     def predict_step(self, data: Any) -> Any:
-        with fusing("predict" in self._fusing):
-            return self(self._as_step(data)[0], training=False)
-
-    def _expect(self, x, options, operation):
-        """Decides whether enough batches will come for XLA to compile transformers.
-
-        By their number alone, so that the same data always give the same numbers.
-        """
-        if isinstance(x, tf.data.Dataset):
-            batches = int(x.cardinality())
-        else:
-            size = options.get("batch_size") or 32
-            batches = -(-len(x) // size) if hasattr(x, "__len__") else -1
-        batches = options.get("steps") or batches
-        if (batches >= ENOUGH_CALLS) != (operation in self._fusing):
-            self._fusing ^= {operation}
-            setattr(self, f"{operation}_function", None)
+        return self(self._as_step(data)[0], training=False)
 
     def _as_step(self, data):
         """A batch in the form that Keras's steps take: `(inputs, None, weight)`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flows.core.fusion import fuses
 from tfp_flows.transformers.transformer import Transformer
 
 __all__ = ["Inverted"]
@@ -37,7 +36,6 @@ class Inverted:
         self.is_constant_jacobian = getattr(transformer, "is_constant_jacobian", False)
         self.has_constant_slope = getattr(transformer, "has_constant_slope", False)
         self.is_increasing = getattr(transformer, "is_increasing", True)
-        self.fuses = type(self) is Inverted and fuses(transformer)
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor

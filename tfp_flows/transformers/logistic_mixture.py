@@ -52,7 +52,6 @@ class LogisticMixture:
     has_direct_inverse = False
     is_constant_jacobian = False
     is_increasing = True
-    fuses = True
 
     def __init__(
         self,

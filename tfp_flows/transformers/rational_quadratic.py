@@ -62,7 +62,6 @@ class RationalQuadratic:
 
     has_direct_inverse = True
     is_constant_jacobian = False
-    fuses = True
 
     def __init__(
         self,

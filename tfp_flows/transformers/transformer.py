@@ -24,9 +24,7 @@ class Transformer(Protocol):
     * `is_constant_jacobian = True`: the slope depends neither on the number nor on the
       parameters;
     * `has_constant_slope = True`: the slope depends on the parameters alone;
-    * `is_increasing = False`: the function falls, or jumps as on a circle;
-    * `fuses = True`: it is many small operations, which XLA makes one loop of where
-      many densities or samples are computed. Classes derived from it say so again.
+    * `is_increasing = False`: the function falls, or jumps as on a circle.
 
     Example:
       >>> import tensorflow as tf

@@ -1,17 +1,17 @@
-"""Where XLA pays: whole operations, or transformers alone, against none of it.
+"""Whether XLA pays on this machine, by flow and operation.
 
-    python benchmarks/fusion.py
+    python benchmarks/xla.py
 
-times a training step, `log_prob` and `decode` of small ready flows in a `tf.function`:
-plain, with transformers that XLA compiles (`tfp_flows.core.fusion`), and compiled as a
-whole (`jit_compile=True`). The three take turns; ratios are medians over the turns.
-Writes `benchmarks/results/fusion.md`. Run it with `TF_ENABLE_ONEDNN_OPTS` 0 and 1: the
-other arithmetic has its own table there.
+times a training step, `log_prob` and `decode` of ready flows in a `tf.function` with
+and without `jit_compile=True`. The two take turns; the ratio is the median over the
+turns. The last column is how many calls repay the longer first one. Adds a table to
+`benchmarks/results/xla.md`; run it with `TF_ENABLE_ONEDNN_OPTS` 0 and 1, which has each
+its own.
 """
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import statistics
 import time
@@ -22,13 +22,13 @@ from libraries.machine import processor
 from libraries.on_tensorflow import set_threads
 
 from tfp_flows import flows
-from tfp_flows.core.fusion import fusing
 from tfp_flows.training import FusedAdam, initialize
 
 RESULTS = Path(__file__).parent / "results"
 SECONDS, TURN = 3.0, 0.1
 OPTIONS = {"normalize": False, "seed": 0}
 FLOWS = {
+    "nice((784,))": (lambda: flows.nice((784,), **OPTIONS), 200),
     "real_nvp((64,))": (lambda: flows.real_nvp((64,), **OPTIONS), 512),
     "maf((64,))": (lambda: flows.maf((64,), **OPTIONS), 512),
     "neural_spline_flow((2,))": (
@@ -43,13 +43,16 @@ FLOWS = {
         lambda: flows.flow_plus_plus((8,), layers=4, width=128, **OPTIONS),
         512,
     ),
+    "residual_flow((8,))": (
+        lambda: flows.residual_flow((8,), layers=4, **OPTIONS),
+        512,
+    ),
     "planar((8,))": (lambda: flows.planar((8,), **OPTIONS), 512),
     "glow((16, 16, 3))": (
         lambda: flows.glow((16, 16, 3), steps=4, width=64, **OPTIONS),
         32,
     ),
 }
-WAYS = {"plain": (False, None), "transformers": (True, None), "whole": (False, True)}
 
 
 def operations(flow, batch):
@@ -72,20 +75,14 @@ def operations(flow, batch):
     }
 
 
-def first_calls(function, argument):
-    """Each way's compiled function, and the seconds of its first call."""
-    for fuse, jit in WAYS.values():
-        compiled = tf.function(function, autograph=False, jit_compile=jit)
-        start = time.perf_counter()
-        with fusing(fuse) if fuse else contextlib.nullcontext():
-            compiled(argument)
-        yield compiled, time.perf_counter() - start
-
-
 def measure(function, argument):
-    """Milliseconds of the plain way, ratios to it, seconds of first calls."""
-    compiled, first = zip(*first_calls(function, argument), strict=True)
-    turns = []
+    """Milliseconds without XLA, the ratio with it, and seconds of both first calls."""
+    compiled, first, turns = [], [], []
+    for jit in (None, True):
+        compiled.append(tf.function(function, autograph=False, jit_compile=jit))
+        start = time.perf_counter()
+        compiled[-1](argument)
+        first.append(time.perf_counter() - start)
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(turns) < 3:
         turn = []
@@ -96,10 +93,8 @@ def measure(function, argument):
                 count += 1
             turn.append((time.perf_counter() - start) / count)
         turns.append(turn)
-    ratios = [
-        statistics.median(turn[k] / turn[0] for turn in turns) for k in range(len(WAYS))
-    ]
-    return 1000 * statistics.median(turn[0] for turn in turns), ratios[1:], first
+    ratio = statistics.median(with_xla / without for without, with_xla in turns)
+    return 1000 * statistics.median(turn[0] for turn in turns), ratio, first
 
 
 def main() -> None:
@@ -109,28 +104,31 @@ def main() -> None:
     lines = [
         f"## {title}",
         "",
-        "| flow | operation | plain, ms | transformers | whole | first calls, s |",
+        "| flow | operation | without XLA, ms | with it | first calls, s | repaid by |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, (make, batch) in FLOWS.items():
         for operation, given in operations(make(), batch).items():
-            plain, ratios, first = measure(*given)
+            plain, ratio, first = measure(*given)
+            saved = plain * (1 - ratio) / 1000
+            calls = (first[1] - first[0]) / saved if saved > 0 else math.inf
             row = [
                 f"{name}, batch {batch}",
                 operation,
                 f"{plain:.3g}",
-                *(f"{ratio:.2f}" for ratio in ratios),
+                f"x {ratio:.2f}",
                 " / ".join(f"{seconds:.1f}" for seconds in first),
+                f"{calls:.0f}" if ratio < 0.98 else "never",
             ]
             lines.append(f"| {' | '.join(row)} |")
             print(lines[-1], flush=True)
-    path = RESULTS / "fusion.md"
+    path = RESULTS / "xla.md"
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     head, *tables = before.split("\n## ")
     kept = [f"## {table.strip()}" for table in tables if not table.startswith(title)]
     head = (
-        "Where XLA pays, by `python benchmarks/fusion.py`, on "
-        f"{processor()}, {os.cpu_count()} threads: times of the plain way.\n"
+        f"Whether XLA pays, by `python benchmarks/xla.py`, on {processor()}, "
+        f"{os.cpu_count()} threads: the time as a share of that without it."
     )
     path.write_text("\n\n".join([head.strip(), *kept, "\n".join(lines)]) + "\n")
 
