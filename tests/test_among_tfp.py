@@ -143,7 +143,7 @@ def test_a_joint_whose_context_is_another_variable():
     expected += flow.log_prob(x, context=context)
     close(joint.log_prob(context, x), expected, 0.0001)
     # Each sample has numbers of its own, and a seed always the same ones.
-    assert np.abs(np.diff(x, axis=0)).min() > 1e-4
+    assert np.abs(np.diff(x, axis=0)).max(-1).min() > 1e-2
     close(joint.sample(3, seed=0).x, x, 0.0001)
 
 
@@ -159,7 +159,7 @@ def test_auto_batched_joints_with_integer_seeds(seed):
     )
     parts = joint.sample(3, seed=seed)
     assert parts["x"].shape == (3, 4)
-    assert np.abs(np.diff(parts["x"], axis=0)).min() > 1e-4
+    assert np.abs(np.diff(parts["x"], axis=0)).max(-1).min() > 1e-2
     found = joint.log_prob(parts)
     expected = flow.log_prob(tf.constant(parts["x"].numpy()))
     expected += tfd.LogNormal(0.0, 0.1).log_prob(parts["scale"])
@@ -220,7 +220,7 @@ def test_a_surrogate_of_the_form_of_a_joint():
     )
     (x,) = posterior.sample(3, seed=1)
     assert x.shape == (3, 4)
-    assert np.abs(np.diff(x, axis=0)).min() > 1e-4
+    assert np.abs(np.diff(x, axis=0)).max(-1).min() > 1e-2
     own = {v.ref() for v in flow.bijector.trainable_variables}
     assert own < {v.ref() for v in posterior.trainable_variables}
 

@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tests.support import fast_and_slow, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks
-from tfp_flows.core.repeat import unrolled
+from tfp_flows.core.repeat import _operations, unrolled
 from tfp_flows.transformers import Affine
 
 tfb = tfp.bijectors
@@ -432,3 +432,22 @@ def sharing_once():
 def test_wrong_arguments(make_unit, count, error, message):
     with pytest.raises(error, match=message):
         B.Repeat(make_unit, count)
+
+
+def test_what_an_operation_waits_for_comes_in_no_order():
+    """TensorFlow gives it from sets."""
+    graph = tf.Graph()
+    with graph.as_default():
+        places = [tf.compat.v1.placeholder(tf.float32, name=n) for n in "ab"]
+        before = [tf.no_op(name=n) for n in "cd"]
+        with tf.control_dependencies(before):
+            tf.add(*places, name="sum")
+    definition = graph.as_graph_def()
+    other = graph.as_graph_def()
+    node = other.node[-1]
+    assert node.input[2:] == ["^c", "^d"]
+    node.input[2:] = ["^d", "^c"]
+    assert _operations(other.node) == _operations(definition.node)
+    # What it takes does.
+    node.input[:2] = ["b", "a"]
+    assert _operations(other.node) != _operations(definition.node)

@@ -153,7 +153,7 @@ def _operations(nodes: Any) -> list[Any]:
     return [
         (
             node.op,
-            [_place(name, places) for name in node.input],
+            *_inputs(node, places),
             [
                 (name, value.SerializeToString(deterministic=True))
                 for name, value in sorted(node.attr.items())
@@ -164,9 +164,19 @@ def _operations(nodes: Any) -> list[Any]:
     ]
 
 
+def _inputs(node: Any, places: dict[str, str]) -> tuple[list[str], list[str]]:
+    """What a node takes, and what it waits for, which comes in no order."""
+    waits = [name[1:] for name in node.input if name.startswith("^")]
+    takes = [name for name in node.input if not name.startswith("^")]
+    return (
+        [_place(name, places) for name in takes],
+        sorted(_place(name, places) for name in waits),
+    )
+
+
 def _place(name: str, places: dict[str, str]) -> str:
-    """An input `node:output`, with the node's name replaced by its number."""
-    node, *output = name.lstrip("^").split(":")
+    """An input `node:output`, by the number of the node if it is one of the graph."""
+    node, *output = name.split(":")
     return ":".join([places.get(node, ""), *output])
 
 
