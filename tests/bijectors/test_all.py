@@ -96,10 +96,10 @@ def new(x):
 
 
 def base_of(case: Case, dtype="float64"):
+    """Noise that also stays on a circle, whose bijectors wrap what is outside."""
     shape = case.noise_shape or case.data_shape
-    return tfd.Independent(
-        tfd.Normal(tf.zeros(shape, dtype), tf.ones([], dtype)), len(shape)
-    )
+    half = tf.constant(0.5, dtype)
+    return tfd.Independent(tfd.Normal(tf.zeros(shape, dtype), half), len(shape))
 
 
 def extra_ndims(case: Case, bijector) -> int:
