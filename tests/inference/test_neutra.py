@@ -12,6 +12,12 @@ from tfp_flows.inference import neutra
 COVARIANCE = np.array([[2.0, 1.2], [1.2, 1.0]], "float32")
 NORMAL = tfd.MultivariateNormalTriL([1.0, -2.0], np.linalg.cholesky(COVARIANCE))
 
+HMC = {
+    "kernel": tfp.mcmc.HamiltonianMonteCarlo,
+    "step_size": 0.3,
+    "num_leapfrog_steps": 3,
+}
+
 
 def run(kernel, start, steps, burn_in=100):
     @tf.function
@@ -77,13 +83,7 @@ def test_density_and_gradient_in_the_space_of_noise():
 def test_parts_of_states():
     pinned = conjugate()
     surrogate = gaussian(pinned)
-    kernel = neutra(
-        pinned,
-        surrogate,
-        tfp.mcmc.HamiltonianMonteCarlo,
-        step_size=0.3,
-        num_leapfrog_steps=3,
-    )
+    kernel = neutra(pinned, surrogate, **HMC)
     # The flow is z + 0.7.
     surrogate.trainable_variables[0].assign([0.7])
     sample = surrogate.sample(4, seed=0)
@@ -99,17 +99,12 @@ def test_parts_of_states():
 
 @pytest.mark.slow
 def test_structured_states():
-    options = {
-        "kernel": tfp.mcmc.HamiltonianMonteCarlo,
-        "step_size": 0.5,
-        "num_leapfrog_steps": 3,
-    }
     # A list of scalar and vector, with a constrained part.
     joint = tfd.JointDistributionSequential(
         [tfd.Gamma(4.0, 2.0), tfd.Sample(tfd.Normal(1.0, 1.0), 2)]
     )
     surrogate = gaussian(joint)
-    kernel = neutra(joint, surrogate, **options)
+    kernel = neutra(joint, surrogate, **{**HMC, "step_size": 0.5})
     states = run(kernel, surrogate.sample(100, seed=0), 200)
     assert [part.shape for part in states] == [[200, 100], [200, 100, 2]]
     assert np.mean(states[0]) == pytest.approx(2.0, abs=0.05)
@@ -121,13 +116,7 @@ def test_structured_states():
 def test_states_of_a_dict_are_a_list():
     pinned = conjugate()
     surrogate = gaussian(pinned)
-    kernel = neutra(
-        pinned,
-        surrogate,
-        tfp.mcmc.HamiltonianMonteCarlo,
-        step_size=0.3,
-        num_leapfrog_steps=3,
-    )
+    kernel = neutra(pinned, surrogate, **HMC)
     start = tf.nest.flatten(surrogate.sample(100, seed=0))
     (mean,) = run(kernel, start, 100)
     assert np.mean(mean) == pytest.approx(Y.sum() / 4, abs=0.03)

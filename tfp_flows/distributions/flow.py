@@ -414,8 +414,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
           TypeError: on an unknown keyword, or if a size, seed or temperature is not a
             number.
         """
-        shape = check_sample_shape(sample_shape)
-        return super().sample(shape, seed, name=name, **keywords)
+        return super().sample(sample_shape, seed, name=name, **keywords)
 
     def sample_and_log_prob(
         self, sample_shape: Any = (), seed: Any = None, **keywords: Any

@@ -73,10 +73,14 @@ def in_chunks(
         _slicer(t, t.shape.rank - ndims - behind, length)
         for t, ndims in zip(tensors, ranks, strict=True)
     ]
-    slices = list(zip(cuts, tensors, strict=True))
+
+    def chunk(tensors, start, step):
+        pairs = zip(cuts, tensors, strict=True)
+        return list(function(*(cut(t, start, step) for cut, t in pairs)))
+
     if tf.executing_eagerly() and count <= _ONE_BY_ONE:
         parts = [
-            function(*(cut(t, start, min(step, length - start)) for cut, t in slices))
+            chunk(tensors, start, min(step, length - start))
             for start in range(0, length, step)
         ]
         return [tf.concat(part, axis) for part in zip(*parts, strict=True)]
@@ -84,9 +88,8 @@ def in_chunks(
     starts = [*range(0, length - step, step), length - step]
 
     def loop(*tensors):
-        slices = list(zip(cuts, tensors, strict=True))
         found = tf.map_fn(
-            lambda start: list(function(*(cut(t, start, step) for cut, t in slices))),
+            lambda start: chunk(tensors, start, step),
             tf.constant(starts),
             parallel_iterations=1,
             fn_output_signature=[dtype] * len(result_ranks),

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.distributions.inputs import as_data, check_sample_shape
+from tfp_flows.distributions.inputs import as_data
 from tfp_flows.distributions.tracked import Tracked
 
 __all__ = ["StaticShape"]
@@ -58,33 +58,6 @@ class StaticShape(Tracked):
     ) -> dict[str, Any]:
         """None: TFP may not slice or broadcast any argument."""
         return {}
-
-    def sample(
-        self,
-        sample_shape: Any = (),
-        seed: Any = None,
-        name: str = "sample",
-        **keywords: Any,
-    ) -> tf.Tensor:
-        """Draws a sample.
-
-        Args:
-          sample_shape: shape of the sample, in front of the batch: an integer or a
-            sequence of them.
-          seed: an integer or a stateless seed `[2]`. The same seed gives the same
-            sample.
-          name: name of the operations.
-          **keywords: further keywords of the distribution, such as `context`.
-
-        Returns:
-          Tensor `[*sample_shape, *batch, *event_shape]`.
-
-        Raises:
-          ValueError: on a negative size.
-          TypeError: on a size that is not an integer.
-        """
-        shape = check_sample_shape(sample_shape)
-        return super().sample(shape, seed, name=name, **keywords)
 
     # Values are checked before TFP converts them.
 

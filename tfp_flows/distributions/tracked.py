@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.tracking import check_tracked
+from tfp_flows.distributions.inputs import check_sample_shape
 
 __all__ = ["Independent", "MixtureSameFamily", "Tracked", "without_given_name"]
 
@@ -36,10 +37,33 @@ class Tracked(tfd.Distribution):
     See `check_tracked`. A copy keeps a default name, marked by `without_given_name`.
     """
 
-    def sample(self, *args: Any, **keywords: Any) -> tf.Tensor:
-        """Like `tfd.Distribution.sample`, after the check."""
+    def sample(
+        self,
+        sample_shape: Any = (),
+        seed: Any = None,
+        name: str = "sample",
+        **keywords: Any,
+    ) -> tf.Tensor:
+        """Draws a sample.
+
+        Args:
+          sample_shape: shape of the sample, in front of the batch: an integer or a
+            sequence of them.
+          seed: an integer or a stateless seed `[2]`. The same seed gives the same
+            sample.
+          name: name of the operations.
+          **keywords: further keywords of the distribution, such as `context`.
+
+        Returns:
+          Tensor `[*sample_shape, *batch, *event_shape]`.
+
+        Raises:
+          ValueError: on a negative size.
+          TypeError: on a size that is not an integer.
+        """
         check_tracked(self)
-        return super().sample(*args, **keywords)
+        shape = check_sample_shape(sample_shape)
+        return super().sample(shape, seed, name=name, **keywords)
 
     def copy(self, **overrides: Any) -> Any:
         """A copy with some constructor arguments replaced."""

@@ -59,8 +59,7 @@ class Plan:
         `"uniform"` adds uniform noise, `"variational"` noise of a learned flow. The
         result is a `VariationalDequantization`, a distribution of integers. A mapping
         holds that `"name"` and arguments, such as `{"name": "variational", "samples":
-        4}`, see
-        `tfp_flows.flows.Dequantization`. By default data are real numbers.
+        4}`, see `tfp_flows.flows.Dequantization`. By default data are real numbers.
       context_shape: sequence of ints, shape of one context, or `None`.
       num_classes: int, instead of `context_shape`: the context is an integer label
         from 0 to `num_classes - 1`.
