@@ -168,7 +168,7 @@ def test_auto_batched_joints_with_integer_seeds(seed):
     pinned = joint.experimental_pin(y=parts["y"][0])
     unpinned = pinned.sample_unpinned(3, seed=seed)["x"]
     assert unpinned.shape == (3, 4)
-    assert np.abs(np.diff(unpinned, axis=0)).min() > 1e-4
+    assert np.abs(np.diff(unpinned, axis=0)).max(-1).min() > 1e-2
 
 
 # Inference.

@@ -108,8 +108,9 @@ def moons(tmp_path_factory, points):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What `train` would run: settings, directory and how."""
+def asked(monkeypatch, tmp_path):
+    """What `train` would run: settings, directory and how, where nothing was run."""
+    monkeypatch.chdir(tmp_path)
 
     class Asked(Exception):
         pass
