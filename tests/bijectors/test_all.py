@@ -83,6 +83,11 @@ def some_cases(cases, names=REPRESENTATIVE):
 representative_cases = some_cases(CASES)
 computations = some_cases(CASES, COMPUTATIONS)
 machinery = some_cases(CASES, MACHINERY)
+# It is operations that are vectorised: of splines, of triangular and orthogonal
+# matrices, and of loops, too.
+vectorized = some_cases(
+    CASES, MACHINERY | {"conv1x1_plu", "qr", "spline_coupling", "sylvester_orthogonal"}
+)
 # What samples has no training mode of its own.
 ONE_WAY = {"batch_norm", "batch_norm_image"}
 WITH_TRAINING = [c for c in CASES if c.name.startswith(("batch_norm", "residual"))]
@@ -658,7 +663,7 @@ def test_second_order_gradients(case):
     close(second, numeric, 1e-5)
 
 
-@computations
+@vectorized
 def test_vectorized_map(case):
     bijector = case.make()
     both = both_directions(bijector)
