@@ -244,8 +244,17 @@ class Offset(B.JointBijector):
         return y - self.offset(y), tf.zeros([], y.dtype)
 
 
-@pytest.mark.parametrize("kind", ["number", "array", "operation"])
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "recompute"),
+    [
+        ("number", False),
+        ("array", False),
+        ("operation", True),
+        pytest.param("number", True, marks=pytest.mark.slow),
+        pytest.param("array", True, marks=pytest.mark.slow),
+        pytest.param("operation", False, marks=pytest.mark.slow),
+    ],
+)
 def test_units_that_compute_something_else_are_traced_one_by_one(kind, recompute):
     draw = np.random.default_rng(0)
     operations = iter([tf.sin, tf.cos, tf.tanh])

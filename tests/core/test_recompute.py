@@ -55,15 +55,16 @@ def gradients(chain, method, x, context):
 
 
 @pytest.mark.parametrize(
-    ("method", "checkpoint_every"),
+    ("method", "checkpoint_every", "compiles"),
     [
-        ("forward_and_log_det", 2),
-        ("inverse_and_log_det", None),
-        pytest.param("forward_and_log_det", None, marks=pytest.mark.slow),
-        pytest.param("inverse_and_log_det", 2, marks=pytest.mark.slow),
+        ("forward_and_log_det", 2, False),
+        ("inverse_and_log_det", None, True),
+        pytest.param("forward_and_log_det", None, True, marks=pytest.mark.slow),
+        pytest.param("inverse_and_log_det", 2, True, marks=pytest.mark.slow),
+        pytest.param("forward_and_log_det", 2, True, marks=pytest.mark.slow),
     ],
 )
-def test_eager_function_and_xla(method, checkpoint_every):
+def test_eager_function_and_xla(method, checkpoint_every, compiles):
     bijectors = members()
     plain = B.Chain(bijectors)
     frugal = B.Chain(
@@ -78,10 +79,11 @@ def test_eager_function_and_xla(method, checkpoint_every):
     def evaluate(x, context):
         return gradients(frugal, method, x, context)
 
+    compiled = [tf.function(evaluate, jit_compile=True)] if compiles else []
     for function in (
         evaluate,
         tf.function(evaluate, input_signature=unknown),
-        tf.function(evaluate, jit_compile=True),
+        *compiled,
     ):
         found = function(x, context)
         for a, b in zip(found, expected, strict=True):

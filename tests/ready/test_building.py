@@ -64,6 +64,30 @@ def test_a_flow_of_a_users_own_is_like_ours():
     assert type(flow.distribution.distribution).__name__ == "Logistic"
 
 
+@flows.ready(
+    name="tests:sized",
+    at_least={"depth": 0},
+    vectors={"width": 3, "depth": 1, "kind": "a"},
+    images={"width": 5, "depth": 2},
+)
+def sized(plan, *, width: int | None = None, depth: int | None = None, kind=None):
+    """Matrices of one size or another."""
+    sized.found = (width, depth, kind)
+    yield bijectors.ActNorm(plan.event_shape)
+
+
+def test_defaults_on_vectors_and_on_images():
+    flow = sized((2,))
+    assert sized.found == (3, 1, "a")
+    assert flow.config["width"] is None
+    sized((2, 2, 1))
+    assert sized.found == (5, 2, None)
+    sized((2, 2, 1), depth=0, width=7)
+    assert sized.found == (7, 0, None)
+    with pytest.raises(ValueError, match="kind is for vectors; got kind='a'"):
+        sized((2, 2, 1), kind="a")
+
+
 def test_a_users_flow_saves_and_loads(tmp_path):
     model = FlowModel(spin((3,), layers=1, normalize=False))
     model.compile("adam")
@@ -286,9 +310,9 @@ def test_every_option_means_something(name, given):
     others = {**_OTHER, "levels": 2 if name == "glow" else 1}
     others["batch_norm"] = not (is_image and name == "real_nvp")
     before = _look(flow(**options), keywords)
-    shared = inspect.signature(flows.Plan).parameters
+    shared = inspect.signature(flows.Plan).parameters.keys() - others
     for option, parameter in signature.items():
-        if option in shared or option in ("event_shape", "context_mode"):
+        if option in {*shared, "event_shape", "context_mode"}:
             continue
         if option in others:
             other = others[option]

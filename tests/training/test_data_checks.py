@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tests.training.support import compiled, contexts, images, points, vector
 from tfp_flows import FlowModel, flows
 from tfp_flows.training import data_checks
@@ -82,13 +82,32 @@ def model():
     return compiled(flow, keras.optimizers.SGD(0.0), run_eagerly=True)
 
 
+def in_container(model, kind):
+    """Data, themselves and in a container, and their densities, weighted and not."""
+    x = points().astype("float16").astype("float32")
+    log_prob = model.flow.log_prob(x).numpy()
+    return x, CONTAINERS[kind](x), log_prob, -(W * log_prob).mean()
+
+
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_containers(model, kind):
-    """Through every method, with weights, which none of them drops."""
-    x = points().astype("float16").astype("float32")
-    given = CONTAINERS[kind](x)
-    log_prob = model.flow.log_prob(x).numpy()
-    weighted = -(W * log_prob).mean()
+    _, given, log_prob, weighted = in_container(model, kind)
+    options = {"batch_size": 24, "verbose": 0}
+    results = [
+        model.fit(given, sample_weight=W, **options).history["loss"][0],
+        model.evaluate(given, sample_weight=W, **options)[0],
+        model.train_on_batch(given, None, W)[0],
+    ]
+    np.testing.assert_allclose(results, weighted, 1e-5)
+    np.testing.assert_allclose(model.predict(given, verbose=0), log_prob, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind", fast_and_slow(CONTAINERS, "numpy", "tensor", "frame", "tuple_of_one")
+)
+def test_containers_through_every_method(model, kind):
+    """With weights, which none of them drops."""
+    x, given, log_prob, weighted = in_container(model, kind)
     options = {"batch_size": 24, "verbose": 0}
     results = [
         model.fit(given, sample_weight=W, **options).history["loss"][0],

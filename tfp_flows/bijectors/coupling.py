@@ -15,6 +15,7 @@ from tfp_flows.core.event_split import AxisPartition, partition
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.transformers import Transformer
+from tfp_flows.transformers.transformer import attribute
 
 __all__ = ["Coupling"]
 
@@ -94,7 +95,7 @@ class Coupling(JointBijector):
             input_event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            is_constant_jacobian=getattr(transformer, "is_constant_jacobian", False),
+            is_constant_jacobian=attribute(transformer, "is_constant_jacobian"),
             parameters=parameters,
             name=name,
         )
@@ -144,7 +145,7 @@ class Coupling(JointBijector):
             else transformer.inverse_and_log_det
         )
 
-    _fast_paths = frozenset({"handover", "replay", "untaped"})
+    _fast_paths = frozenset({"event_split", "replay", "untaped"})
 
     @property
     def _event_split(self):
@@ -153,7 +154,7 @@ class Coupling(JointBijector):
 
     @property
     def has_direct_inverse(self) -> bool:
-        return getattr(self._transformer, "has_direct_inverse", True)
+        return attribute(self._transformer, "has_direct_inverse")
 
     def _replay(self, result, forward, tape, context=None):
         # The kept part is the same in input and result, so one run of the conditioner

@@ -13,6 +13,7 @@ from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import sum_trailing
 from tfp_flows.transformers import Transformer
+from tfp_flows.transformers.transformer import attribute
 
 __all__ = ["Elementwise"]
 
@@ -93,10 +94,10 @@ class Elementwise(JointBijector):
             input_event_shape=event_shape,
             context_shape=context_shape,
             dtype=dtype,
-            is_constant_jacobian=getattr(transformer, "is_constant_jacobian", False)
+            is_constant_jacobian=attribute(transformer, "is_constant_jacobian")
             or (
                 self._conditioner is None
-                and getattr(transformer, "has_constant_slope", False)
+                and attribute(transformer, "has_constant_slope")
             ),
             parameters=parameters,
             name=name,
@@ -113,10 +114,10 @@ class Elementwise(JointBijector):
 
     @property
     def has_direct_inverse(self) -> bool:
-        return getattr(self._transformer, "has_direct_inverse", True)
+        return attribute(self._transformer, "has_direct_inverse")
 
     def _is_increasing(self, **keywords):
-        if not getattr(self._transformer, "is_increasing", True):
+        if not attribute(self._transformer, "is_increasing"):
             return super()._is_increasing(**keywords)
         return True
 

@@ -13,6 +13,7 @@ from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.transformers import Affine, Transformer
+from tfp_flows.transformers.transformer import attribute
 
 __all__ = ["MaskedAutoregressive"]
 
@@ -96,9 +97,7 @@ class MaskedAutoregressive(JointBijector):
             input_event_shape=(event_size,),
             context_shape=context_shape,
             dtype=dtype,
-            is_constant_jacobian=getattr(
-                self._transformer, "is_constant_jacobian", False
-            ),
+            is_constant_jacobian=attribute(self._transformer, "is_constant_jacobian"),
             parameters=parameters,
             name=name,
         )

@@ -128,8 +128,8 @@ class JointBijector(tfb.Bijector):
     #
     # * "replay": `_replay` rebuilds an input from an output and evaluates it again, for
     #   `core/recompute.py`, at less cost than the inverse followed by `forward`.
-    # * "handover": `_event_split` and `_change` together do what the two methods do, so
-    #   that neighbours with the same split pass the parts on without joining them.
+    # * "event_split": `_event_split` and `_change` together do what the two methods do,
+    #   so that neighbours with the same split pass the parts on without joining them.
     # * "runs": `_runs` gives the steps of the members, for a bijector made of others.
     # * "untaped": the two methods take no gradients themselves, or take them under
     #   `tf_internals.recording`. They may run while all gradient tapes are stopped.
@@ -227,7 +227,7 @@ class JointBijector(tfb.Bijector):
 
     @property
     def _event_split(self):
-        """An `AxisPartition`, for a class with the fast path "handover"."""
+        """An `AxisPartition`, for a class with the fast path "event_split"."""
         return None
 
     @property

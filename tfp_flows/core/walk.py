@@ -59,11 +59,11 @@ class Step(NamedTuple):
 
     @property
     def split(self) -> AxisPartition | None:
-        """How the bijector splits its event, for the "handover" path; else `None`."""
+        """How the bijector splits its event, if it has that fast path; else `None`."""
         b = self.bijector
         if self.event_ndims != min_event_ndims(b, self.forward):
             return None
-        return b._event_split if b._has_fast_path("handover") else None
+        return b._event_split if b._has_fast_path("event_split") else None
 
     def take(
         self, value: tf.Tensor, keywords: dict[str, Any]

@@ -36,15 +36,7 @@ def standard_normal(
       >>> standard_normal((2,)).log_prob([[0.0, 0.0]]).numpy().round(4)
       array([-1.8379], dtype=float32)
     """
-    event_shape = check_shape("event_shape", event_shape)
-    zeros = tf.zeros(event_shape, dtype)
-    return without_given_name(
-        Independent(
-            tfd.Normal(zeros, tf.ones([], dtype)),
-            len(event_shape),
-            name="standard_normal",
-        )
-    )
+    return _standard(tfd.Normal, event_shape, dtype, "standard_normal")
 
 
 def standard_logistic(
@@ -70,15 +62,13 @@ def standard_logistic(
       >>> standard_logistic((2,)).log_prob([[0.0, 0.0]]).numpy().round(4)
       array([-2.7726], dtype=float32)
     """
+    return _standard(tfd.Logistic, event_shape, dtype, "standard_logistic")
+
+
+def _standard(family, event_shape, dtype, name):
     event_shape = check_shape("event_shape", event_shape)
-    zeros = tf.zeros(event_shape, dtype)
-    return without_given_name(
-        Independent(
-            tfd.Logistic(zeros, tf.ones([], dtype)),
-            len(event_shape),
-            name="standard_logistic",
-        )
-    )
+    parts = family(tf.zeros(event_shape, dtype), tf.ones([], dtype))
+    return without_given_name(Independent(parts, len(event_shape), name=name))
 
 
 def diagonal_normal(

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from tensorflow_probability import bijectors as tfb
+from collections.abc import Sequence
 
 from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.flows.layers import squeezed
-from tfp_flows.ready.building import ready
+from tfp_flows.flows.layers import check_sides, linear, squeezed
+from tfp_flows.ready import Bijectors, Plan, couplings_in_turn, ready
 from tfp_flows.ready.mixture_coupling import mixture_coupling
-from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import for_a_single_number, in_turn, masks_in_turn
 from tfp_flows.transformers import Inverted, LogisticMixture
 
 __all__ = ["flow_plus_plus"]
 
 
-@ready(takes=("context_mode", "conditioner_dtype"), at_least={"depth": 0, "heads": 0})
+@ready(
+    takes=("context_mode", "conditioner_dtype"),
+    at_least={"depth": 0, "heads": 0},
+    vectors={"layers": 8, "width": 256, "depth": 2},
+    images={"layers": [4, 2, 3], "width": 96, "depth": 10, "heads": 4},
+)
 def flow_plus_plus(
     plan: Plan,
     *,
@@ -27,7 +28,7 @@ def flow_plus_plus(
     width: int | None = None,
     depth: int | None = None,
     heads: int | None = None,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Couplings by mixtures of logistics, attention, and learned dequantisation.
 
     Ho et al. 2019, "Flow++: Improving Flow-Based Generative Models with Variational
@@ -36,10 +37,11 @@ def flow_plus_plus(
     function of a mixture of logistics (equations 7 and 8). The learned dequantisation
     of section 3.1 is `dequantize="variational"`.
 
-    On images: couplings with a checkerboard mask, a squeeze, couplings with a channel
-    mask and again with a checkerboard, by networks of gated residual blocks with
-    self-attention. Nothing leaves on the way. The defaults are those of their 32x32
-    models. On vectors: couplings whose masks take turns, by residual networks.
+    On images, of even sides from 4: couplings with a checkerboard mask, a squeeze,
+    couplings with a channel mask and again with a checkerboard, by networks of gated
+    residual blocks with self-attention. Nothing leaves on the way. The defaults are
+    those of their 32x32 models. On vectors: couplings whose masks take turns, by
+    residual networks.
 
     The activation normalisation is set from data: by `FlowModel.fit`, or by
     `tfp_flows.training.initialize`.
@@ -60,28 +62,22 @@ def flow_plus_plus(
       depth: int, residual blocks (10 on images, 2 on vectors) of each network.
       heads: int, images only: heads of the self-attention (4), which divide `width`; 0
         for none.
-
-    Raises:
-      ValueError: if the sides of images are not even, or below 4.
     """
-    if depth is None:
-        depth = 10 if plan.is_image else 2
+    # Densities take the closed form, samples find a root.
+    mixture = Inverted(LogisticMixture(components))
+    matrix = InvertibleConv1x1 if plan.is_image else PLU
+    network = (width, depth, heads)
 
-    def coupling(shape, mask, name):
+    def coupling(mask, shape, name):
         yield ActNorm(shape, dtype=plan.dtype, name=f"actnorm_{name}")
         if shape[-1] > 1:
-            linear = InvertibleConv1x1 if plan.is_image else PLU
-            matrix = {"seed": plan.seed(), "dtype": plan.dtype}
-            yield tfb.Invert(linear(shape, name=f"linear_{name}", **matrix))
-        # Densities take the closed form, samples find a root.
-        transformer = Inverted(LogisticMixture(components))
-        yield mixture_coupling(
-            plan, mask, shape, transformer, width, depth, heads, f"coupling_{name}"
-        )
+            yield linear(plan, matrix, shape, name=f"linear_{name}")
+        yield mixture_coupling(plan, mask, shape, mixture, *network, f"coupling_{name}")
 
-    def block(shape, name, count, by_channel=False):
-        both = masks_in_turn(plan, shape, by_channel)
-        return in_turn(lambda i: coupling(shape, both[i], f"{name}{i}"), count)
+    def block(shape, prefix, count, by_channel=False):
+        return couplings_in_turn(
+            plan, coupling, count, shape, by_channel, prefix=prefix
+        )
 
     shape, counts = plan.event_shape, _counts(plan, layers)
     yield from block(shape, "0_" if plan.is_image else "", counts[0])
@@ -93,21 +89,10 @@ def flow_plus_plus(
 
 
 def _counts(plan, layers):
-    """Numbers of couplings: one on vectors, three on images."""
-    if not plan.is_image:
-        if isinstance(layers, list):
-            raise TypeError(f"layers must be an integer for vectors, got {layers}.")
-        return [check_integer("layers", 8 if layers is None else layers)]
-    for side, size in zip(("height", "width"), plan.event_shape, strict=False):
-        if size % 2 or size < 4:
-            raise ValueError(
-                f"flow_plus_plus needs a {side} that is even and at least 4, got "
-                f"{size}. Pad or crop the images. "
-                + for_a_single_number(plan.data_shape)
-            )
-    if layers is None:
-        return [4, 2, 3]
-    if not isinstance(layers, list):
+    """Numbers of couplings: the first on vectors, three on images."""
+    if plan.is_image:
+        check_sides(plan, plan.name, divisible_by=2, at_least=4)
+    if not (plan.is_image and isinstance(layers, list)):
         return [check_integer("layers", layers)] * 3
     if len(layers) != 3 or not any(layers):
         raise ValueError(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
 from tfp_flows.bijectors import InverseAutoregressive
 from tfp_flows.flows.layers import autoregressive_layers, warn_if_affine
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
+from tfp_flows.ready import Bijectors, Plan, ready
 from tfp_flows.transformers import Affine
 
 __all__ = ["iaf"]
 
 
-@ready(flatten=True, takes=("context_mode",))
+@ready(flatten=True, takes=("scale", "max_log_scale", "context_mode"))
 def iaf(
     plan: Plan,
     *,
@@ -24,9 +19,7 @@ def iaf(
     depth: int = 2,
     residual: bool = False,
     order: str = "reverse",
-    scale: str = "tanh",
-    max_log_scale: float | None = None,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Affine autoregressive transforms with fast samples.
 
     Kingma et al. 2016, "Improved Variational Inference with Inverse Autoregressive
@@ -48,15 +41,12 @@ def iaf(
       residual: bool, whether the networks are residual, see `tfp_flows.networks.MADE`.
       order: string, `"reverse"` (every other transform goes through the entries
         backwards) or `"random"`.
-      scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
-        `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
-      max_log_scale: float, bound on the log-scale in nats, see there.
     """
     warn_if_affine(plan)
     yield from autoregressive_layers(
         plan,
         InverseAutoregressive,
-        Affine(scale, max_log_scale),
+        Affine(*plan.affine),
         layers=layers,
         order=order,
         hidden=[width] * depth,

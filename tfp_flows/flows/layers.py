@@ -6,23 +6,31 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
-from tfp_flows.bijectors import BatchNorm, Permutation, Squeeze
+from tfp_flows.bijectors import (
+    BatchNorm,
+    MaskedAutoregressive,
+    MultiScale,
+    Permutation,
+    Squeeze,
+)
 from tfp_flows.core.arguments import check_choice, check_unused
 from tfp_flows.networks import MADE, MLP
-from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import for_a_single_number, in_turn, masks_in_turn, repeat
+from tfp_flows.ready import Plan, couplings_in_turn, in_turn, repeat
+from tfp_flows.ready.stacks import for_a_single_number, masks_in_turn
 from tfp_flows.transformers import Transformer
 
 __all__ = [
     "amortized_layers",
     "autoregression",
     "autoregressive_layers",
+    "check_sides",
     "count_levels",
     "coupling_layers",
+    "linear",
+    "multi_scale",
     "squeezed",
     "warn_if_affine",
 ]
@@ -30,23 +38,56 @@ __all__ = [
 
 def coupling_layers(
     plan: Plan,
-    coupling: Callable[[np.ndarray, str], Iterable[tfb.Bijector]],
-    layers: int,
-    permute: Callable[[], tfb.Bijector] | None = None,
+    coupling: Callable[..., Iterable[tfb.Bijector]],
+    layers: Any,
+    permutation: str = "alternating",
 ) -> list[tfb.Bijector]:
     """Couplings of vectors: their masks take turns, or permutations stand before them.
 
     Args:
       plan: the `Plan` of the flow.
-      coupling: given a mask and a name, yields a coupling and what follows it.
-      layers: number of couplings.
-      permute: makes what stands before each; all then keep the first half.
+      coupling: given a mask, a shape and a name, yields a coupling and what follows it.
+      layers: int, number of couplings.
+      permutation: `"alternating"` masks; or what stands before each, which then all
+        keep the first half: see `tfp_flows.bijectors.Permutation`.
     """
-    both = masks_in_turn(plan)
-    if permute is None:
-        return in_turn(lambda i: coupling(both[i], f"coupling_{i}"), layers)
-    half = masks.half(plan.size)
-    return repeat(lambda: [permute(), *coupling(half, "coupling")], layers)
+    if permutation == "alternating":
+        return couplings_in_turn(plan, coupling, layers)
+    masks_in_turn(plan)  # Refuses a single feature.
+    half, shape = masks.half(plan.size), plan.event_shape
+
+    def permute():
+        seed = plan.seed() if permutation == "random" else None
+        return Permutation(permutation, plan.size, seed=seed)
+
+    return repeat(lambda: [permute(), *coupling(half, shape, "coupling")], layers)
+
+
+def multi_scale(
+    plan: Plan,
+    levels: int,
+    level: Callable[[tuple[int, ...], bool], Iterable[tfb.Bijector]],
+    prior: Callable[[tuple[int, ...]], Any] | None = None,
+) -> MultiScale:
+    """Levels of images: half of the channels leave after each but the last.
+
+    Args:
+      plan: the `Plan` of the flow.
+      levels: number of levels.
+      level: given the shape of an image, and whether this level is the last, yields the
+        bijectors of the level, one `squeezed` among them.
+      prior: given the shape of what stays, makes the network that sees it and gives the
+        density of what leaves.
+    """
+    shape, stages, priors = plan.event_shape, [], []
+    for i in range(levels):
+        is_last = i == levels - 1
+        stages.append(plan.chain(level(shape, is_last), f"level_{i}"))
+        if not is_last:
+            height, width, channels = shape
+            shape = height // 2, width // 2, 2 * channels
+            priors.append(None if prior is None else prior(shape))
+    return MultiScale(stages, plan.event_shape, priors, **plan.layer)
 
 
 def squeezed(shape: Sequence[int]) -> tuple[tfb.Bijector, tuple[int, ...]]:
@@ -55,29 +96,45 @@ def squeezed(shape: Sequence[int]) -> tuple[tfb.Bijector, tuple[int, ...]]:
     return tfb.Invert(Squeeze(2)), (height // 2, width // 2, 4 * channels)
 
 
+def linear(
+    plan: Plan, matrix: Callable[..., tfb.Bijector], *args: Any, **options: Any
+) -> tfb.Bijector:
+    """A learned linear layer: data meet its inverse.
+
+    Args:
+      plan: the `Plan` of the flow.
+      matrix: `PLU`, `QR` or `InvertibleConv1x1`.
+      *args: its arguments, with `**options`.
+      **options: but for `seed` and `dtype`.
+    """
+    return tfb.Invert(matrix(*args, seed=plan.seed(), dtype=plan.dtype, **options))
+
+
 def autoregression(
     plan: Plan,
-    bijector: Callable[..., tfb.Bijector],
     transformer: Transformer,
     i: int,
     name: str,
+    bijector: Callable[..., tfb.Bijector] = MaskedAutoregressive,
     **network: Any,
 ) -> tfb.Bijector:
     """An autoregression with its network.
 
     Args:
       plan: the `Plan` of the flow.
-      bijector: `MaskedAutoregressive` or `InverseAutoregressive`.
       transformer: what each entry goes through.
       i: 0 for the natural order, 1 for the reverse.
       name: name of the autoregression.
+      bijector: `MaskedAutoregressive` or `InverseAutoregressive`.
       **network: arguments of the `MADE`.
     """
     made = MADE(
         plan.size,
         transformer.num_parameters,
         order=("natural", "reverse")[i],
-        **{**plan.network(), **network},
+        # In half precision both directions, which compute the same in another order,
+        # would be no inverses of each other.
+        **{**plan.network(), "dtype": plan.dtype, **network},
     )
     return bijector(made, transformer, name=name, **plan.layer)
 
@@ -111,7 +168,7 @@ def autoregressive_layers(
             yield Permutation("random", plan.size, seed=plan.seed())
             i = 0
         name = f"autoregressive_{i}"
-        yield autoregression(plan, bijector, transformer, i, name, **network)
+        yield autoregression(plan, transformer, i, name, bijector, **network)
         if batch_norm:
             yield BatchNorm([plan.size], dtype=plan.dtype, name=f"batch_norm_{i}")
 
@@ -188,17 +245,15 @@ def amortized_layers(
     return [layer(), *repeat(lambda: [between(), layer()], layers - 1)]
 
 
-def count_levels(
-    event_shape: Sequence[int], levels: int | None, squeezes_last: bool
-) -> int:
+def count_levels(plan: Plan, squeezes_last: bool = False) -> int:
     """The number of levels, checked against (or chosen by) an image's sides.
 
     Args:
-      event_shape: `(H, W, C)`.
-      levels: the number wanted, or `None` for as many as the sides allow, at most 3.
+      plan: the `Plan` of the flow.
       squeezes_last: whether the last level squeezes too.
     """
-    height, width, _ = event_shape
+    levels = plan.levels
+    height, width, _ = plan.event_shape
 
     def fits(levels):
         by = 2 ** (levels if squeezes_last else levels - 1)
@@ -214,14 +269,32 @@ def count_levels(
             instead = " real_nvp takes any size from 2x2." if squeezes_last else ""
             raise ValueError(
                 f"images need at least {wanted}, got {height}x{width}: pad or crop "
-                f"them.{instead} {for_a_single_number(event_shape)}".strip()
+                f"them.{instead} {for_a_single_number(plan.event_shape)}".strip()
             )
         return levels
     by = 2 ** (levels if squeezes_last else levels - 1)
-    for side, size in (("height", height), ("width", width)):
-        if size % by:
-            raise ValueError(
-                f"levels={levels} needs a {side} divisible by {by}, got {size}. Use "
-                "fewer levels, or pad or crop the images."
-            )
+    check_sides(plan, f"levels={levels}", by, or_else="Use fewer levels, or pad")
     return levels
+
+
+def check_sides(
+    plan: Plan, what: str, divisible_by: int, at_least: int = 1, or_else: str = "Pad"
+) -> None:
+    """Raises an error if an image's sides do not suit.
+
+    Args:
+      plan: the `Plan` of the flow.
+      what: what needs these sides.
+      divisible_by: a number that divides them.
+      at_least: the lowest.
+      or_else: what to do instead, as far as "... or crop the images".
+    """
+    for side, size in zip(("height", "width"), plan.event_shape, strict=False):
+        if size % divisible_by or size < at_least:
+            wanted = f"divisible by {divisible_by}"
+            if at_least > 1:
+                wanted += f", at least {at_least}"
+            raise ValueError(
+                f"{what} needs a {side} {wanted}; got {size}. {or_else} or crop the "
+                f"images. {for_a_single_number(plan.data_shape)}".strip()
+            )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
 from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.flows.layers import autoregressive_layers, warn_if_affine
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
+from tfp_flows.ready import Bijectors, Plan, ready
 from tfp_flows.transformers import Affine
 
 __all__ = ["maf"]
 
 
-@ready(flatten=True, takes=("context_mode",))
+@ready(flatten=True, takes=("scale", "max_log_scale", "context_mode"))
 def maf(
     plan: Plan,
     *,
@@ -25,9 +20,7 @@ def maf(
     residual: bool = False,
     order: str = "reverse",
     batch_norm: bool = False,
-    scale: str = "tanh",
-    max_log_scale: float | None = None,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Affine autoregressive transforms with a fast density.
 
     Papamakarios et al. 2017, "Masked Autoregressive Flow for Density Estimation",
@@ -48,15 +41,12 @@ def maf(
       order: string, `"reverse"` (every other transform goes through the entries
         backwards) or `"random"`.
       batch_norm: bool, whether a `BatchNorm` follows each transform, as in the paper.
-      scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
-        `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
-      max_log_scale: float, bound on the log-scale in nats, see there.
     """
     warn_if_affine(plan)
     yield from autoregressive_layers(
         plan,
         MaskedAutoregressive,
-        Affine(scale, max_log_scale),
+        Affine(*plan.affine),
         layers=layers,
         order=order,
         batch_norm=batch_norm,

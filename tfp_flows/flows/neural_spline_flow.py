@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
-from tfp_flows.bijectors import (
-    PLU,
-    QR,
-    ActNorm,
-    Coupling,
-    MaskedAutoregressive,
-    Permutation,
-)
+from tfp_flows.bijectors import PLU, QR, ActNorm, Coupling, Permutation
 from tfp_flows.core.arguments import check_choice, check_unused
 from tfp_flows.flows.layers import autoregression
+from tfp_flows.flows.layers import linear as linear_layer
 from tfp_flows.networks import ResidualMLP
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn
+from tfp_flows.ready import Bijectors, Plan, in_turn, ready
+from tfp_flows.ready.stacks import count_changed, masks_in_turn
 from tfp_flows.transformers import RationalQuadratic
 
 __all__ = ["neural_spline_flow"]
@@ -37,7 +26,7 @@ def neural_spline_flow(
     depth: int = 2,
     linear: str | None = None,
     actnorm: bool = False,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Rational-quadratic splines, by couplings or autoregressive.
 
     Durkan et al. 2019, "Neural Spline Flows", section 4: a linear layer, then a spline
@@ -53,7 +42,8 @@ def neural_spline_flow(
 
     Args:
       kind: string, `"coupling"`, fast in both directions, or `"autoregressive"`, the
-        more flexible one, which samples entry by entry and takes a single entry, too.
+        more flexible one, which samples entry by entry and takes a single entry, too,
+        but no half precision.
       layers: int, number of spline transforms.
       bins: int, pieces of each spline.
       bound: float, the splines act on `[-bound, bound]`.
@@ -64,9 +54,6 @@ def neural_spline_flow(
         random one (before every other coupling, so that two change every entry).
       actnorm: bool, whether an `ActNorm` stands before that, which keeps the data of
         each spline within its bound and is set from data.
-
-    Raises:
-      ValueError: on half precision in an autoregression.
     """
     check_choice("kind", kind, ("coupling", "autoregressive"))
     check_choice("linear", linear, (None, "plu", "qr", "permutation"))
@@ -91,14 +78,14 @@ def neural_spline_flow(
             if not (couples and i):
                 yield Permutation("random", plan.size, seed=plan.seed())
         elif plan.size > 1:
-            yield tfb.Invert(matrix(plan.size, seed=plan.seed(), dtype=plan.dtype))
+            yield linear_layer(plan, matrix, plan.size)
         name = f"spline_{i}"
         if couples:
             outputs = spline.num_parameters * count_changed(both[i], plan.event_shape)
             network = ResidualMLP(outputs, width, depth, **plan.network())
             yield Coupling(both[i], network, spline, name=name, **plan.layer)
         else:
-            made = {"hidden": [width] * depth, "residual": True, "dtype": plan.dtype}
-            yield autoregression(plan, MaskedAutoregressive, spline, i, name, **made)
+            made = {"hidden": [width] * depth, "residual": True}
+            yield autoregression(plan, spline, i, name, **made)
 
     yield from in_turn(layer, layers)

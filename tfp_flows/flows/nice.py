@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
-from tfp_flows.bijectors import AdditiveCoupling, Permutation, Scaling
+from tfp_flows.bijectors import AdditiveCoupling, Scaling
 from tfp_flows.core.arguments import check_choice
 from tfp_flows.flows.layers import coupling_layers
 from tfp_flows.networks import MLP
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import count_changed
+from tfp_flows.ready import Bijectors, Plan, count_changed, ready
 
 __all__ = ["nice"]
 
@@ -31,7 +25,7 @@ def nice(
     width: int = 1000,
     depth: int = 5,
     partition: str = "alternating",
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Additive couplings and one learned scaling.
 
     The defaults are the network for MNIST of Dinh et al. 2014, "NICE: Non-linear
@@ -59,16 +53,11 @@ def nice(
     """
     check_choice("partition", partition, ("alternating", "reverse"))
 
-    def coupling(mask, name):
-        changed = count_changed(mask, plan.event_shape)
-        network = MLP(changed, [width] * depth, **plan.network())
+    def coupling(mask, shape, name):
+        network = MLP(count_changed(mask, shape), [width] * depth, **plan.network())
         yield AdditiveCoupling(mask, network, name=name, **plan.layer)
 
-    def reverse():
-        return Permutation("reverse", plan.size, name="reverse")
-
-    permute = reverse if partition == "reverse" else None
-    yield from coupling_layers(plan, coupling, layers, permute)
+    yield from coupling_layers(plan, coupling, layers, partition)
     yield Scaling(
         [plan.size],
         data_dependent=True,

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
 from tfp_flows.bijectors import Planar
 from tfp_flows.flows.layers import amortized_layers
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
+from tfp_flows.ready import Bijectors, Plan, ready
 
 __all__ = ["planar"]
 
@@ -23,7 +18,7 @@ def planar(
     direction: str = "density",
     width: int | None = None,
     depth: int | None = None,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Planar layers, each of which bends space along one direction.
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
 from tfp_flows.bijectors import Radial
 from tfp_flows.flows.layers import amortized_layers
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
+from tfp_flows.ready import Bijectors, Plan, ready
 
 __all__ = ["radial"]
 
@@ -22,7 +17,7 @@ def radial(
     direction: str = "density",
     width: int | None = None,
     depth: int | None = None,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Radial layers, each of which moves space towards a point or away from it.
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
-from tfp_flows.bijectors import AffineCoupling, BatchNorm, MultiScale, Permutation
-from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.layers import count_levels, coupling_layers, squeezed
+from tfp_flows.bijectors import AffineCoupling, BatchNorm
+from tfp_flows.core.arguments import check_choice
+from tfp_flows.flows.layers import count_levels, coupling_layers, multi_scale, squeezed
 from tfp_flows.networks import MLP, ResidualConvNet
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import count_changed, in_turn, masks_in_turn
+from tfp_flows.ready import Bijectors, Plan, count_changed, couplings_in_turn, ready
 
 __all__ = ["real_nvp"]
 
 
-@ready(takes=("context_mode", "conditioner_dtype"), at_least={"depth": 0})
+@ready(
+    takes=("levels", "scale", "max_log_scale", "context_mode", "conditioner_dtype"),
+    at_least={"depth": 0},
+    vectors={
+        "layers": 8,
+        "width": 256,
+        "depth": 2,
+        "permutation": "alternating",
+        "batch_norm": False,
+    },
+    images={"layers": 3, "width": 64, "depth": 8, "batch_norm": True},
+)
 def real_nvp(
     plan: Plan,
     *,
     layers: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    levels: int | None = None,
     permutation: str | None = None,
     batch_norm: bool | None = None,
-    scale: str = "tanh",
-    max_log_scale: float | None = None,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Affine couplings, on vectors or on images.
 
-    Dinh et al. 2017, "Density estimation using Real NVP", equations 7 and 8.
-
-    On vectors: affine couplings with small dense networks whose masks take turns, or
-    that stand behind random permutations.
+    Dinh et al. 2017, "Density estimation using Real NVP", equations 7 and 8. On
+    vectors: affine couplings with small dense networks whose masks take turns, or that
+    stand behind random permutations.
 
     On images: the multi-scale architecture of section 3.6 and 4.1. Each level but the
     last has couplings with a checkerboard mask, a squeeze, and couplings with a
@@ -54,62 +55,36 @@ def real_nvp(
         level (3).
       width: int, hidden units (256) or hidden channels (64).
       depth: int, hidden layers (2) or residual blocks (8) of each network.
-      levels: int, images only: number of levels; by default as many as the size allows,
-        at most 3.
       permutation: string, vectors only: `"alternating"` masks (the default) or
         `"random"` permutations.
       batch_norm: bool, whether a `BatchNorm` follows each coupling; by default on
         images only, as in the paper.
-      scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
-        `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
-      max_log_scale: float, bound on the log-scale in nats, see there.
-
-    Raises:
-      ValueError: if `levels` does not divide the image's sides, naming the side.
     """
-    if depth is None:
-        depth = 8 if plan.is_image else 2
-    if batch_norm is None:
-        batch_norm = plan.is_image
-    layers = layers or (3 if plan.is_image else 8)
-    width = width or (64 if plan.is_image else 256)
 
-    def coupling(mask, name, shape=plan.event_shape):
+    def coupling(mask, shape, name):
         outputs = 2 * count_changed(mask, shape)
         if plan.is_image:
             network = ResidualConvNet(outputs, width, depth, **plan.network())
         else:
             network = MLP(outputs, [width] * depth, **plan.network())
         yield AffineCoupling(
-            mask, network, scale, max_log_scale, shape, name=name, **plan.layer
+            mask, network, *plan.affine, shape, name=name, **plan.layer
         )
         if batch_norm:
             yield BatchNorm(shape, dtype=plan.dtype, name=f"{name}_norm")
 
-    def permute():
-        return Permutation("random", plan.size, seed=plan.seed())
+    def block(shape, kind, count):
+        return couplings_in_turn(plan, coupling, count, shape, kind == "channel", kind)
 
-    if not plan.is_image:
-        check_unused("for images", levels=levels)
-        permutation = "alternating" if permutation is None else permutation
-        check_choice("permutation", permutation, ("alternating", "random"))
-        before_each = permute if permutation == "random" else None
-        yield from coupling_layers(plan, coupling, layers, before_each)
-        return
-    check_unused("for vectors", permutation=permutation)
-
-    def block(kind, count, shape):
-        both = masks_in_turn(plan, shape, by_channel=kind == "channel")
-        return in_turn(lambda i: coupling(both[i], f"{kind}_{i}", shape), count, kind)
-
-    shape, stages = plan.event_shape, []
-    levels = count_levels(shape, levels, squeezes_last=False)
-    for level in range(levels):
-        is_last = level == levels - 1
-        members = block("checkerboard", layers + is_last, shape)
+    def level(shape, is_last):
+        yield from block(shape, "checkerboard", layers + is_last)
         if not is_last:
             squeeze, shape = squeezed(shape)
-            members += [squeeze, *block("channel", layers, shape)]
-        stages.append(plan.chain(members, f"level_{level}"))
-        shape = (*shape[:2], shape[2] // 2)
-    yield MultiScale(stages, plan.event_shape, **plan.layer)
+            yield squeeze
+            yield from block(shape, "channel", layers)
+
+    if plan.is_image:
+        yield multi_scale(plan, count_levels(plan), level)
+    else:
+        kind = check_choice("permutation", permutation, ("alternating", "random"))
+        yield from coupling_layers(plan, coupling, layers, kind)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import ActNorm, ResidualFlow
 from tfp_flows.core.arguments import check_unused
 from tfp_flows.flows.layers import count_levels, squeezed
 from tfp_flows.networks import LipschitzConvNet, LipschitzMLP
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
-from tfp_flows.ready.stacks import repeat
+from tfp_flows.ready import Bijectors, Plan, ready, repeat
 
 __all__ = ["residual_flow"]
 
 
-@ready()
+@ready(
+    takes=("levels",),
+    vectors={"layers": 10, "width": 128, "depth": 3},
+    images={"layers": 16, "width": 512, "depth": 2},
+)
 def residual_flow(
     plan: Plan,
     *,
     layers: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    levels: int | None = None,
     coefficient: float = 0.97,
     activation: str = "lipswish",
     log_det: str = "auto",
@@ -32,7 +31,7 @@ def residual_flow(
     probes: int | None = None,
     evaluation_terms: int | None = None,
     actnorm: bool = True,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Residual blocks that can be inverted because they are contractions.
 
     Behrmann et al. 2019, "Invertible Residual Networks", and Chen et al. 2019,
@@ -56,8 +55,6 @@ def residual_flow(
       width: int, hidden units (128) or hidden channels (512) of each network.
       depth: int, hidden layers of each network: 3 on vectors; 2 on images, the first a
         3x3 convolution and the others 1x1.
-      levels: int, images only: number of levels; by default as many as the size allows,
-        at most 3.
       coefficient: float, bound on each network's Lipschitz constant, below 1.
       activation: string, `"lipswish"`, `"elu"` or `"sine"`, see
         `tfp_flows.networks.LipschitzNetwork`.
@@ -70,39 +67,28 @@ def residual_flow(
       evaluation_terms: int, if estimated: terms of the series when not training (20).
       actnorm: bool, whether an `ActNorm`, set from data, stands before each block and
         after the last.
-
-    Raises:
-      ValueError: if `levels` does not divide the image's sides, naming the side.
     """
     shape, is_image = plan.event_shape, plan.is_image
-    if not is_image:
-        check_unused("for images", levels=levels)
-    layers = layers or (16 if is_image else 10)
-    width = width or (512 if is_image else 128)
-    depth = depth or (2 if is_image else 3)
     lipschitz = {"coefficient": coefficient, "activation": activation}
     estimate = {"terms": terms, "probes": probes, "evaluation_terms": evaluation_terms}
     options = {"log_det": log_det, **plan.layer}
     options |= {k: v for k, v in estimate.items() if v is not None}
 
-    def network():
-        given = {**lipschitz, **plan.network()}
-        if is_image:
-            kernels = (3, *[1] * (depth - 1))
-            return LipschitzConvNet(shape[-1], width, kernels, **given)
-        return LipschitzMLP(shape[-1], [width] * depth, **given)
-
     def block():
         if actnorm:
             yield ActNorm(shape, dtype=plan.dtype, name="actnorm")
-        inner = ResidualFlow(
-            network(), shape, seed=plan.seed(), name="block", **options
-        )
+        given = {**lipschitz, **plan.network()}
+        if is_image:
+            kernels = (3, *[1] * (depth - 1))
+            network = LipschitzConvNet(shape[-1], width, kernels, **given)
+        else:
+            network = LipschitzMLP(shape[-1], [width] * depth, **given)
+        inner = ResidualFlow(network, shape, seed=plan.seed(), name="block", **options)
         if inner.log_det == "exact":
             check_unused("for a log_det that is estimated, not exact", **estimate)
         yield tfb.Invert(inner)
 
-    for level in range(count_levels(shape, levels, False) if is_image else 1):
+    for level in range(count_levels(plan) if is_image else 1):
         if level > 0:
             squeeze, shape = squeezed(shape)
             yield squeeze

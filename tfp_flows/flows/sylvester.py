@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tensorflow_probability import bijectors as tfb
-
 from tfp_flows.bijectors import Permutation, Sylvester
 from tfp_flows.core.arguments import check_unused
 from tfp_flows.flows.layers import amortized_layers
-from tfp_flows.ready.building import ready
-from tfp_flows.ready.plan import Plan
+from tfp_flows.ready import Bijectors, Plan, ready
 
 __all__ = ["sylvester"]
 
@@ -27,7 +22,7 @@ def sylvester(
     direction: str = "density",
     width: int | None = None,
     depth: int | None = None,
-) -> Iterator[tfb.Bijector]:
+) -> Bijectors:
     """Sylvester layers: planar ones with several hidden units.
 
     Van den Berg et al. 2018, "Sylvester Normalizing Flows for Variational Inference",

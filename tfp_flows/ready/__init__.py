@@ -1,4 +1,32 @@
 """What makes a ready flow of a generator of bijectors: see `building.py`.
 
-The names of it that are public are those of `tfp_flows.flows`.
+Files of `tfp_flows.flows` import from here; what of it is public stands there, too.
 """
+
+from collections.abc import Iterator
+
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flows.ready.building import ready
+from tfp_flows.ready.plan import Plan
+from tfp_flows.ready.stacks import (
+    count_changed,
+    couplings_in_turn,
+    in_turn,
+    masks_in_turn,
+    repeat,
+)
+
+__all__ = [
+    "Bijectors",
+    "Plan",
+    "count_changed",
+    "couplings_in_turn",
+    "in_turn",
+    "masks_in_turn",
+    "ready",
+    "repeat",
+]
+
+# What a ready flow yields.
+Bijectors = Iterator[tfb.Bijector]

@@ -20,6 +20,7 @@ from tfp_flows.core.arguments import (
     check_integer,
     check_number,
     check_shape,
+    check_unused,
 )
 from tfp_flows.core.seeds import new_seed
 from tfp_flows.ready.docstrings import describe_shapes, document
@@ -28,15 +29,18 @@ from tfp_flows.ready.registry import key_of, make_config, plain, register
 
 __all__ = ["ready"]
 
-_OPTIONAL = ("context_mode", "conditioner_dtype")
+_OPTIONAL = ("levels", "scale", "max_log_scale", "context_mode", "conditioner_dtype")
 
 
 class _Kind:
     """What `@ready` knows about one flow."""
 
-    def __init__(self, build, flatten, shapes, center, takes, at_least, defaults):
+    def __init__(
+        self, build, flatten, shapes, center, takes, at_least, sizes, defaults
+    ):
         self.name, self.flatten, self.shapes = build.__name__, flatten, shapes
         self.center, self.takes, self.at_least = center, takes, at_least
+        self.vectors, self.images = sizes
         plan, *own = inspect.signature(build, eval_str=True).parameters.values()
         shared = inspect.signature(Plan, eval_str=True).parameters
         _, event_shape, *shared = shared.values()
@@ -80,6 +84,15 @@ class _Kind:
         found["context_encoder"] = _layer(found["context_encoder"])
         return found
 
+    def suited(self, own: Mapping[str, Any], is_image: bool) -> dict[str, Any]:
+        """Own options, where they are `None` the defaults for vectors or images."""
+        here, there = self.vectors, self.images
+        if is_image:
+            here, there = there, here
+        elsewhere = {k: own[k] for k in there.keys() - here.keys()}
+        check_unused(f"for {'vectors' if is_image else 'images'}", **elsewhere)
+        return {k: here.get(k) if v is None else v for k, v in own.items()}
+
     def _event_shape(self, event_shape):
         shape = check_shape("event_shape", event_shape)
         if len(shape) not in (1, 3):
@@ -120,6 +133,8 @@ def ready(
     center: float = 0.5,
     takes: Sequence[str] = (),
     at_least: Mapping[str, int] | None = None,
+    vectors: Mapping[str, Any] | None = None,
+    images: Mapping[str, Any] | None = None,
     name: str | None = None,
     **defaults: Any,
 ) -> Callable[[Callable[..., Iterable[tfb.Bijector]]], Callable[..., Any]]:
@@ -155,8 +170,12 @@ def ready(
       shapes: ranks of the events that the flow takes: 1 for vectors, 3 for images.
       center: data in `bounds` are scaled to `[-center, 1 - center]`.
       takes: which of the shared options that not every flow has this one takes:
-        `"context_mode"`, `"conditioner_dtype"`.
+        `"levels"`, `"scale"`, `"max_log_scale"`, `"context_mode"`,
+        `"conditioner_dtype"`.
       at_least: lowest value of options that are whole numbers, where it is not 1.
+      vectors: defaults on vectors of options that are `None` in the signature. What is
+        not in it but in `images` is refused there.
+      images: the same on images.
       name: what a `config` calls the flow; by default `"module:function"`. A function
         that is defined inside another one needs one to be saved.
       **defaults: other defaults of shared options.
@@ -171,7 +190,14 @@ def ready(
         if not inspect.isgeneratorfunction(build):
             raise TypeError(f"{build.__name__} must yield bijectors.")
         kind = _Kind(
-            build, flatten, tuple(shapes), center, takes, at_least or {}, defaults
+            build,
+            flatten,
+            tuple(shapes),
+            center,
+            takes,
+            at_least or {},
+            (vectors or {}, images or {}),
+            defaults,
         )
         key = name or key_of(build)
 
@@ -181,6 +207,7 @@ def ready(
             shared = {k: v for k, v in arguments.items() if k not in kind.own}
             own = {k: v for k, v in arguments.items() if k in kind.own}
             plan = Plan(kind, **shared)
+            own = kind.suited(own, plan.is_image)
             return plan.assemble(build(plan, **own), make_config(key, arguments))
 
         flow.__signature__ = kind.signature

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 from tfp_flows.core.arguments import check_choice, check_integer
 from tfp_flows.distributions import Flow, VariationalDequantization, standard_logistic
 from tfp_flows.ready.mixture_coupling import mixture_coupling
-from tfp_flows.ready.stacks import in_turn, masks_in_turn
+from tfp_flows.ready.stacks import couplings_in_turn
 from tfp_flows.transformers import LogisticMixture
 
 tfb = tfp.bijectors
@@ -76,20 +76,20 @@ def _noise_flow(plan, *, layers=4, width=None, depth=2, heads=None, components=3
 
     Logistic noise through a sigmoid is uniform.
     """
-    shape, masks = plan.event_shape, masks_in_turn(plan)
+    # Noise is only drawn, by the closed form.
+    transformer = LogisticMixture(components)
     if width is None and plan.is_image:
         width = 32
 
-    def layer(i):
-        # Noise is only drawn, by the closed form.
-        transformer = LogisticMixture(components)
+    def layer(mask, shape, name):
         yield mixture_coupling(
-            plan, masks[i], shape, transformer, width, depth, heads, f"coupling_{i}"
+            plan, mask, shape, transformer, width, depth, heads, name
         )
 
-    members = in_turn(layer, check_integer("layers", layers))
+    count = check_integer("layers", layers)
+    members = couplings_in_turn(plan, layer, count)
     return Flow(
-        standard_logistic(shape, plan.dtype),
+        standard_logistic(plan.event_shape, plan.dtype),
         plan.chain([tfb.Sigmoid(), *members], f"{plan.name}_noise_chain"),
         name=f"{plan.name}_noise",
     )

@@ -36,10 +36,17 @@ class Plan:
       dtype: name of the flow's dtype.
       name: name of the flow.
       layer: arguments that a bijector with a network takes: `context_shape`, `dtype`.
+      affine: the pair `scale`, `max_log_scale`, for flows that take these.
+      levels: the option, for flows that take it.
 
     Args:
       event_shape: sequence of ints, the shape of the data: `(D,)` for vectors or
         `(H, W, C)` for images.
+      levels: int, images only: number of levels, between which the sides of images,
+        which must be even there, halve. By default as many as they allow, at most 3.
+      scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
+        `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
+      max_log_scale: float, bound on the log-scale in nats, see there.
       base: string or mapping, distribution of the noise: `"normal"`, `"logistic"`,
         `"diagonal"` (learned mean and deviation), `"student_t"` (heavy tails),
         `"mixture"` (of Gaussians), `"resampled"` (a network rejects samples) or
@@ -90,6 +97,9 @@ class Plan:
         kind: Any,
         event_shape: Sequence[int],
         *,
+        levels: int | None = None,
+        scale: str = "tanh",
+        max_log_scale: float | None = None,
         base: str | Mapping[str, Any] = "normal",
         bounds: Sequence[Any] | None = None,
         logit_margin: float | None = None,
@@ -110,6 +120,9 @@ class Plan:
         flat = (math.prod(event_shape),)
         self.event_shape = flat if kind.flatten else event_shape
         self.size, self.is_image = flat[0], len(self.event_shape) == 3
+        if not self.is_image:
+            check_unused("for images", levels=levels)
+        self.levels, self.affine = levels, (scale, max_log_scale)
         self.dtype, self.name = dtype, kind.name if name is None else name
         self._is_named = self.name != kind.name
         self.conditioner_dtype = conditioner_dtype

@@ -12,11 +12,18 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flows import masks
 from tfp_flows.bijectors import Repeat
 
-__all__ = ["count_changed", "for_a_single_number", "in_turn", "masks_in_turn", "repeat"]
+__all__ = [
+    "count_changed",
+    "couplings_in_turn",
+    "for_a_single_number",
+    "in_turn",
+    "masks_in_turn",
+    "repeat",
+]
 
 
 def repeat(
-    make_unit: Callable[[], list[tfb.Bijector]], count: int, name: str = "layers"
+    make_unit: Callable[[], list[tfb.Bijector]], count: Any, name: str = "layers"
 ) -> list[tfb.Bijector]:
     """`count` units as one `Repeat`, where there is more than one."""
     if count > 1:
@@ -74,6 +81,33 @@ def masks_in_turn(
     else:
         mask = masks.channel(shape[2]) if by_channel else masks.checkerboard(*shape[:2])
     return [mask, ~mask]
+
+
+def couplings_in_turn(
+    plan: Any,
+    coupling: Callable[..., Iterable[tfb.Bijector]],
+    count: int,
+    shape: Sequence[int] | None = None,
+    by_channel: bool = False,
+    name: str | None = None,
+    prefix: str = "coupling_",
+) -> list[tfb.Bijector]:
+    """Couplings whose masks take turns.
+
+    Args:
+      plan: the `Plan` of the flow.
+      coupling: given a mask, the shape of what is masked and a name, yields a coupling
+        and what stands around it.
+      count: number of couplings.
+      shape: see `masks_in_turn`.
+      by_channel: see there.
+      name: name of what repeats.
+      prefix: what names of couplings begin with, where that is not `name`.
+    """
+    shape = plan.event_shape if shape is None else shape
+    both = masks_in_turn(plan, shape, by_channel)
+    name, prefix = (name, f"{name}_") if name else ("layers", prefix)
+    return in_turn(lambda i: coupling(both[i], shape, f"{prefix}{i}"), count, name)
 
 
 def count_changed(mask: np.ndarray, shape: Sequence[int]) -> int:

@@ -64,7 +64,7 @@ class Row(keras.layers.Layer):
         return self._shapes[1]
 
 
-class _OnTensors:
+class _OnTensors(keras.constraints.Constraint):
     """Adapts a constraint that takes tensors to Keras, which gives it variables."""
 
     def __init__(self, constraint):

@@ -8,11 +8,12 @@ import tensorflow as tf
 
 from tfp_flows.core.arguments import check_choice, check_number
 from tfp_flows.transformers.bounds import smooth_bound
+from tfp_flows.transformers.transformer import Transformer
 
 __all__ = ["Affine"]
 
 
-class Affine:
+class Affine(Transformer):
     r"""$y = e^{s} x + t$, with log-derivative $s$ (Dinh et al. 2017, equation 7).
 
     The parameters are the shift $t$ and a raw number $a$, from which the log-scale is
@@ -49,10 +50,7 @@ class Affine:
     """
 
     num_parameters = 2
-    has_direct_inverse = True
-    is_constant_jacobian = False
     has_constant_slope = True
-    is_increasing = True
     scales = ("exp", "tanh", "sigmoid")
 
     def __init__(self, scale: str = "tanh", max_log_scale: float | None = None):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.transformers.transformer import Transformer, attribute
 
 __all__ = ["Inverted"]
 
 
-class Inverted:
+class Inverted(Transformer):
     r"""$y = \tau^{-1}(x)$ for a transformer $\tau$.
 
     If $\tau$ has no inverse in closed form, this makes densities cheap and sampling
@@ -32,10 +32,10 @@ class Inverted:
     def __init__(self, transformer: Transformer):
         self.transformer = transformer
         self.num_parameters = transformer.num_parameters
-        self.has_direct_inverse = getattr(transformer, "has_direct_inverse", True)
-        self.is_constant_jacobian = getattr(transformer, "is_constant_jacobian", False)
-        self.has_constant_slope = getattr(transformer, "has_constant_slope", False)
-        self.is_increasing = getattr(transformer, "is_increasing", True)
+        self.has_direct_inverse = attribute(transformer, "has_direct_inverse")
+        self.is_constant_jacobian = attribute(transformer, "is_constant_jacobian")
+        self.has_constant_slope = attribute(transformer, "has_constant_slope")
+        self.is_increasing = attribute(transformer, "is_increasing")
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor

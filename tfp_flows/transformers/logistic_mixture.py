@@ -8,11 +8,12 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.core.roots import monotone_root
 from tfp_flows.transformers.bounds import smooth_bound
+from tfp_flows.transformers.transformer import Transformer
 
 __all__ = ["LogisticMixture"]
 
 
-class LogisticMixture:
+class LogisticMixture(Transformer):
     r"""The log-odds of a mixture of logistic distributions, scaled and shifted.
 
     $$ y = e^{a} \operatorname{logit} F(x) + b, \qquad
@@ -50,8 +51,6 @@ class LogisticMixture:
     """
 
     has_direct_inverse = False
-    is_constant_jacobian = False
-    is_increasing = True
 
     def __init__(
         self,

@@ -7,11 +7,12 @@ import math
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
+from tfp_flows.transformers.transformer import Transformer
 
 __all__ = ["RationalQuadratic"]
 
 
-class RationalQuadratic:
+class RationalQuadratic(Transformer):
     r"""A monotonic spline of rational-quadratic pieces on $[-B, B]$.
 
     With the bin $[x_k, x_{k+1}]$ that holds $x$, its width $w$ and height $h$, the
@@ -59,9 +60,6 @@ class RationalQuadratic:
         bins), or `min_slope` outside (0, 1).
       TypeError: if one of them is not a number, or `bins` not an integer.
     """
-
-    has_direct_inverse = True
-    is_constant_jacobian = False
 
     def __init__(
         self,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfp_flows.transformers.transformer import Transformer
+
 __all__ = ["Shift"]
 
 
-class Shift:
+class Shift(Transformer):
     """$y = x + t$, with log-derivative zero (Dinh et al. 2014, equation 6).
 
     Example:
@@ -20,10 +22,8 @@ class Shift:
     """
 
     num_parameters = 1
-    has_direct_inverse = True
     is_constant_jacobian = True
     has_constant_slope = True
-    is_increasing = True
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import tensorflow as tf
 
-__all__ = ["Transformer"]
+__all__ = ["Transformer", "attribute"]
 
 
 class Transformer(Protocol):
@@ -17,19 +17,13 @@ class Transformer(Protocol):
     ($\log|dx/dy|$), both `[..., n]`. All these dimensions may be unknown. Parameters of
     zero give the identity, or nearly.
 
-    A class of your own needs `num_parameters` and the two methods. It may also have
-    these attributes:
-
-    * `has_direct_inverse = False`: one of the directions iterates;
-    * `is_constant_jacobian = True`: the slope depends neither on the number nor on the
-      parameters;
-    * `has_constant_slope = True`: the slope depends on the parameters alone;
-    * `is_increasing = False`: the function falls, or jumps as on a circle.
+    A class of your own needs `num_parameters` and the two methods. The other attributes
+    have defaults, whether it is a subclass of this one or not.
 
     Example:
       >>> import tensorflow as tf
-      >>> from tfp_flows import bijectors
-      >>> class Sinh:
+      >>> from tfp_flows import bijectors, transformers
+      >>> class Sinh(transformers.Transformer):
       ...     num_parameters = 1
       ...
       ...     def forward_and_log_det(self, x, parameters):
@@ -44,9 +38,18 @@ class Transformer(Protocol):
 
     Attributes:
       num_parameters: how many parameters each number has.
+      has_direct_inverse: false if one of the directions iterates.
+      is_constant_jacobian: whether the slope depends neither on the number nor on the
+        parameters.
+      has_constant_slope: whether the slope depends on the parameters alone.
+      is_increasing: false if the function falls, or jumps as on a circle.
     """
 
     num_parameters: int
+    has_direct_inverse: bool = True
+    is_constant_jacobian: bool = False
+    has_constant_slope: bool = False
+    is_increasing: bool = True
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor
@@ -59,3 +62,8 @@ class Transformer(Protocol):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The inverse at `y`, and the logarithm of its slope there."""
         ...
+
+
+def attribute(transformer: Transformer, name: str) -> Any:
+    """An attribute of a transformer, or the default of `Transformer`."""
+    return getattr(transformer, name, getattr(Transformer, name))
