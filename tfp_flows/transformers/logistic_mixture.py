@@ -49,6 +49,8 @@ class LogisticMixture:
       TypeError: if an argument is not a number, or `components` not an integer.
     """
 
+    papers = ("ho2019flowpp",)
+
     has_direct_inverse = False
     is_constant_jacobian = False
     is_increasing = True

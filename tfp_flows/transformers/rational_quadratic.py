@@ -60,6 +60,11 @@ class RationalQuadratic:
       TypeError: if one of them is not a number, or `bins` not an integer.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        return ("durkan2019spline", *["rezende2020tori"] * self.circular)
+
     has_direct_inverse = True
     is_constant_jacobian = False
 
