@@ -12,18 +12,20 @@ import inspect
 import os
 import re
 import sys
+import unicodedata
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path.insert(0, str(HERE.parent))
 
+import keras  # noqa: E402
 from docutils import nodes  # noqa: E402
 from docutils.utils.math import latex2mathml  # noqa: E402
-from references import write_references  # noqa: E402
 from sphinx.util import logging  # noqa: E402
 
 from tfp_flows import __version__  # noqa: E402
+from tfp_flows.citing import bibliography  # noqa: E402
 
 project, author, release = "tfp_flows", "The tfp_flows authors", __version__
 project_copyright = "the tfp_flows authors, Apache 2.0"
@@ -48,6 +50,7 @@ nb_execution_mode = "off"
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
+python_maximum_signature_line_length = 88
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 napoleon_numpy_docstring = False
@@ -77,6 +80,11 @@ def public_names():
         module = importlib.import_module(package)
         for name in module.__all__:
             value, full = getattr(module, name), f"{package}.{name}"
+            if inspect.isclass(value) and issubclass(value, keras.Layer):
+                # Keras hides it behind a `__new__`.
+                signature = inspect.signature(value.__init__, eval_str=True)
+                _, *arguments = signature.parameters.values()
+                value.__signature__ = signature.replace(parameters=arguments)
             if inspect.ismodule(value):
                 continue
             page = pages.setdefault(id(value), full)
@@ -103,7 +111,7 @@ def as_rst(app, what, name, obj, options, lines):
             formula = " ".join(found["block"].split()) + found["end"].rstrip(":")
             return f"\n{found['indent']}.. math:: {formula}\n\n{found['indent']}"
         if found["math"]:
-            return ":math:`" + " ".join(found["math"].split()) + "`\\ "
+            return ":math:`" + " ".join(found["math"].split()) + "`"
         if found["code"]:
             code = " ".join(found["code"].split())
             tail = "\\ " + found["tail"] if found["tail"] else ""
@@ -118,6 +126,41 @@ def as_rst(app, what, name, obj, options, lines):
     if what in ("attribute", "property") and text:
         text = ": " + text
     lines[:] = text.split("\n")
+
+
+def list_names(app, docname, source):
+    """Puts a table of a package's public names in place of {{names package}}."""
+
+    def table(found):
+        module = importlib.import_module(found[1])
+        names = [n for n in module.__all__ if callable(getattr(module, n))]
+        rows = "\n".join(f"   ~{PAGES[id(getattr(module, n))]}" for n in names)
+        return f"```{{eval-rst}}\n.. autosummary::\n   :nosignatures:\n\n{rows}\n```"
+
+    source[0] = re.sub(r"{{names ([\w.]+)}}", table, source[0])
+
+
+def list_papers(app, docname, source):
+    """Puts the bibliography in place of {{papers}}."""
+    if "{{papers}}" in source[0]:
+        papers = [paper(key, entry) for key, entry in bibliography().items()]
+        source[0] = source[0].replace("{{papers}}", "\n".join(sorted(papers)))
+
+
+def paper(key, entry):
+    """A paper as a line of Markdown: authors, year, title, where it appeared."""
+    of = dict(re.findall(r"^  (\w+) = {(.*)},$", entry, re.M))
+    accents = {"`": "\u0300", "'": "\u0301", '"': "\u0308"}
+    for field, text in of.items():
+        text = re.sub(r"{\\(.)(\w)}", lambda m: m[2] + accents[m[1]], text)
+        of[field] = unicodedata.normalize("NFC", re.sub("[{}]", "", text))
+    names = [" ".join(reversed(a.split(", "))) for a in of["author"].split(" and ")]
+    who = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    where = of.get("booktitle") or of["journal"]
+    return (
+        f"- {who} ({of['year']}). *{of['title']}.* {where}. "
+        f"[arXiv:{of['eprint']}](https://arxiv.org/abs/{of['eprint']}), `{key}`"
+    )
 
 
 def skip_inherited(app, what, name, obj, skip, options):
@@ -159,11 +202,20 @@ def resolve(app, env, node, content):
     return content if not target.startswith("tfp_flows") else None
 
 
+def keep_together(app, doctree):
+    """Numbers and their errors stay on one line."""
+    for text in [t for t in doctree.findall(nodes.Text) if " ± " in t]:
+        text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
+
+
 def visit_formula(self, node):
     """Writes a formula as MathML."""
     is_block = isinstance(node, nodes.math_block)
     formula = re.sub(r"\\[bB]igg?[lr]?(?=[^a-zA-Z])", "", node.astext())
     formula = formula.replace(r"\dots", r"\ldots")
+    # Between a function's name and its argument, which MathML would join.
+    functions = r"(\\(?:log|det|exp|max|min|sin|cos|tanh|Gamma)(?![a-zA-Z]))"
+    formula = re.sub(functions + r"\s*(?=[|\\a-zA-Z0-9](?!left))", r"\1\,", formula)
     try:
         text = latex2mathml.tex2mathml(formula, as_block=is_block)
     except Exception as error:
@@ -195,11 +247,13 @@ def copy_notebooks():
 
 def setup(app):
     copy_notebooks()
-    write_references()
+    app.connect("source-read", list_names)
+    app.connect("source-read", list_papers)
     app.connect("autodoc-process-docstring", as_rst, priority=400)
     app.connect("autodoc-skip-member", skip_inherited)
     app.connect("autodoc-process-bases", public_bases)
     app.connect("missing-reference", resolve)
+    app.connect("doctree-read", keep_together)
     app.add_html_math_renderer("mathml", (visit_formula, None), (visit_formula, None))
 
 

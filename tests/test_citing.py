@@ -134,7 +134,7 @@ def test_papers_of_a_user():
     Mine.papers = ("nobody1999",)
     with pytest.raises(ValueError, match=r"Mine\.papers names 'nobody1999'"):
         tfp_flows.citation(Mine([2]))
-    with pytest.raises(TypeError, match="flow must be a flow, .* got str"):
+    with pytest.raises(TypeError, match=r"flow must be a flow, .* got str"):
         tfp_flows.citation("real_nvp")
 
 
