@@ -144,7 +144,7 @@ def list_papers(app, docname, source):
     """Puts the bibliography in place of {{papers}}."""
     if "{{papers}}" in source[0]:
         papers = [paper(key, entry) for key, entry in bibliography().items()]
-        source[0] = source[0].replace("{{papers}}", "\n".join(sorted(papers)))
+        source[0] = source[0].replace("{{papers}}", "\n".join(papers))
 
 
 def paper(key, entry):
