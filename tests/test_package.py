@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it costs, and what its README says."""
+"""The package as a whole: what importing it costs, and what it is made of."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 
 
 def run(code: str) -> None:
@@ -136,28 +135,3 @@ def test_contributing_names_what_is_there():
 def test_citation():
     text = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {tfp_flows.__version__}\n" in text
-
-
-def blocks():
-    """Python in the README, with the heading above it."""
-    heading = ""
-    for found in re.finditer(r"^## ([^\n]*)$|```python\n(.*?)```", README, re.M | re.S):
-        if found[1]:
-            heading = found[1]
-        else:
-            # Trains on digits.
-            slow = pytest.mark.slow if heading == "`model.fit`" else ()
-            yield pytest.param(found[2], id=heading, marks=slow)
-
-
-@pytest.mark.parametrize("block", list(blocks()))
-def test_readme_examples_run(block, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    exec(compile(block, "README.md", "exec"), {})
-
-
-def test_readme_lists_every_bijector():
-    for name in tfp_flows.bijectors.__all__:
-        if name not in ("JointBijector", "Transformer"):
-            assert f"| `{name}` |" in README

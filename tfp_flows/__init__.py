@@ -28,6 +28,7 @@ from tfp_flows import (
 )
 from tfp_flows._version import __version__ as __version__
 from tfp_flows.checking import check_bijector
+from tfp_flows.citing import citation
 from tfp_flows.distributions import Flow
 from tfp_flows.training import FlowModel
 
@@ -39,6 +40,7 @@ __all__ = [
     "FlowModel",
     "bijectors",
     "check_bijector",
+    "citation",
     "datasets",
     "distributions",
     "flows",

@@ -46,6 +46,8 @@ class ActNorm(JointBijector):
       TypeError: if a size is not an integer.
     """
 
+    papers = ("kingma2018glow",)
+
     _fast_paths = frozenset({"untaped"})
     _free_arguments = frozenset({"epsilon"})
 

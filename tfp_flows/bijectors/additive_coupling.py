@@ -40,6 +40,8 @@ class AdditiveCoupling(Coupling):
       TypeError: if the mask is not boolean or the conditioner not callable.
     """
 
+    papers = ("dinh2014nice",)
+
     def __init__(
         self,
         mask: Any,

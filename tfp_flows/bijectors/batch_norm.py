@@ -60,6 +60,8 @@ class BatchNorm(JointBijector):
       TypeError: if a size is not an integer.
     """
 
+    papers = ("dinh2017real_nvp",)
+
     _fast_paths = frozenset({"untaped"})
     _free_arguments = frozenset({"epsilon", "momentum"})
 

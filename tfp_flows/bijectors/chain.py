@@ -67,6 +67,11 @@ class Chain(JointBijector):
         `checkpoint_every` below 1 or without `recompute_gradients`.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        return ("gomez2017reversible",) if self._recompute else ()
+
     def __init__(
         self,
         bijectors: Sequence[tfb.Bijector],

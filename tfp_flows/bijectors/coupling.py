@@ -64,6 +64,8 @@ class Coupling(JointBijector):
       TypeError: if the mask is not boolean or the conditioner not callable.
     """
 
+    papers = ("dinh2017real_nvp",)
+
     def __init__(
         self,
         mask: Any,

@@ -44,6 +44,8 @@ class InverseAutoregressive(MaskedAutoregressive):
       TypeError: if the conditioner is not callable.
     """
 
+    papers = ("kingma2016iaf",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

@@ -58,6 +58,8 @@ class InvertibleConv1x1(PLUMatrix, JointBijector):
       TypeError: if `event_shape` is no sequence of integers.
     """
 
+    papers = ("kingma2018glow",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

@@ -53,6 +53,8 @@ class Logit(JointBijector):
       TypeError: if one of them is not a number.
     """
 
+    papers = ("dinh2017real_nvp",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

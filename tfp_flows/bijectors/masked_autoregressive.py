@@ -56,6 +56,8 @@ class MaskedAutoregressive(JointBijector):
       TypeError: if the conditioner is not callable.
     """
 
+    papers = ("papamakarios2017maf",)
+
     _fast_paths = frozenset({"untaped"})
 
     has_direct_inverse = False

@@ -65,6 +65,12 @@ class MultiScale(JointBijector):
         of integers.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        has_priors = any(prior is not None for prior in self._priors)
+        return ("dinh2017real_nvp", *["kingma2018glow"] * has_priors)
+
     # The levels, not the whole stack, rebuild inputs for their gradients.
     _recomputes_itself = True
     _fast_paths = frozenset({"untaped"})

@@ -69,6 +69,8 @@ class Planar(Amortized):
         returns another shape.
     """
 
+    papers = ("rezende2015variational",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

@@ -56,6 +56,8 @@ class PLU(PLUMatrix, JointBijector):
         singular or of another shape.
     """
 
+    papers = ("kingma2018glow",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

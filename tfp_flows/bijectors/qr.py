@@ -60,6 +60,8 @@ class QR(JointBijector):
         1, or below D - 1 with `initial`; if `initial` is singular or of another shape.
     """
 
+    papers = ("hoogeboom2019emerging", "tomczak2016householder")
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

@@ -63,6 +63,8 @@ class Radial(Amortized):
         the other, or a conditioner that returns another shape.
     """
 
+    papers = ("rezende2015variational",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

@@ -117,6 +117,13 @@ class ResidualFlow(JointBijector):
       TypeError: if one of these is not a number, or not an integer.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        if self.log_det == "roulette":
+            return "behrmann2019invertible", "chen2019residual"
+        return ("behrmann2019invertible",)
+
     _fast_paths = frozenset({"untaped"})
     _free_arguments = frozenset(
         {

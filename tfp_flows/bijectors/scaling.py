@@ -57,6 +57,8 @@ class Scaling(JointBijector):
       TypeError: if a size is not an integer, or the multiplier not a number.
     """
 
+    papers = ("dinh2014nice",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

@@ -39,6 +39,8 @@ class Squeeze(JointBijector):
       TypeError: if `factor` is not an integer.
     """
 
+    papers = ("dinh2017real_nvp",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(self, factor: int = 2, dtype: Any = None, name: str = "squeeze"):

@@ -95,6 +95,8 @@ class Sylvester(Amortized):
         returns another shape.
     """
 
+    papers = ("vandenberg2018sylvester",)
+
     _fast_paths = frozenset({"untaped"})
 
     def __init__(

@@ -116,6 +116,9 @@ class JointBijector(tfb.Bijector):
       is_constant_jacobian: whether the log-determinant is independent of the value.
     """
 
+    # Keys of `references.bib`, or BibTeX entries, for `tfp_flows.citation`.
+    papers: tuple[str, ...] = ()
+
     _has_training_mode = False
 
     # Arguments of the constructor that `copy` may replace, because no variable depends

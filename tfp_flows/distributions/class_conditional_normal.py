@@ -53,6 +53,8 @@ class ClassConditionalNormal(Conditional):
       TypeError: if one of these is not a number, or `event_shape` not a shape.
     """
 
+    papers = ("izmailov2020semi",)
+
     def __init__(
         self,
         event_shape: Sequence[int],

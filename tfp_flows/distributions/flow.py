@@ -88,7 +88,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     bijectors that are not composite tensors. (Those of this package are not, because a
     `tf.Module` does not find the variables of composite tensors.) So
     `tfp.experimental.vi.build_asvi_surrogate_posterior` needs a rule for flows in its
-    `surrogate_rules`: `(Flow, rule)`, with
+    `surrogate_rules`: `(Flow, rule)`, with::
 
         def rule(dist, build_nested_surrogate, sample_shape=None):
             base = yield from build_nested_surrogate(dist.distribution)

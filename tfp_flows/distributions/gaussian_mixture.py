@@ -12,7 +12,11 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer, check_number, check_shape
 from tfp_flows.core.seeds import generator
-from tfp_flows.distributions.tracked import MixtureSameFamily, without_given_name
+from tfp_flows.distributions.tracked import (
+    MixtureSameFamily,
+    with_papers,
+    without_given_name,
+)
 
 __all__ = ["gaussian_mixture"]
 
@@ -67,11 +71,14 @@ def gaussian_mixture(
     logits = tf.Variable(tf.zeros([components], dtype), name="logits")
     mean = tf.Variable(tf.constant(start, dtype), name="mean")
     scale = tfp.util.TransformedVariable(tf.ones(shape, dtype), tfb.Exp(), name="scale")
-    return without_given_name(
+    base = without_given_name(
         MixtureSameFamily(
             tfd.Categorical(logits=logits),
             tfd.Independent(tfd.Normal(mean, scale), len(event_shape)),
             reparameterize=reparameterize,
             name="gaussian_mixture",
         )
+    )
+    return with_papers(
+        base, "izmailov2020semi", *["figurnov2018implicit"] * reparameterize
     )

@@ -71,6 +71,8 @@ class ResampledBase(StaticShape):
       TypeError: if `acceptance` is not callable, or another argument is not a number.
     """
 
+    papers = ("bauer2019resampled", "stimper2022resampling")
+
     _estimation_arguments = frozenset({"draws"})
 
     def __init__(

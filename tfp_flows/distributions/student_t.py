@@ -12,7 +12,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_shape
-from tfp_flows.distributions.tracked import Independent, without_given_name
+from tfp_flows.distributions.tracked import Independent, with_papers, without_given_name
 
 __all__ = ["student_t"]
 
@@ -71,10 +71,11 @@ def student_t(
         freedom = tfp.util.TransformedVariable(
             freedom, tfb.Softplus(low=number(_LOWEST_DF)), name="df"
         )
-    return without_given_name(
+    base = without_given_name(
         Independent(
             tfd.StudentT(freedom, tf.zeros([], dtype), tf.ones([], dtype)),
             len(event_shape),
             name="student_t",
         )
     )
+    return with_papers(base, "jaini2020tails")

@@ -31,6 +31,12 @@ def without_given_name(distribution: tfd.Distribution) -> Any:
     return distribution
 
 
+def with_papers(distribution: tfd.Distribution, *papers: str) -> Any:
+    """Notes the papers of a distribution, for `tfp_flows.citation`; returns it."""
+    distribution.papers = distribution._no_dependency(papers)
+    return distribution
+
+
 class Tracked(tfd.Distribution):
     """A distribution that raises an error if a Keras model uses it untracked.
 

@@ -67,6 +67,13 @@ class VariationalDequantization(StaticShape):
         context shape or dtype of `noise_flow` does not fit.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        noise = "theis2016note" if self._noise_flow is None else "ho2019flowpp"
+        more = "burda2016importance", "hoogeboom2021dequantization"
+        return (noise, *more * (self._samples > 1))
+
     _estimation_arguments = frozenset({"samples"})
 
     def __init__(

@@ -77,6 +77,16 @@ class VariationalModel(keras.Model):
       ValueError: if the surrogate has no variables.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        path = self._objective.keywords.get("path_gradient", False)
+        if self._objective.func is reverse_kl:
+            return ("roeder2017sticking",) if path else ()
+        if self._objective.func is importance_weighted:
+            return ("burda2016importance", *["tucker2019doubly"] * path)
+        return ()
+
     def __init__(
         self,
         target: Any,

@@ -41,6 +41,8 @@ class ConvNet(Network):
       **kwargs: see `Network`.
     """
 
+    papers = ("kingma2018glow",)
+
     def __init__(
         self,
         outputs: int,

@@ -46,6 +46,8 @@ class GatedResidualConvNet(Network):
       ValueError: if `heads` does not divide `width`.
     """
 
+    papers = ("ho2019flowpp",)
+
     def __init__(
         self,
         outputs: int,

@@ -199,6 +199,12 @@ class LipschitzNetwork(keras.layers.Layer):
         `activation` unknown.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        keys = "miyato2018spectral", "gouk2021lipschitz"
+        return (*keys, *["chen2019residual"] * (self.activation == "lipswish"))
+
     def __init__(
         self,
         outputs: int,

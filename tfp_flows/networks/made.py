@@ -60,6 +60,8 @@ class MADE(Network):
       TypeError: if a size is not an integer.
     """
 
+    papers = ("germain2015made",)
+
     def __init__(
         self,
         event_size: int,

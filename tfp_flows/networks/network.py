@@ -46,6 +46,9 @@ class Network(keras.layers.Layer):
       ValueError: if `outputs` is not positive or `context_mode` unknown.
     """
 
+    # See `tfp_flows.citation`.
+    papers: tuple[str, ...] = ()
+
     def __init__(
         self,
         outputs: int,
@@ -127,6 +130,7 @@ class Network(keras.layers.Layer):
                 f'{self.name}: context_mode="film" takes vectors as context, got shape '
                 f'{tuple(context_shape)} (with batch); use "concat".'
             )
+        self.papers = (*type(self).papers, "perez2018film")
         for i, width in enumerate(widths):
             layer = self._dense(2 * width, f"film_{i}", zero=True)
             layer.build(context_shape)

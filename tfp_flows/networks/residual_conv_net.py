@@ -36,6 +36,8 @@ class ResidualConvNet(Network):
       **kwargs: see `Network`.
     """
 
+    papers = ("dinh2017real_nvp",)
+
     def __init__(self, outputs: int, width: int = 64, blocks: int = 4, **kwargs: Any):
         super().__init__(outputs, **kwargs)
         self.width, self.blocks = width, blocks

@@ -104,6 +104,11 @@ class FlowModel(keras.Model):
         `tf.distribute` strategy that the model is in.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        return ("theis2016note",) if self.dequantize else ()
+
     def __init__(
         self,
         flow: tfd.Distribution,

@@ -50,6 +50,8 @@ class LogisticMixture(Transformer):
       TypeError: if an argument is not a number, or `components` not an integer.
     """
 
+    papers = ("ho2019flowpp",)
+
     has_direct_inverse = False
 
     def __init__(

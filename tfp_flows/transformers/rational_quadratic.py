@@ -61,6 +61,11 @@ class RationalQuadratic(Transformer):
       TypeError: if one of them is not a number, or `bins` not an integer.
     """
 
+    @property
+    def papers(self) -> tuple[str, ...]:
+        """Papers that it uses, see `tfp_flows.citation`."""
+        return ("durkan2019spline", *["rezende2020tori"] * self.circular)
+
     def __init__(
         self,
         bins: int = 8,
