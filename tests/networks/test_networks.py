@@ -68,6 +68,21 @@ def test_output_shape_and_zero_start(name):
 
 
 @every
+@pytest.mark.parametrize("mode", ["concat", "film"])
+def test_empty_batches(name, mode):
+    """A result for no example: with oneDNN, a convolution alone has a wrong shape."""
+    build, shape = NETWORKS[name]
+    if name == "conv_prior" and mode == "film":
+        return
+    network = build(context_mode=mode, seed=0)
+    x, context = (normal(BATCH, *s, dtype="float32")[:0] for s in (shape, (3,)))
+    expected = (0, *shape[:-1], OUTPUTS)
+    assert network(x, context).shape == expected
+    signature = [tf.TensorSpec([None, *part.shape[1:]]) for part in (x, context)]
+    assert tf.function(network, signature)(x, context).shape == expected
+
+
+@every
 def test_zero_start_learns(name):
     """A gradient reaches the output layer, so that the zeros do not stay."""
     build, shape = NETWORKS[name]
