@@ -74,7 +74,12 @@ def flow_plus_plus(
             matrix = {"seed": plan.seed(), "dtype": plan.dtype}
             yield tfb.Invert(linear(shape, name=f"linear_{name}", **matrix))
         # Densities take the closed form, samples find a root.
-        transformer = Inverted(LogisticMixture(components))
+        # Wider components would hold no data behind the activation normalisation; but
+        # a wide one of small weight throws rare samples as far as it is wide.
+        mixture = LogisticMixture(
+            components, max_component_log_scale=1.0, min_component_log_scale=-5.0
+        )
+        transformer = Inverted(mixture)
         yield mixture_coupling(
             plan, mask, shape, transformer, width, depth, heads, f"coupling_{name}"
         )
