@@ -64,6 +64,8 @@ class BatchNorm(JointBijector):
 
     _fast_paths = frozenset({"untaped"})
     _free_arguments = frozenset({"epsilon", "momentum"})
+    # It changes how averages are estimated, not what they mean.
+    _estimation_arguments = frozenset({"momentum"})
 
     _has_training_mode = True
     # The output does not determine the batch's statistics.

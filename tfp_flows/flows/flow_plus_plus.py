@@ -41,6 +41,11 @@ def flow_plus_plus(
     self-attention. Nothing leaves on the way. The defaults are those of their 32x32
     models. On vectors: couplings whose masks take turns, by residual networks.
 
+    A rare sample goes far: beyond all components of a mixture, the widest alone counts,
+    however small its weight, and the networks of the next couplings have seen nothing
+    like the result. Widths are bounded by e deviations of the data, wider than they are
+    where data lie; samples stay within `bounds` only with a `logit_margin`.
+
     The activation normalisation is set from data: by `FlowModel.fit`, or by
     `tfp_flows.training.initialize`.
 

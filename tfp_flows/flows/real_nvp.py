@@ -43,6 +43,11 @@ def real_nvp(
     checkerboard coupling instead. The networks are residual. 28x28 images have three
     levels (28, 14 and 7 pixels wide), without padding.
 
+    Samples may lie further out than data: every coupling multiplies by up to
+    `exp(max_log_scale)`, and where batches are normalised, samples take running
+    averages, which lag behind the flow while it changes. Samples stay within `bounds`
+    only with a `logit_margin`.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.real_nvp((2,), width=16, context_shape=(3,), seed=0)
