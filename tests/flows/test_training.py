@@ -167,6 +167,11 @@ def test_colour_images(name):
 
 
 @pytest.mark.slow
+def test_real_nvp_of_32_couplings_and_width_256():
+    check(flows.real_nvp((20,), layers=32, seed=0), scales())
+
+
+@pytest.mark.slow
 def test_glow_of_32_steps_and_width_512():
     x = np.random.default_rng(0).standard_normal((64, 8, 8, 1))
     flow = flows.glow((8, 8, 1), seed=0)

@@ -19,6 +19,10 @@ BATCH, OUTPUTS = 3, 5
 # Name: how to build it, and the event shape of its input.
 NETWORKS: dict[str, tuple[Callable[..., networks.Network], tuple[int, ...]]] = {
     "mlp": (lambda **k: networks.MLP(OUTPUTS, (8, 8), **k), (4,)),
+    "mlp_scaled": (
+        lambda **k: networks.MLP(OUTPUTS, (8,), output_scale=0.5, **k),
+        (4,),
+    ),
     "mlp_linear": (lambda **k: networks.MLP(OUTPUTS, (), **k), (4,)),
     "residual_mlp": (
         lambda **k: networks.ResidualMLP(OUTPUTS, width=8, blocks=2, **k),

@@ -35,7 +35,8 @@ def real_nvp(
     Dinh et al. 2017, "Density estimation using Real NVP", equations 7 and 8.
 
     On vectors: affine couplings with small dense networks whose masks take turns, or
-    that stand behind random permutations.
+    that stand behind random permutations. Outputs of the networks are multiplied by a
+    number below 1 where there are many wide ones, as in `glow`.
 
     On images: the multi-scale architecture of section 3.6 and 4.1. Each level but the
     last has couplings with a checkerboard mask, a squeeze, and couplings with a
@@ -78,13 +79,17 @@ def real_nvp(
         batch_norm = plan.is_image
     layers = layers or (3 if plan.is_image else 8)
     width = width or (64 if plan.is_image else 256)
+    # A step of Adam moves a network's output in proportion to its width, and the flow's
+    # in proportion to the number of networks. Eight of width 256 stand a usual rate.
+    output_scale = min(1.0, 8 * 256 / (layers * width))
 
     def coupling(mask, name, shape=plan.event_shape):
         outputs = 2 * count_changed(mask, shape)
         if plan.is_image:
             network = ResidualConvNet(outputs, width, depth, **plan.network())
         else:
-            network = MLP(outputs, [width] * depth, **plan.network())
+            options = {"output_scale": output_scale, **plan.network()}
+            network = MLP(outputs, [width] * depth, **options)
         yield AffineCoupling(
             mask, network, scale, max_log_scale, shape, name=name, **plan.layer
         )
