@@ -19,10 +19,6 @@ BATCH, OUTPUTS = 3, 5
 # Name: how to build it, and the event shape of its input.
 NETWORKS: dict[str, tuple[Callable[..., networks.Network], tuple[int, ...]]] = {
     "mlp": (lambda **k: networks.MLP(OUTPUTS, (8, 8), **k), (4,)),
-    "mlp_scaled": (
-        lambda **k: networks.MLP(OUTPUTS, (8,), output_scale=0.5, **k),
-        (4,),
-    ),
     "mlp_linear": (lambda **k: networks.MLP(OUTPUTS, (), **k), (4,)),
     "residual_mlp": (
         lambda **k: networks.ResidualMLP(OUTPUTS, width=8, blocks=2, **k),
@@ -69,6 +65,18 @@ def test_output_shape_and_zero_start(name):
             np.testing.assert_array_equal(out, np.zeros(out.shape))
             perturb(network, 0.3, seed=1, match="output")
             assert np.abs(network(*arguments)).min() > 0, (mode, kind)
+
+
+def test_an_output_scale_multiplies_the_output():
+    x = normal(BATCH, 4, dtype="float32")
+    plain = networks.MLP(OUTPUTS, (8,), seed=0)
+    scaled = networks.MLP(OUTPUTS, (8,), output_scale=0.5, seed=0)
+    again = networks.MLP.from_config(scaled.get_config())
+    for network in (plain, scaled, again):
+        network(x)
+        perturb(network, 0.3, seed=1)
+    np.testing.assert_allclose(scaled(x), 0.5 * plain(x), rtol=1e-6)
+    np.testing.assert_array_equal(again(x), scaled(x))
 
 
 @every
