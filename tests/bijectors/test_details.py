@@ -667,6 +667,15 @@ def test_batch_norm_in_both_modes(shape):
     np.testing.assert_allclose(fldj, -ildj)
 
 
+def test_averages_of_batch_norm_follow_within_fifty_steps():
+    norm = B.BatchNorm([2], dtype="float64")
+    y = 3 + 2 * normal(20, 2)
+    for _ in range(50):
+        norm.inverse(y, training=True)
+    np.testing.assert_allclose(norm.moving_mean, np.mean(y, 0), rtol=0.01)
+    np.testing.assert_allclose(norm.moving_variance, np.var(y, 0), rtol=0.01)
+
+
 def test_batch_norm_gradients_flow_through_the_statistics():
     norm = B.BatchNorm([2], dtype="float64")
     y = normal(6, 2)

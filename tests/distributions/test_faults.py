@@ -152,6 +152,24 @@ def test_the_answer_to_no_context_is_nan(build, run):
         assert np.isfinite(part.numpy()[:, [0, 2]]).all()
 
 
+@pytest.mark.parametrize("build", [with_numbers, with_a_conditional])
+def test_an_infinite_context_is_none_either(build):
+    flow = build()
+    context = contexts(flow).numpy()
+    context[1, -1] = np.inf
+    encoded = Flow(
+        flow.distribution,
+        flow.bijector,
+        context_encoder=tf.tanh,
+        context_shape=(2,),
+    )
+    for one in (flow, encoded):
+        found = tf.function(one.log_prob)(
+            normal(3, 4, dtype="float32"), context=context
+        )
+        assert np.isnan(found).tolist() == [False, True, False]
+
+
 @every
 def test_gradients_of_the_others_are_finite(build):
     flow = build()

@@ -144,6 +144,22 @@ def test_config_round_trip(arguments):
     assert flow.sample(2, seed=0, context=labels).shape == (2, 3, *flow.event_shape)
 
 
+@both
+def test_rare_samples_are_thrown_no_further_than_components_are_wide(arguments):
+    """Far out, an entry moves by e^(s - a): at most e^(1 + 2)."""
+    flow = build(arguments, dequantize=None)
+    (transformer,) = {
+        repr(m.transformer): m.transformer
+        for m in members(flow.bijector)
+        if isinstance(m, Coupling)
+    }.values()
+    draw = np.random.default_rng(0)
+    theta = tf.constant(100 * draw.normal(size=(transformer.num_parameters, 500)))
+    y = tf.constant(draw.choice([-1e6, 1e6], 500))
+    _, log_slope = transformer.forward_and_log_det(y, theta)
+    assert 2.5 < np.max(log_slope) < 3.0
+
+
 def test_uniform_and_none():
     uniform = build(VECTOR, dequantize="uniform")
     assert uniform.noise_flow is None

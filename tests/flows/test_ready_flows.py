@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import tfp_flows
 from tests.flows.support import SMALL, Small, gradients, members
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tfp_flows import flows
 from tfp_flows.transformers import Affine
 
@@ -79,6 +79,23 @@ def test_conditional_density(name: str, kind: str):
     for v, gradient in zip(flow.trainable_variables, found, strict=True):
         assert gradient is not None, v.name
         assert np.abs(gradient).max() > 0, v.name
+
+
+# By default only those whose networks are convolutions of each kind: with oneDNN,
+# TensorFlow's own return a wrong shape for an empty batch.
+@pytest.mark.parametrize(
+    "name",
+    fast_and_slow(SMALL, "glow", "real_nvp_image", "flow_plus_plus_image"),
+)
+def test_empty_batches(name: str):
+    small = SMALL[name]
+    flow = small.make(0)
+    x = small.data(0, "float32")
+    signature = [tf.TensorSpec([None, *small.shape])]
+    for run in (lambda f: f, lambda f: tf.function(f, signature)):
+        assert run(flow.log_prob)(x).shape == (0,)
+        assert run(lambda x: flow.decode(flow.encode(x)))(x).shape == x.shape
+    assert flow.sample(0, seed=0).shape == x.shape
 
 
 @every

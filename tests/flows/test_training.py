@@ -146,10 +146,29 @@ def test_digits(name, logit_margin):
 
 
 @pytest.mark.slow
+def test_averages_of_batch_norm_keep_up_with_training():
+    """Densities by them are near to those by the statistics of the data themselves."""
+    x = digits().astype("float32")
+    flow = flows.real_nvp((8, 8, 1), width=16, depth=1, seed=0)
+    model = FlowModel(flow)
+    model.compile()
+    keras.utils.set_random_seed(0)
+    model.fit(x, epochs=4, verbose=0)
+    by_averages = -np.mean(flow.log_prob(x))
+    by_statistics = -np.mean(flow.log_prob(x, training=True))
+    assert by_averages < by_statistics + 5.0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_SIZES)
 def test_colour_images(name):
     options = {"bounds": (0, 256), **IMAGE_SIZES[name]}
     check(ALL[name]((32, 32, 3), seed=0, **options), smooth(), steps=6)
+
+
+@pytest.mark.slow
+def test_real_nvp_of_32_couplings_and_width_256():
+    check(flows.real_nvp((20,), layers=32, seed=0), scales())
 
 
 @pytest.mark.slow

@@ -67,6 +67,33 @@ def test_output_shape_and_zero_start(name):
             assert np.abs(network(*arguments)).min() > 0, (mode, kind)
 
 
+def test_an_output_scale_multiplies_the_output():
+    x = normal(BATCH, 4, dtype="float32")
+    plain = networks.MLP(OUTPUTS, (8,), seed=0)
+    scaled = networks.MLP(OUTPUTS, (8,), output_scale=0.5, seed=0)
+    again = networks.MLP.from_config(scaled.get_config())
+    for network in (plain, scaled, again):
+        network(x)
+        perturb(network, 0.3, seed=1)
+    np.testing.assert_allclose(scaled(x), 0.5 * plain(x), rtol=1e-6)
+    np.testing.assert_array_equal(again(x), scaled(x))
+
+
+@every
+@pytest.mark.parametrize("mode", ["concat", "film"])
+def test_empty_batches(name, mode):
+    """A result for no example: with oneDNN, a convolution alone has a wrong shape."""
+    build, shape = NETWORKS[name]
+    if name == "conv_prior" and mode == "film":
+        return
+    network = build(context_mode=mode, seed=0)
+    x, context = (normal(BATCH, *s, dtype="float32")[:0] for s in (shape, (3,)))
+    expected = (0, *shape[:-1], OUTPUTS)
+    assert network(x, context).shape == expected
+    signature = [tf.TensorSpec([None, *part.shape[1:]]) for part in (x, context)]
+    assert tf.function(network, signature)(x, context).shape == expected
+
+
 @every
 def test_zero_start_learns(name):
     """A gradient reaches the output layer, so that the zeros do not stay."""

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
 from tests.support import fast_and_slow, perturb
 from tests.training.support import compiled, contexts, images, points, vector
-from tfp_flows import FlowModel, flows
-from tfp_flows.training import data_checks
+from tfp_flows import Flow, FlowModel, bijectors, distributions, flows
+from tfp_flows.training import data_checks, initialize
 
 W = np.linspace(0.0, 3.0, 24).astype("float32")
 
@@ -407,9 +408,73 @@ def test_merged_values_are_said():
 
 def test_units_are_said():
     x = table() * [1.0, 3e8]
-    assert "units far from 1: (1,). Build the flow with normalize=True" in said(x)
+    assert "units far from 1: (1,). Training is slow" in said(x)
+    assert "Build the flow with normalize=True" in said(x)
     assert "units" not in said(x, vector(normalize=True))
     assert "units" not in said(x, vector(bounds=(-2e9, 2e9)))
+    assert "'b'. Training" in said(1e-4 * x / [1e-4, 3e8], labels=["a", "b"])
+
+
+def own_flow(*members, shape=(2,), **options):
+    base = distributions.standard_normal(shape)
+    return Flow(base, bijectors.Chain([*members, bijectors.Scaling(shape)]), **options)
+
+
+@pytest.mark.parametrize(
+    ("first", "is_scaled"),
+    [
+        ([], False),
+        ([tfb.Shift([1.0, 0.0])], False),
+        ([bijectors.ActNorm([2])], True),
+        ([bijectors.Standardize([2])], True),
+        ([tfb.Shift([0.0, 4e5]), tfb.Scale([1.0, 3e5])], True),
+    ],
+    ids=["nothing", "shift", "actnorm", "standardize", "tfp"],
+)
+def test_units_of_flows_of_the_users_own(first, is_scaled):
+    """What counts is where data end up, not what a member is called."""
+    x = table() * [1.0, 3e5] + [0.0, 4e5]
+    flow = own_flow(*first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        flow.initialize(x)
+    assert ("Standardize first" in said(x, flow)) != is_scaled
+
+
+def test_units_of_images_and_contexts():
+    draw = np.random.default_rng(0)
+    x = draw.uniform(0, 4000, (50, 2, 2, 3)) * [1e-4, 1.0, 1.0]
+    flow = own_flow(shape=(2, 2, 3))
+    assert "units far from 1: channels (1,), (2,). Training" in said(x, flow)
+    x, context = table(), draw.normal(1e6, 1e5, (2000, 3))
+    flow = vector(context_shape=(3,))
+    assert "context has columns in units far from 1: (0,), (1,), (2,)" in said(
+        x, flow, context=context
+    )
+    for other in (
+        vector(context_shape=(3,), normalize_context=True),
+        vector(
+            context_shape=(3,),
+            context_encoder=keras.layers.Rescaling(1e-6),
+            normalize_context=False,
+        ),
+    ):
+        initialize(other, x, context)
+        assert "units" not in said(x, other, context=context)
+
+
+def test_fit_says_units_once_what_starts_from_data_has_started():
+    x = table()[:200] * [1.0, 3e5]
+    model = compiled(own_flow(bijectors.ActNorm([2])), keras.optimizers.SGD(0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(x, verbose=0)
+    model = compiled(own_flow(), keras.optimizers.SGD(0.0))
+    with pytest.warns(UserWarning, match="units far from 1"):
+        model.fit(x, verbose=0)
+    model = compiled(own_flow(), keras.optimizers.SGD(0.0))
+    with pytest.warns(UserWarning, match="units far from 1"):
+        model.train_on_batch(x)
 
 
 # Noise on whole numbers.

@@ -322,6 +322,10 @@ SAME = {
         lambda: vector(base={"name": "resampled", "width": 4, "draws": 64}),
         lambda: vector(base={"name": "resampled", "width": 4, "draws": 128}),
     ),
+    "momentum": (
+        lambda: alone(bijectors.BatchNorm([4])),
+        lambda: alone(bijectors.BatchNorm([4], momentum=0.99)),
+    ),
     "renamed_class": (
         lambda: alone(bijectors.Scaling([4])),
         lambda: alone(Renamed([4])),

@@ -150,6 +150,16 @@ def test_bounds_are_reached_by_no_number_and_stop_none(transformer, which, bound
     assert (np.abs(gradient) > 0).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_widths_of_a_mixture_have_a_bound_on_each_side(dtype):
+    mixture = transformers.LogisticMixture(1, 2.0, 0.5, -3.0)
+    raw = tf.constant([-1e4, -0.01, 0.0, 0.01, 1e4], dtype)
+    theta = tf.stack([0 * raw, 0 * raw, raw, 0 * raw, 0 * raw])
+    # A single logistic has the log-odds (x - mu) e^-s.
+    _, log_det = mixture.forward_and_log_det(tf.zeros_like(raw), theta)
+    np.testing.assert_allclose(-log_det, [-3.0, -0.01, 0.0, 0.01, 0.5], atol=1e-3)
+
+
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_slope_of_tanh_far_out_is_not_that_of_a_rounded_value(dtype, jit):
@@ -512,6 +522,10 @@ def test_third_derivative_and_flat_places_of_a_root():
         (
             lambda: transformers.LogisticMixture(2, max_component_log_scale=-1.0),
             "max_component_log_scale",
+        ),
+        (
+            lambda: transformers.LogisticMixture(2, min_component_log_scale=1.0),
+            "min_component_log_scale must be below 0",
         ),
         (lambda: transformers.Affine("softplus"), "'exp', 'tanh', 'sigmoid'"),
         (

@@ -49,7 +49,9 @@ class BatchNorm(JointBijector):
 
     Args:
       event_shape: `[..., C]`; the last axis is the channel.
-      momentum: weight of the old running average in [0, 1).
+      momentum: weight of the old running average in [0, 1). The averages lag by about
+        `1 / (1 - momentum)` steps behind a flow that changes. In a deep stack the lags
+        multiply: samples and densities use averages, and are far off where these are.
       epsilon: added to the variance.
       dtype: dtype of values, float32 by default.
       name: name of the bijector.
@@ -64,6 +66,8 @@ class BatchNorm(JointBijector):
 
     _fast_paths = frozenset({"untaped"})
     _free_arguments = frozenset({"epsilon", "momentum"})
+    # It changes how averages are estimated, not what they mean.
+    _estimation_arguments = frozenset({"momentum"})
 
     _has_training_mode = True
     # The output does not determine the batch's statistics.
@@ -72,7 +76,7 @@ class BatchNorm(JointBijector):
     def __init__(
         self,
         event_shape: Sequence[int],
-        momentum: float = 0.99,
+        momentum: float = 0.9,
         epsilon: float = 1e-5,
         dtype: Any = tf.float32,
         name: str = "batch_norm",

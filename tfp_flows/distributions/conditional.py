@@ -27,8 +27,8 @@ class Conditional(StaticShape):
     context broadcast to; a sample is `[*sample_shape, *batch, *event_shape]`.
 
     As the base of a `Flow`, it gets the context of the flow; the bijector may take the
-    same context, or none. If a context holds NaN, its results are NaN, whatever
-    `function` returns for it.
+    same context, or none. If a context holds NaN or infinity, its results are NaN,
+    whatever `function` returns for it.
 
     Example:
       >>> import tensorflow as tf
@@ -100,7 +100,7 @@ class Conditional(StaticShape):
         """The distribution that the function returns for contexts.
 
         Args:
-          context: `[*batch, *context_shape]`, without NaN.
+          context: `[*batch, *context_shape]`, finite.
 
         Returns:
           A distribution of batch shape `batch`.
@@ -114,7 +114,7 @@ class Conditional(StaticShape):
         return broadcast_context(value, ndims, context, self._context_shape, self.name)
 
     def _of(self, context):
-        """The distribution under contexts, and which contexts hold no NaN."""
+        """The distribution under contexts, and which contexts are finite."""
         check_tracked(self)
         # With a scalar as the value, this checks and converts the context only.
         _, context = self._broadcast(tf.zeros([], self.dtype), 0, context)

@@ -116,13 +116,14 @@ def _with_one_batch(parts, shape, name):
     return whole
 
 
-# A network may turn a NaN into a number: a fused product with ReLU makes 0 of it. So
-# every NaN of a context is replaced by 0 before the networks, and the results for that
-# context are set to NaN after them. Gradients of all other results stay finite.
+# A network may turn a NaN into a number: a fused product with ReLU makes 0 of it, and
+# of a difference of infinities. So NaN and infinity in a context are replaced by 0
+# before the networks, and the results for that context are set to NaN after them.
+# Gradients of all other results stay finite.
 
 
 def without_nan(context: Any, shape: ContextShape) -> tuple[Any, tf.Tensor | None]:
-    """Replaces NaN in a context by 0.
+    """Replaces NaN and infinity in a context by 0.
 
     Args:
       context: tensor `[*batch, *shape]`, or a dict of such tensors.
@@ -130,7 +131,7 @@ def without_nan(context: Any, shape: ContextShape) -> tuple[Any, tf.Tensor | Non
 
     Returns:
       `(context, valid)`: `valid` is a boolean tensor of shape `batch`, true for
-      contexts without NaN, or `None` for integers, which are never NaN.
+      finite contexts, or `None` for integers, which are always finite.
     """
     if isinstance(shape, dict):
         found = {k: without_nan(context[k], part) for k, part in shape.items()}
@@ -140,7 +141,7 @@ def without_nan(context: Any, shape: ContextShape) -> tuple[Any, tf.Tensor | Non
         return {k: part for k, (part, _) in found.items()}, valid
     if not context.dtype.is_floating:
         return context, None
-    missing = tf.math.is_nan(context)
+    missing = ~tf.math.is_finite(context)
     rank = context.shape.rank
     found = tf.reduce_any(missing, list(range(rank - len(shape), rank)))
     return tf.where(missing, tf.zeros([], context.dtype), context), ~found

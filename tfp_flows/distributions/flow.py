@@ -70,7 +70,7 @@ class _Given(NamedTuple):
 
     bijector: dict[str, Any]
     base: dict[str, Any]
-    # Which contexts are valid (hold no NaN), in the batch shape; `None` if all are.
+    # Which contexts are valid (finite), in the batch shape; `None` if all are.
     valid: tf.Tensor | None
 
 
@@ -100,11 +100,12 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     attribute `keywords` holds `"training"` takes that in `log_prob`. `given(context)`
     is the distribution under fixed contexts, for code that knows no contexts.
 
-    **Invalid values.** If a context holds NaN, or an encoder returns NaN for it, all
-    results for it are NaN, whatever the networks return. For data outside the range of
-    the bijector or of the base, `log_prob` is minus infinity. Gradients at other points
-    of the batch are not affected. This holds for all bijectors and bases of this
-    package, and for those of TFP's whose range is an interval.
+    **Invalid values.** If a context holds NaN or infinity, or an encoder returns one of
+    them for it, all results for it are NaN, whatever the networks return. For data
+    outside the range of the bijector or of the base, `log_prob` is minus infinity.
+    Gradients at other points of the batch are not affected. This holds for all
+    bijectors and bases of this package, and for those of TFP's whose range is an
+    interval.
 
     **Samples and their densities.** `log_prob(sample(n))` computes the inverse of what
     `sample` has just computed, because bijectors of this package keep no cache. This is

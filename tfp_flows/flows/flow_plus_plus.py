@@ -43,6 +43,11 @@ def flow_plus_plus(
     those of their 32x32 models. On vectors: couplings whose masks take turns, by
     residual networks.
 
+    A rare sample goes far: beyond all components of a mixture, the widest alone counts,
+    however small its weight, and the networks of the next couplings have seen nothing
+    like the result. Widths are bounded by e deviations of the data, wider than they are
+    where data lie; samples stay within `bounds` only with a `logit_margin`.
+
     The activation normalisation is set from data: by `FlowModel.fit`, or by
     `tfp_flows.training.initialize`.
 
@@ -63,8 +68,13 @@ def flow_plus_plus(
       heads: int, images only: heads of the self-attention (4), which divide `width`; 0
         for none.
     """
+    # Wider components would hold no data behind the activation normalisation; but a
+    # wide one of small weight throws rare samples as far as it is wide.
+    mixture = LogisticMixture(
+        components, max_component_log_scale=1.0, min_component_log_scale=-5.0
+    )
     # Densities take the closed form, samples find a root.
-    mixture = Inverted(LogisticMixture(components))
+    mixture = Inverted(mixture)
     matrix = InvertibleConv1x1 if plan.is_image else PLU
     network = (width, depth, heads)
 

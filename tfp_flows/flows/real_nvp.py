@@ -36,13 +36,19 @@ def real_nvp(
 
     Dinh et al. 2017, "Density estimation using Real NVP", equations 7 and 8. On
     vectors: affine couplings with small dense networks whose masks take turns, or that
-    stand behind random permutations.
+    stand behind random permutations. Outputs of the networks are multiplied by a number
+    below 1 where there are many wide ones, as in `glow`.
 
     On images: the multi-scale architecture of section 3.6 and 4.1. Each level but the
     last has couplings with a checkerboard mask, a squeeze, and couplings with a
     channel mask, after which half of the channels leave; the last level has one more
     checkerboard coupling instead. The networks are residual. 28x28 images have three
     levels (28, 14 and 7 pixels wide), without padding.
+
+    Samples may lie further out than data: every coupling multiplies by up to
+    `exp(max_log_scale)`, and where batches are normalised, samples take running
+    averages, which lag behind the flow while it changes. Samples stay within `bounds`
+    only with a `logit_margin`.
 
     Example:
       >>> from tfp_flows import flows
@@ -60,13 +66,17 @@ def real_nvp(
       batch_norm: bool, whether a `BatchNorm` follows each coupling; by default on
         images only, as in the paper.
     """
+    # A step of Adam moves a network's output in proportion to its width, and the flow's
+    # in proportion to the number of networks. Eight of width 256 stand a usual rate.
+    output_scale = min(1.0, 8 * 256 / (layers * width))
 
     def coupling(mask, shape, name):
         outputs = 2 * count_changed(mask, shape)
         if plan.is_image:
             network = ResidualConvNet(outputs, width, depth, **plan.network())
         else:
-            network = MLP(outputs, [width] * depth, **plan.network())
+            options = {"output_scale": output_scale, **plan.network()}
+            network = MLP(outputs, [width] * depth, **options)
         yield AffineCoupling(
             mask, network, *plan.affine, shape, name=name, **plan.layer
         )

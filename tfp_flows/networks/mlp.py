@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.core.arguments import check_number
 from tfp_flows.networks.network import Network
 
 __all__ = ["MLP"]
@@ -28,11 +29,20 @@ class MLP(Network):
     Args:
       outputs: size of the output.
       hidden: widths of the hidden layers.
+      output_scale: float, number that the output is multiplied by; below one it makes
+        training steps of the output smaller, see `ConvNet`.
       **kwargs: see `Network`.
     """
 
-    def __init__(self, outputs: int, hidden: Sequence[int] = (256, 256), **kwargs: Any):
+    def __init__(
+        self,
+        outputs: int,
+        hidden: Sequence[int] = (256, 256),
+        output_scale: float = 1.0,
+        **kwargs: Any,
+    ):
         super().__init__(outputs, **kwargs)
+        self.output_scale = check_number("output_scale", output_scale, above=0)
         self.hidden = tuple(hidden)
         self._layers_hidden = [
             self._dense(width, f"hidden_{i}") for i, width in enumerate(self.hidden)
@@ -52,7 +62,12 @@ class MLP(Network):
         h = self._join(x, context)
         for i, layer in enumerate(self._layers_hidden):
             h = self.activation(self._modulate(layer(h), context, i))
-        return self._output(h)
+        out = self._output(h)
+        return out if self.output_scale == 1.0 else self.output_scale * out
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "hidden": self.hidden}
+        return {
+            **super().get_config(),
+            "hidden": self.hidden,
+            "output_scale": self.output_scale,
+        }

@@ -43,6 +43,9 @@ _PIECE = 2**22
 # Examples that are searched for oddities of columns.
 _LOOK = 10_000
 
+# Examples that tell in which units data are.
+_ROWS = 256
+
 # Pixels that are searched for evenly spaced levels.
 _PIXELS = 2**18
 
@@ -616,17 +619,20 @@ def describe_oddities(
 
     These are whole numbers and values on another even grid (the density rises without
     bound on them), constant columns, columns whose values become equal in the flow's
-    dtype, and columns in units that a flow without normalisation learns slowly.
+    dtype, and columns of data or contexts in units far from 1, if neither the flow nor
+    a context encoder brings them near to 1.
 
     Args:
       x: examples.
-      flow: any TFP distribution.
+      flow: any TFP distribution, initialised by these data.
       labels: names of the columns of `x`.
       quantum: width of the noise that will be added to `x`.
       context: contexts of the examples.
     """
     if context is not None:
         _warn_of_merged_context(context, flow)
+        _warn_of_wide_context(context, flow)
+    _warn_of_wide_data(x, flow, labels, context)
     look = x[:: math.ceil(len(x) / _LOOK)]
     if len(look) < 2:
         return
@@ -657,16 +663,6 @@ def describe_oddities(
             "lie far from 0 for how little they differ. Subtract their mean before, or "
             'build the flow with dtype="float64".'
         )
-    config = getattr(flow, "config", None) or {}
-    plain = config.get("bounds") is None and config.get("normalize") is False
-    if plain:
-        mean, deviation = np.abs(columns.mean(0)), columns.std(0)
-        wide = ~constant & ((deviation > 100) | (deviation < 0.01) | (mean > 100))
-        if wide.any():
-            _warn(
-                f"x has columns in units far from 1: {names(wide)}. Build the flow "
-                "with normalize=True."
-            )
 
 
 def _warn_of_whole_numbers(flat, is_vector, constant, names):
@@ -746,6 +742,73 @@ def _warn_of_merged_context(context, flow):
             "from 0 for how little they differ. Subtract their mean before, or build "
             'the flow with dtype="float64".'
         )
+
+
+def _warn_of_wide_data(x, flow, labels, context):
+    config = getattr(flow, "config", None) or {}
+    scales = (
+        config.get("bounds") is not None or config.get("normalize", False) is not False
+    )
+    bijector = getattr(flow, "bijector", None)
+    look = x[:: math.ceil(len(x) / _ROWS)]
+    wide = _wide(look)
+    if scales or bijector is None or not wide.any():
+        return
+    keywords = {}
+    if context is not None:
+        keywords["context"] = context[:: math.ceil(len(x) / _ROWS)]
+    convert = getattr(flow, "encode", bijector.inverse)
+    if not _wide(convert(tf.cast(look, flow.dtype), **keywords).numpy()).any():
+        return
+    advice = (
+        "Build the flow with normalize=True."
+        if config
+        else "Scale them, or let data meet a tfp_flows.bijectors.Standardize first."
+    )
+    _warn(
+        f"x has columns in units far from 1: {_columns(wide, x, labels)}. Training is "
+        f"slow on them, or diverges, and nothing in the flow scales them. {advice}"
+    )
+
+
+def _warn_of_wide_context(context, flow):
+    dtype = tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
+    if not dtype.is_floating or context.ndim < 2:
+        return
+    look = context[:: math.ceil(len(context) / _ROWS)]
+    wide = _wide(look)
+    if not wide.any():
+        return
+    encoder = getattr(flow, "_context_encoder", None)
+    if encoder is not None and not _wide(encoder(tf.cast(look, dtype)).numpy()).any():
+        return
+    advice = (
+        "Build the flow with normalize_context=True."
+        if getattr(flow, "config", None)
+        else "Scale it."
+    )
+    _warn(
+        f"the context has columns in units far from 1: {_columns(wide, context)}. "
+        f"Training is slow on them, or diverges, and nothing in the flow scales them. "
+        f"{advice}"
+    )
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    """Which columns (channels of images) are far from mean 0 and deviation 1."""
+    size = values.shape[-1] if values.ndim > 1 else 1
+    columns = np.asarray(values, np.float64).reshape(-1, size)
+    deviation = columns.std(0)
+    varies = np.ptp(columns, 0) > 0
+    small = varies & (deviation < 0.01) if len(columns) > 1 else False
+    return (deviation > 100) | (np.abs(columns.mean(0)) > 100) | small
+
+
+def _columns(which: np.ndarray, x: np.ndarray, labels: Any = None) -> str:
+    first = np.flatnonzero(which)[:5]
+    listed = [_feature(i, which.shape, labels) for i in first]
+    more = ", ..." if which.sum() > 5 else ""
+    return ("" if x.ndim == 2 else "channels ") + ", ".join(listed) + more
 
 
 def _merged(columns: np.ndarray, dtype: Any) -> np.ndarray:

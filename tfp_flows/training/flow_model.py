@@ -348,12 +348,12 @@ class FlowModel(keras.Model):
         else:
             data, labels = self._take(x, y, *weights)
             options.pop("class_weight", None)
-            self._describe(data, labels)
             split = options.pop("validation_split", 0.0)
             if split:
                 data, held_out = _split(data, split)
                 options["validation_data"] = self._as_keras(held_out, batch_size)
             self._initialize(data)
+            self._describe(data, labels)
             shuffles = options.setdefault("shuffle", True)
             x, y, options["sample_weight"] = self._as_keras(
                 data, batch_size or 32, shuffles
@@ -441,9 +441,9 @@ class FlowModel(keras.Model):
         if class_weight is not None:
             class_weight = data_checks.whole_class_weight(class_weight, self.flow)
         data, labels = self._take(x, y, sample_weight, class_weight)
+        self._initialize(data)
         if not self._looked:
             self._describe(data, labels)
-        self._initialize(data)
         return super().train_on_batch(*data, return_dict=return_dict)
 
     def test_on_batch(
@@ -528,8 +528,8 @@ class FlowModel(keras.Model):
             data_checks.class_weights(class_weight, data.context, data.weight)
         data_checks.check(data, self.flow, quantum=self.dequantize)
         if training:
-            self._describe(data)
             self._initialize(data, own=_is_sharded(x))
+            self._describe(data)
         return x
 
     def _describe(self, data, labels=None):

@@ -9,7 +9,7 @@ import tensorflow as tf
 __all__ = ["smooth_bound"]
 
 
-def smooth_bound(x: tf.Tensor, bound: float) -> tf.Tensor:
+def smooth_bound(x: tf.Tensor, bound: float | tf.Tensor) -> tf.Tensor:
     r"""A number in $(-c, c)$: $\frac{2 c}{\pi} \arctan \frac{\pi x}{2 c}$.
 
     Near zero it is close to $x$. Its slope $1 / (1 + (\pi x / 2 c)^2)$ falls slowly, so
@@ -18,7 +18,7 @@ def smooth_bound(x: tf.Tensor, bound: float) -> tf.Tensor:
 
     Args:
       x: raw numbers, of any shape.
-      bound: $c$, a positive number.
+      bound: $c$, a positive number, or a tensor of them.
 
     Returns:
       Tensor of the shape of `x`.

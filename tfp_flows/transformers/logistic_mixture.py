@@ -29,6 +29,10 @@ class LogisticMixture(Transformer):
     means are then spread over $[-1, 1]$, since equal components would stay equal. $a$
     and the $s_k$ are bounded smoothly.
 
+    Far out, the widest component alone counts, however small its weight: there the
+    inverse multiplies by $e^{s_k - a}$. So the bound on the $s_k$ from above is a bound
+    on how far apart the inverse moves rare numbers.
+
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import transformers
@@ -43,10 +47,12 @@ class LogisticMixture(Transformer):
     Args:
       components: $K$, at least 1.
       max_log_scale: bound on $|a|$, nats.
-      max_component_log_scale: bound on each $|s_k|$, nats.
+      max_component_log_scale: bound on each $s_k$ from above, nats.
+      min_component_log_scale: bound from below, a negative number;
+        `-max_component_log_scale` by default.
 
     Raises:
-      ValueError: if `components` is below 1, or a bound not positive.
+      ValueError: if `components` is below 1, or a bound has the wrong sign.
       TypeError: if an argument is not a number, or `components` not an integer.
     """
 
@@ -59,11 +65,19 @@ class LogisticMixture(Transformer):
         components: int = 8,
         max_log_scale: float = 2.0,
         max_component_log_scale: float = 5.0,
+        min_component_log_scale: float | None = None,
     ):
         self.components = check_integer("components", components)
         self.max_log_scale = check_number("max_log_scale", max_log_scale, above=0)
         self.max_component_log_scale = check_number(
             "max_component_log_scale", max_component_log_scale, above=0
+        )
+        self.min_component_log_scale = (
+            -self.max_component_log_scale
+            if min_component_log_scale is None
+            else check_number(
+                "min_component_log_scale", min_component_log_scale, below=0
+            )
         )
         self.num_parameters = 3 * self.components + 2
         spread = np.linspace(-1, 1, components) if components > 1 else np.zeros(1)
@@ -98,17 +112,25 @@ class LogisticMixture(Transformer):
     def _split(self, parameters):
         k = self.components
         logits, means, raw, others = tf.split(parameters, [k, k, k, 2], axis=-2)
-        log_scales = smooth_bound(raw, self.max_component_log_scale)
+        log_scales = smooth_bound(raw, self._component_bound(raw))
         means += tf.cast(self._spread, means.dtype)
         raw_scale, shift = tf.unstack(others, axis=-2)
         log_scale = smooth_bound(raw_scale, self.max_log_scale)
         return (tf.nn.log_softmax(logits, -2), means, log_scales), log_scale, shift
 
+    def _component_bound(self, raw):
+        """Bound on the magnitude of each `s_k`, by its sign."""
+        high, low = self.max_component_log_scale, -self.min_component_log_scale
+        if high == low:
+            return high
+        return tf.where(raw > 0, tf.constant(high, raw.dtype), low)
+
     def __repr__(self):
         return (
             f"LogisticMixture(components={self.components}, "
             f"max_log_scale={self.max_log_scale}, "
-            f"max_component_log_scale={self.max_component_log_scale})"
+            f"max_component_log_scale={self.max_component_log_scale}, "
+            f"min_component_log_scale={self.min_component_log_scale})"
         )
 
 
