@@ -35,6 +35,27 @@ def test_formulas(shape, dtype):
         assert base.sample(2, seed=0).shape == (2, *shape)
 
 
+BASES = {
+    "normal": lambda: distributions.standard_normal((2,)),
+    "diagonal": lambda: distributions.diagonal_normal((2,)),
+    "student_t": lambda: distributions.student_t((2,)),
+    "mixture": lambda: distributions.gaussian_mixture((2,)),
+}
+
+
+@pytest.mark.parametrize("build", BASES.values(), ids=BASES)
+def test_seeds_of_any_size_repeat_samples(build):
+    """In TFP's own distributions, integers overflow, or depend on what was drawn."""
+    base, samples = build(), set()
+    for seed in (1, -1, 2**64 - 1, int(np.random.SeedSequence(5).entropy)):
+        for draw in (base.sample, base.experimental_sample_and_log_prob):
+            first, again = (tf.nest.flatten(draw(3, seed=seed))[0] for _ in range(2))
+            np.testing.assert_array_equal(first, again)
+        samples.add(tuple(np.ravel(first)))
+    assert len(samples) == 4
+    assert np.abs(base.sample(3) - base.sample(3)).max() > 0
+
+
 def test_logistic_is_tfps():
     z = 20 * normal(50, 3, dtype="float64")
     base = distributions.standard_logistic((3,), "float64")

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.tracking import check_tracked
 from tfp_flows.distributions.inputs import check_sample_shape
 
@@ -49,8 +50,8 @@ class Tracked(tfd.Distribution):
         Args:
           sample_shape: shape of the sample, in front of the batch: an integer or a
             sequence of them.
-          seed: an integer or a stateless seed `[2]`. The same seed gives the same
-            sample.
+          seed: an integer of any size, a stateless seed `[2]`, or one of TFP's
+            `SeedStream`s. The same seed gives the same sample.
           name: name of the operations.
           **keywords: further keywords of the distribution, such as `context`.
 
@@ -59,11 +60,11 @@ class Tracked(tfd.Distribution):
 
         Raises:
           ValueError: on a negative size.
-          TypeError: on a size that is not an integer.
+          TypeError: on a size or seed that is not an integer.
         """
         check_tracked(self)
         shape = check_sample_shape(sample_shape)
-        return super().sample(shape, seed, name=name, **keywords)
+        return super().sample(shape, _stateless(seed), name=name, **keywords)
 
     def copy(self, **overrides: Any) -> Any:
         """A copy with some constructor arguments replaced."""
@@ -79,9 +80,16 @@ class Tracked(tfd.Distribution):
         check_tracked(self)
         return super()._call_prob(value, name, **keywords)
 
-    def _call_sample_and_log_prob(self, *args, **keywords):
+    def _call_sample_and_log_prob(self, sample_shape, seed, **keywords):
         check_tracked(self)
-        return super()._call_sample_and_log_prob(*args, **keywords)
+        return super()._call_sample_and_log_prob(
+            sample_shape, _stateless(seed), **keywords
+        )
+
+
+def _stateless(seed):
+    """TFP's own seeds: integers of any size would overflow, or depend on past draws."""
+    return None if seed is None else stateless_seed(seed)
 
 
 class Independent(Tracked, tfd.Independent):
