@@ -37,7 +37,8 @@ def model_in_step() -> keras.Model | None:
     """The model whose step of `fit`, `evaluate` or `predict` is running in this thread.
 
     Keras does not record it. It is looked for on the stack: it is the first argument of
-    a function with the name of such a step.
+    a function with the name of such a step. A model whose class sets
+    `_uses_untracked = True` is not reported: it says what it trains.
     """
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -45,7 +46,7 @@ def model_in_step() -> keras.Model | None:
         if code.co_name in _STEPS and code.co_argcount:
             model = frame.f_locals.get(code.co_varnames[0])
             if isinstance(model, keras.Model):
-                return model
+                return None if getattr(model, "_uses_untracked", False) else model
         frame = frame.f_back
     return None
 

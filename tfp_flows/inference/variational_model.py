@@ -77,6 +77,9 @@ class VariationalModel(keras.Model):
       ValueError: if the surrogate has no variables.
     """
 
+    # The target may be a flow, or hold one, that is not to be trained.
+    _uses_untracked = True
+
     def __init__(
         self,
         target: Any,
