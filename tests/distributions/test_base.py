@@ -56,6 +56,20 @@ def test_seeds_of_any_size_repeat_samples(build):
     assert np.abs(base.sample(3) - base.sample(3)).max() > 0
 
 
+@pytest.mark.parametrize("build", BASES.values(), ids=BASES)
+def test_values_that_are_no_real_numbers(build):
+    base = build()
+    masked = np.ma.masked_array([0.0, 1.0], [True, False])
+    for use in (base.log_prob, base.prob):
+        with pytest.raises(ValueError, match="value must be a tensor, got None"):
+            use(None)
+        for value in (np.array([1.0, 1j]), tf.constant([1.0, 1j])):
+            with pytest.raises(TypeError, match="must hold real numbers, got dtype co"):
+                use(value)
+        with pytest.raises(TypeError, match="value has masked entries"):
+            use(masked)
+
+
 def test_logistic_is_tfps():
     z = 20 * normal(50, 3, dtype="float64")
     base = distributions.standard_logistic((3,), "float64")

@@ -543,10 +543,6 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
 
     # What TFP's public methods call.
 
-    def _call_prob(self, value, name, **keywords):
-        value = as_data(value, self.dtype, f"{self.name}: value")
-        return super()._call_prob(value, name, **keywords)
-
     # `_log_prob` makes the check of `Tracked` itself, with fewer calls on the way.
     _call_log_prob = TRANSFORMED_DISTRIBUTION._call_log_prob
 

@@ -9,7 +9,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.tracking import check_tracked
-from tfp_flows.distributions.inputs import check_sample_shape
+from tfp_flows.distributions.inputs import as_data, check_sample_shape
 
 __all__ = ["Independent", "MixtureSameFamily", "Tracked", "without_given_name"]
 
@@ -35,7 +35,8 @@ def without_given_name(distribution: tfd.Distribution) -> Any:
 class Tracked(tfd.Distribution):
     """A distribution that raises an error if a Keras model uses it untracked.
 
-    See `check_tracked`. A copy keeps a default name, marked by `without_given_name`.
+    See `check_tracked`. It also checks values, sizes and seeds. A copy keeps a default
+    name, marked by `without_given_name`.
     """
 
     def sample(
@@ -72,13 +73,18 @@ class Tracked(tfd.Distribution):
             return super().copy(**overrides)
         return without_given_name(super().copy(**{**overrides, "name": self.name}))
 
+    # Values are checked before TFP converts them.
+
     def _call_log_prob(self, value, name, **keywords):
         check_tracked(self)
-        return super()._call_log_prob(value, name, **keywords)
+        return super()._call_log_prob(self._as_data(value), name, **keywords)
 
     def _call_prob(self, value, name, **keywords):
         check_tracked(self)
-        return super()._call_prob(value, name, **keywords)
+        return super()._call_prob(self._as_data(value), name, **keywords)
+
+    def _as_data(self, value):
+        return as_data(value, self.dtype, f"{self.name}: value")
 
     def _call_sample_and_log_prob(self, sample_shape, seed, **keywords):
         check_tracked(self)
