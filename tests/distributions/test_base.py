@@ -63,7 +63,7 @@ def test_values_that_are_no_real_numbers(build):
     for use in (base.log_prob, base.prob):
         with pytest.raises(ValueError, match="value must be a tensor, got None"):
             use(None)
-        for value in (np.array([1.0, 1j]), tf.constant([1.0, 1j])):
+        for value in (np.array([1.0, 1j]), tf.constant([1.0 + 0j, 1j])):
             with pytest.raises(TypeError, match="must hold real numbers, got dtype co"):
                 use(value)
         with pytest.raises(TypeError, match="value has masked entries"):

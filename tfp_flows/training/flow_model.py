@@ -286,13 +286,15 @@ class FlowModel(keras.Model):
         # The saved state of the optimizer needs variables to go to.
         self.optimizer.build(self.trainable_variables)
 
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """Metrics, without those that a `train_step` of the user's own never updates.
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of all metrics, or none if some have never been updated.
 
-        Keras asks all of them for results.
+        A `train_step` of the user's own may update none. Keras then takes what the step
+        returned.
         """
-        return [m for m in super().metrics if getattr(m, "built", True)]
+        if not all(getattr(metric, "built", True) for metric in self.metrics):
+            return {}
+        return super().get_metrics_result()
 
     # Training and evaluating.
 
@@ -679,17 +681,22 @@ class FlowModel(keras.Model):
                 f"{type(self.flow).__name__} cannot be copied ({error}): build it "
                 "anew, and copy the weights: new.set_weights(model.get_weights())."
             ) from error
-        new = type(self)(flow, self.name, self.dequantize)
-        memo[id(self)] = new
-        if self.compiled:
-            new.compile_from_config(self.get_compile_config())
-            if self.optimizer.built:
-                states = zip(
-                    new.optimizer.variables, self.optimizer.variables, strict=True
-                )
-                for target, source in states:
-                    target.assign(source)
+        new = memo[id(self)] = _rebuild(type(self), flow, *self._beside_flow())
         return new
+
+    def __reduce__(self):
+        """Keras pickles a model as the `.keras` file that it would save."""
+        if getattr(self.flow, "config", None) is not None:
+            return super().__reduce__()
+        return _rebuild, (type(self), self.flow, *self._beside_flow())
+
+    def _beside_flow(self):
+        """Name, dequantisation, and what the model was compiled with and has become."""
+        states = None
+        if self.compiled and self.optimizer.built:
+            states = [v.numpy() for v in self.optimizer.variables]
+        config = self.get_compile_config() if self.compiled else None
+        return self.name, self.dequantize, config, states
 
     def save(
         self,
@@ -795,6 +802,16 @@ class FlowModel(keras.Model):
         export.export(self.flow, variables, filepath)
         if verbose:
             print(f"SavedModel written to {filepath}")
+
+
+def _rebuild(cls, flow, name, dequantize, compile_config, states):
+    model = cls(flow, name, dequantize)
+    if compile_config is not None:
+        model.compile_from_config(compile_config)
+    if states is not None:
+        for variable, value in zip(model.optimizer.variables, states, strict=True):
+            variable.assign(value)
+    return model
 
 
 def _bind(method: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
