@@ -156,6 +156,7 @@ def test_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(found.predict((X, CONTEXT), verbose=0), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
 def test_exported(tmp_path):
     model = FlowModel(flow())
@@ -219,6 +220,7 @@ def test_errors():
         flow(normalize_context=True)
 
 
+@pytest.mark.slow
 def test_values_of_a_part_that_float32_merges():
     context = {**CONTEXT, "age": 5e6 + 0.1 * CONTEXT["age"]}
     model = compiled(flow(), run_eagerly=True)

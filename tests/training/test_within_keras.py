@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tests.training.support import assert_same, compiled, points, values, vector
 from tfp_flows import Flow, FlowModel, distributions, flows, networks
 from tfp_flows.training import BitsPerDim, NegativeLogLikelihood
@@ -184,7 +184,7 @@ STEP_USES = {
 }
 
 
-@pytest.mark.parametrize("name", STEP_USES)
+@pytest.mark.parametrize("name", fast_and_slow(STEP_USES, "log_prob", "bijector"))
 def test_a_flow_in_a_step_of_ones_own_is_an_error(name):
     build, use = STEP_USES[name]
     run_eagerly = name != "log_prob"
@@ -428,6 +428,7 @@ def test_a_search_over_arguments(tmp_path):
         np.testing.assert_allclose(found, results[width], 1e-5)
 
 
+@pytest.mark.slow
 def test_keras_tuner(tmp_path):
     tuner = pytest.importorskip("keras_tuner")
 
