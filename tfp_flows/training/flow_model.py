@@ -786,7 +786,9 @@ class FlowModel(keras.Model):
         each with `context` as a last argument for a conditional flow (`sample` then
         gives `[n, batch, *event_shape]`). Of a context of several parts, the methods
         take the dict, the signatures `context_a` for the part `a`, and so on.
-        `tf.lite.TFLiteConverter` takes it.
+
+        `tf.lite.TFLiteConverter` takes it. It refuses Sylvester and residual flows,
+        some of whose operations TensorFlow Lite lacks (`SELECT_TF_OPS` adds them).
 
         Args:
           filepath: directory to write.
