@@ -153,7 +153,9 @@ def test_saved_and_loaded(tmp_path):
     other.load_weights(tmp_path / "model.weights.h5")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for found in (other, loaded, copy.deepcopy(model)):
-        np.testing.assert_array_equal(found.predict((X, CONTEXT), verbose=0), expected)
+        log_prob = found.predict((X, CONTEXT), verbose=0)
+        # Eager and traced arithmetic differ in rounding.
+        np.testing.assert_allclose(log_prob, expected, 1e-5, 1e-4)
 
 
 @pytest.mark.slow
