@@ -231,6 +231,27 @@ def test_tfp_calls_its_own_no_transformed_distribution():
     plain = tfd.TransformedDistribution(flow.distribution, flow.bijector)
     assert not isinstance(plain, tfd.TransformedDistribution)
     assert isinstance(flow, type(plain))
+    network = tfb.AutoregressiveNetwork(2, event_shape=[2], hidden_units=[4])
+    own = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(0.0, 1.0), 2), tfb.MaskedAutoregressiveFlow(network)
+    )
+    assert not isinstance(own, tfd.TransformedDistribution)
+
+
+@pytest.mark.filterwarnings("ignore:.*flow: parts of this flow")
+def test_a_module_would_not_see_the_variables_of_a_true_subclass():
+    """The reason why it stays so."""
+
+    class True_(Flow, tfd.TransformedDistribution):
+        pass
+
+    flow = make_flow()
+    holder = tf.Module()
+    holder.flow = True_(flow.distribution, flow.bijector)
+    assert isinstance(holder.flow, tfd.TransformedDistribution)
+    assert holder.flow.variables and not holder.variables
+    holder.flow = flow
+    assert len(holder.variables) == len(flow.variables) > 0
 
 
 def test_a_mixture_of_given_contexts():

@@ -35,6 +35,41 @@ def test_formulas(shape, dtype):
         assert base.sample(2, seed=0).shape == (2, *shape)
 
 
+BASES = {
+    "normal": lambda: distributions.standard_normal((2,)),
+    "diagonal": lambda: distributions.diagonal_normal((2,)),
+    "student_t": lambda: distributions.student_t((2,)),
+    "mixture": lambda: distributions.gaussian_mixture((2,)),
+}
+
+
+@pytest.mark.parametrize("build", BASES.values(), ids=BASES)
+def test_seeds_of_any_size_repeat_samples(build):
+    """In TFP's own distributions, integers overflow, or depend on what was drawn."""
+    base, samples = build(), set()
+    for seed in (1, -1, 2**64 - 1, int(np.random.SeedSequence(5).entropy)):
+        for draw in (base.sample, base.experimental_sample_and_log_prob):
+            first, again = (tf.nest.flatten(draw(3, seed=seed))[0] for _ in range(2))
+            np.testing.assert_array_equal(first, again)
+        samples.add(tuple(np.ravel(first)))
+    assert len(samples) == 4
+    assert np.abs(base.sample(3) - base.sample(3)).max() > 0
+
+
+@pytest.mark.parametrize("build", BASES.values(), ids=BASES)
+def test_values_that_are_no_real_numbers(build):
+    base = build()
+    masked = np.ma.masked_array([0.0, 1.0], [True, False])
+    for use in (base.log_prob, base.prob):
+        with pytest.raises(ValueError, match="value must be a tensor, got None"):
+            use(None)
+        for value in (np.array([1.0, 1j]), tf.constant([1.0 + 0j, 1j])):
+            with pytest.raises(TypeError, match="must hold real numbers, got dtype co"):
+                use(value)
+        with pytest.raises(TypeError, match="value has masked entries"):
+            use(masked)
+
+
 def test_logistic_is_tfps():
     z = 20 * normal(50, 3, dtype="float64")
     base = distributions.standard_logistic((3,), "float64")

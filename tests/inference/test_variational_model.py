@@ -34,6 +34,17 @@ def test_bound_is_the_evidence_of_a_gaussian():
     np.testing.assert_allclose(np.cov(sample.T), COVARIANCE, atol=0.05)
 
 
+def test_the_target_may_be_a_flow():
+    """Its variables are not trained, nor does the model track them."""
+    target = flows.real_nvp((2,), layers=1, width=4, normalize=False, seed=0)
+    before = [v.numpy() for v in target.variables]
+    model = VariationalModel(target, gaussian(NORMAL))
+    model.compile(run_eagerly=True)
+    assert np.isfinite(model.fit(2, verbose=0, seed=0).history["loss"]).all()
+    for a, b in zip(before, target.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     "options",
     [

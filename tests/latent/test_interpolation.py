@@ -124,6 +124,20 @@ class TestInterpolate:
         with pytest.raises(ValueError, match=words):
             latent.interpolate(nice, **given)
 
+    def test_masked_entries_and_complex_numbers(self, nice):
+        ones = np.ones((2, 4))
+        for wrong, words in (
+            (np.ma.masked_array(ones, ones > 0), "has masked entries"),
+            (ones + 1j, "must hold real numbers"),
+        ):
+            for use in (
+                lambda x: latent.interpolate(nice, ones, x, 3),
+                lambda x: latent.mean_code(nice, x),
+                lambda x: latent.edit(nice, x, np.ones(4), 1.0),
+            ):
+                with pytest.raises(TypeError, match=words):
+                    use(wrong)
+
 
 class TestSlerp:
     @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.distributions.test_inputs import of_parts
 from tests.training.support import (
     assert_same,
     compiled,
@@ -198,9 +197,8 @@ def test_empty_data(x, match):
             ValueError,
             "static event shape",
         ),
-        (of_parts, ValueError, r"dict as its context, with the keys \['image', 'label"),
     ],
-    ids=["bijector", "function", "own_bijector", "constant", "dynamic", "parts"],
+    ids=["bijector", "function", "own_bijector", "constant", "dynamic"],
 )
 def test_what_is_no_flow(flow, error, match):
     with pytest.raises(error, match=match):

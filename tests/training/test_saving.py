@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import pickle
 from pathlib import Path
 
 import keras
@@ -238,19 +239,24 @@ def own():
     return Flow(distributions.standard_normal((2,)), coupling)
 
 
+def through_pickle(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, through_pickle])
 @pytest.mark.parametrize("build", [own, vector])
-def test_deep_copies(build):
+def test_copies(build, make_copy):
     """A copy is trained on its own, and as the original would be."""
     model = compiled(build(), keras.optimizers.Adam(0.02), run_eagerly=True)
     train(model, 1)
-    other = copy.deepcopy(model)
+    other = make_copy(model)
     before = values(model.flow)
     assert_same(before, values(other.flow))
     train(other, 1)
     assert_same(before, values(model.flow))
     train(model, 1)
     assert_same(values(model.flow), values(other.flow))
-    untrained = copy.deepcopy(FlowModel(build()))
+    untrained = make_copy(FlowModel(build()))
     assert not untrained.compiled
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tests.training.support import assert_same, compiled, points, values, vector
 from tfp_flows import Flow, FlowModel, distributions, flows, networks
 from tfp_flows.training import BitsPerDim, NegativeLogLikelihood
@@ -138,6 +138,117 @@ def test_a_layer_that_keras_does_not_see_is_an_error():
         keras.Sequential([keras.layers.Input((2,)), Layer(vector())])
     # Where no Keras layer is running, nobody asks.
     Layer(vector()).part.log_prob(points())
+
+
+class Step(keras.Model):
+    """Uses a flow in a step of the user's own, or in what such a step calls."""
+
+    def __init__(self, density, where, use=log_prob_of):
+        super().__init__()
+        self.scale = keras.layers.Dense(2)
+        self.density, self.where, self.use = density, where, use
+
+    def call(self, x):
+        return self.scale(x)
+
+    def loss_of(self, x):
+        flow = getattr(self.density, "flow", self.density)
+        return -tf.reduce_mean(self.use(flow, self(x)))
+
+    def train_step(self, data):
+        if self.where != "train_step":
+            return super().train_step(data)
+        with tf.GradientTape() as tape:
+            loss = self.loss_of(data[0])
+        # Even if the user trains the flow, Keras would not save it.
+        variables = self.trainable_variables or self.density.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return {"own_loss": loss}
+
+    def test_step(self, data):
+        return {"loss": self.loss_of(data[0])}
+
+    def predict_step(self, data):
+        return self.loss_of(data)
+
+    def compute_loss(self, x=None, *args, **kwargs):
+        return self.loss_of(x)
+
+
+STEP_USES = {
+    "log_prob": (vector, log_prob_of),
+    "sample": (vector, lambda flow, x: x + flow.sample_and_log_prob(seed=0)[0]),
+    "bijector": (lambda: vector().bijector, lambda b, x: b.inverse(x)),
+    "base": (lambda: distributions.student_t((2,)), log_prob_of),
+}
+
+
+@pytest.mark.parametrize("name", fast_and_slow(STEP_USES, "log_prob", "bijector"))
+def test_a_flow_in_a_step_of_ones_own_is_an_error(name):
+    build, use = STEP_USES[name]
+    run_eagerly = name != "log_prob"
+    match = "Step .* does not track them.*FlowModel"
+    x, y = points(), np.zeros(24)
+    for where in ("train_step", "compute_loss"):
+        model = Step(build(), where, use)
+        model.compile(run_eagerly=run_eagerly)
+        with pytest.raises(ValueError, match=match):
+            model.fit(x, y, verbose=0)
+    with pytest.raises(ValueError, match=match):
+        model.evaluate(x, y, verbose=0)
+    with pytest.raises(ValueError, match=match):
+        model.predict(x, verbose=0)
+
+
+def test_a_step_that_autograph_converts():
+    class Converted(Step):
+        @tf.function
+        def train_step(self, x):
+            return self.loss_of(x)
+
+    with pytest.raises(ValueError, match="does not track them"):
+        Converted(vector(), "train_step").train_step(points())
+
+
+def test_a_tracked_flow_in_a_step_of_ones_own():
+    model = Step(FlowModel(vector()), "train_step")
+    before = values(model.density.flow)
+    model.compile(keras.optimizers.Adam(0.02))
+    history = model.fit(points(), np.zeros(24), epochs=3, verbose=0).history
+    assert history["own_loss"][-1] < history["own_loss"][0]
+    moved = zip(before, values(model.density.flow), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in moved)
+    assert np.isfinite(model.evaluate(points(), np.zeros(24), verbose=0))
+
+
+def test_who_is_no_keras_model_may_have_steps():
+    class Trainer:
+        flow = vector()
+
+        def train_step(self, x):
+            return self.flow.log_prob(x)
+
+    assert Trainer().train_step(points()).shape == (24,)
+
+
+def test_a_flow_model_with_a_train_step_of_ones_own():
+    """It may update none of the metrics that `compile` has added."""
+
+    class Own(FlowModel):
+        def train_step(self, data):
+            with tf.GradientTape() as tape:
+                loss = -tf.reduce_mean(self.flow.log_prob(data))
+            variables = self.trainable_variables
+            gradients = tape.gradient(loss, variables)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            return {"loss": loss}
+
+    model = Own(vector())
+    model.compile(keras.optimizers.Adam(0.02))
+    history = model.fit(points(), epochs=3, verbose=0).history
+    assert set(history) == {"loss"} and history["loss"][-1] < history["loss"][0]
+    assert len(model.evaluate(points(), verbose=0)) == 3
 
 
 class Wrapped(keras.Model):
@@ -315,6 +426,47 @@ def test_a_search_over_arguments(tmp_path):
         model.load_weights(path)
         found = model.evaluate(points(8), verbose=0, return_dict=True)["nll"]
         np.testing.assert_allclose(found, results[width], 1e-5)
+
+
+@pytest.mark.slow
+def test_keras_tuner(tmp_path):
+    tuner = pytest.importorskip("keras_tuner")
+
+    def build(hp):
+        width = hp.Choice("width", [4, 8])
+        rate = hp.Float("rate", 1e-3, 1e-1, sampling="log")
+        return compiled(
+            flows.real_nvp((2,), layers=1, width=width), keras.optimizers.Adam(rate)
+        )
+
+    objective = tuner.Objective("val_nll", "min")
+    search = tuner.RandomSearch(
+        build, objective, max_trials=2, seed=0, directory=tmp_path, project_name="t"
+    )
+    search.search(
+        points(), validation_data=(points(8),), epochs=2, verbose=0, batch_size=24
+    )
+    best = search.oracle.get_best_trials(1)[0]
+    (model,) = search.get_best_models(1)
+    found = model.evaluate(points(8), verbose=0, return_dict=True)["nll"]
+    np.testing.assert_allclose(found, best.score, 1e-5)
+
+
+def test_optuna():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def objective(trial):
+        width = trial.suggest_categorical("width", [4, 8])
+        model = compiled(flows.real_nvp((2,), layers=1, width=width), run_eagerly=True)
+        history = model.fit(points(), validation_data=points(8), verbose=0).history
+        trial.report(history["val_nll"][-1], 0)
+        return history["val_nll"][-1]
+
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(direction="minimize", sampler=sampler)
+    study.optimize(objective, n_trials=2)
+    assert np.isfinite(study.best_value)
 
 
 # TFP's own flows and distributions.

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.shapes import reshape_event
 
-__all__ = ["Conditioner", "hold", "release", "take_losses"]
+__all__ = ["Conditioner", "hold", "release", "take_losses", "zeros_of"]
 
 
 class Conditioner(tf.Module):
@@ -70,7 +70,7 @@ class Conditioner(tf.Module):
             function if isinstance(function, tf.Module) else _Untracked.of(function)
         )
         with tf.init_scope():
-            x = _zeros(self.input_shape, dtype)
+            x = zeros_of(self.input_shape, dtype)
             context = (
                 None
                 if self.context_shape is None
@@ -128,8 +128,8 @@ class Conditioner(tf.Module):
         return type(self), (self.function, *shapes, self._dtype)
 
 
-def _zeros(shape, dtype):
-    """A batch of one input of zeros."""
+def zeros_of(shape: Any, dtype: Any) -> Any:
+    """A batch of one input of zeros; a dict of them, for dicts of shapes and dtypes."""
     if isinstance(shape, dict):
         return {k: tf.zeros((1, *part), dtype[k]) for k, part in shape.items()}
     return tf.zeros((1, *shape), dtype)

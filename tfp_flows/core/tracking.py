@@ -6,7 +6,7 @@ import weakref
 
 import tensorflow as tf
 
-from tfp_flows.core.keras_internals import entry_layer, storage
+from tfp_flows.core.keras_internals import entry_layer, model_in_step, storage
 
 __all__ = ["check_tracked"]
 
@@ -15,10 +15,12 @@ _known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def check_tracked(module: tf.Module) -> None:
-    """Raises an error if a Keras model calls a module that it does not track.
+    """Raises an error if a Keras model uses a module that it does not track.
 
     Keras tracks only its own layers and variables. It would neither train nor save a
-    flow or bijector that is a plain attribute of a Keras 3 model.
+    flow or bijector that is a plain attribute of a Keras 3 model. Its use is seen in
+    the `call` of a layer or model, and in a step of `fit`, `evaluate` or `predict`,
+    also if that is the user's own.
 
     Args:
       module: a bijector or distribution that is about to be evaluated.
@@ -27,7 +29,7 @@ def check_tracked(module: tf.Module) -> None:
       ValueError: if a Keras layer or model is running that does not track all of
         the module's variables.
     """
-    layer = entry_layer()
+    layer = entry_layer() or model_in_step()
     if layer is None:
         return
     modules = _known.get(layer)

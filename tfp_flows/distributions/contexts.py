@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "as_context",
     "both",
     "check_context_shape",
+    "context_spec",
     "dtype_of",
     "nan_unless",
     "parts_of",
@@ -48,6 +50,31 @@ def dtype_of(shape: ContextShape, dtype: tf.DType) -> tf.DType | dict[str, tf.DT
     if isinstance(shape, dict):
         return {k: dtype_of(part, dtype) for k, part in shape.items()}
     return tf.int32 if shape == () else dtype
+
+
+def context_spec(
+    distribution: Any, batch: int | None = None
+) -> tf.TensorSpec | dict[str, tf.TensorSpec]:
+    """What a batch of contexts is: an array, or a dict of arrays.
+
+    Args:
+      distribution: a distribution with a `context_shape`.
+      batch: number of contexts, `None` if it is not known.
+
+    Returns:
+      A `tf.TensorSpec` named `"context"`, or a dict of them, named `"context_"` and the
+      name of the part, in letters, digits and underscores.
+    """
+    shape = distribution.context_shape
+    dtype = getattr(distribution, "context_dtype", None) or distribution.dtype
+    if not isinstance(shape, dict):
+        return tf.TensorSpec([batch, *shape], dtype, "context")
+    return {
+        k: tf.TensorSpec(
+            [batch, *part], dtype[k], "context_" + re.sub(r"[^A-Za-z0-9]", "_", k)
+        )
+        for k, part in shape.items()
+    }
 
 
 def parts_of(context: Any, shape: ContextShape) -> list[tuple[Any, tuple[int, ...]]]:

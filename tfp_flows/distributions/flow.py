@@ -83,10 +83,13 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     together, takes a `context`, samples at a `temperature`, and computes bits per
     dimension. All log-densities are in nats, of the data as they are given to it.
 
-    `isinstance(flow, tfd.TransformedDistribution)` is false. A flow inherits from the
-    private class that `tfd.TransformedDistribution(base, bijector)` returns for
-    bijectors that are not composite tensors. (Those of this package are not, because a
-    `tf.Module` does not find the variables of composite tensors.) So
+    `isinstance(flow, tfd.TransformedDistribution)` is false, as it is for what
+    `tfd.TransformedDistribution(base, bijector)` itself returns if the bijector is not
+    a composite tensor (TFP's masked autoregressive flow, say): both are of the private
+    class behind it, from which a flow inherits. A true subclass would be a composite
+    tensor: a `tf.Module` that holds one finds none of its variables. With a `TypeSpec`
+    that shows them, `tf.function` refuses flows as arguments, and automatic structured
+    variational inference (ASVI) still fails, since its rule is for that very class. So
     `tfp.experimental.vi.build_asvi_surrogate_posterior` needs a rule for flows in its
     `surrogate_rules`: `(Flow, rule)`, with::
 
@@ -540,10 +543,6 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
             )
 
     # What TFP's public methods call.
-
-    def _call_prob(self, value, name, **keywords):
-        value = as_data(value, self.dtype, f"{self.name}: value")
-        return super()._call_prob(value, name, **keywords)
 
     # `_log_prob` makes the check of `Tracked` itself, with fewer calls on the way.
     _call_log_prob = TRANSFORMED_DISTRIBUTION._call_log_prob

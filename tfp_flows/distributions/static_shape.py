@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.distributions.inputs import as_data
 from tfp_flows.distributions.tracked import Tracked
 
 __all__ = ["StaticShape"]
@@ -58,17 +57,6 @@ class StaticShape(Tracked):
     ) -> dict[str, Any]:
         """None: TFP may not slice or broadcast any argument."""
         return {}
-
-    # Values are checked before TFP converts them.
-
-    def _call_log_prob(self, value, name, **keywords):
-        return super()._call_log_prob(self._as_data(value), name, **keywords)
-
-    def _call_prob(self, value, name, **keywords):
-        return super()._call_prob(self._as_data(value), name, **keywords)
-
-    def _as_data(self, value):
-        return as_data(value, self.dtype, f"{self.name}: value")
 
     def _event_shape(self):
         return self._static_event_shape

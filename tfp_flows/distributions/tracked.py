@@ -7,8 +7,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.tracking import check_tracked
-from tfp_flows.distributions.inputs import check_sample_shape
+from tfp_flows.distributions.inputs import as_data, check_sample_shape
 
 __all__ = ["Independent", "MixtureSameFamily", "Tracked", "without_given_name"]
 
@@ -40,7 +41,8 @@ def with_papers(distribution: tfd.Distribution, *papers: str) -> Any:
 class Tracked(tfd.Distribution):
     """A distribution that raises an error if a Keras model uses it untracked.
 
-    See `check_tracked`. A copy keeps a default name, marked by `without_given_name`.
+    See `check_tracked`. It also checks values, sizes and seeds. A copy keeps a default
+    name, marked by `without_given_name`.
     """
 
     def sample(
@@ -55,8 +57,8 @@ class Tracked(tfd.Distribution):
         Args:
           sample_shape: shape of the sample, in front of the batch: an integer or a
             sequence of them.
-          seed: an integer or a stateless seed `[2]`. The same seed gives the same
-            sample.
+          seed: an integer of any size, a stateless seed `[2]`, or one of TFP's
+            `SeedStream`s. The same seed gives the same sample.
           name: name of the operations.
           **keywords: further keywords of the distribution, such as `context`.
 
@@ -65,11 +67,11 @@ class Tracked(tfd.Distribution):
 
         Raises:
           ValueError: on a negative size.
-          TypeError: on a size that is not an integer.
+          TypeError: on a size or seed that is not an integer.
         """
         check_tracked(self)
         shape = check_sample_shape(sample_shape)
-        return super().sample(shape, seed, name=name, **keywords)
+        return super().sample(shape, _stateless(seed), name=name, **keywords)
 
     def copy(self, **overrides: Any) -> Any:
         """A copy with some constructor arguments replaced."""
@@ -77,17 +79,29 @@ class Tracked(tfd.Distribution):
             return super().copy(**overrides)
         return without_given_name(super().copy(**{**overrides, "name": self.name}))
 
+    # Values are checked before TFP converts them.
+
     def _call_log_prob(self, value, name, **keywords):
         check_tracked(self)
-        return super()._call_log_prob(value, name, **keywords)
+        return super()._call_log_prob(self._as_data(value), name, **keywords)
 
     def _call_prob(self, value, name, **keywords):
         check_tracked(self)
-        return super()._call_prob(value, name, **keywords)
+        return super()._call_prob(self._as_data(value), name, **keywords)
 
-    def _call_sample_and_log_prob(self, *args, **keywords):
+    def _as_data(self, value):
+        return as_data(value, self.dtype, f"{self.name}: value")
+
+    def _call_sample_and_log_prob(self, sample_shape, seed, **keywords):
         check_tracked(self)
-        return super()._call_sample_and_log_prob(*args, **keywords)
+        return super()._call_sample_and_log_prob(
+            sample_shape, _stateless(seed), **keywords
+        )
+
+
+def _stateless(seed):
+    """TFP's own seeds: integers of any size would overflow, or depend on past draws."""
+    return None if seed is None else stateless_seed(seed)
 
 
 class Independent(Tracked, tfd.Independent):

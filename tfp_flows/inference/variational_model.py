@@ -77,6 +77,9 @@ class VariationalModel(keras.Model):
       ValueError: if the surrogate has no variables.
     """
 
+    # The target may be a flow, or hold one, that is not to be trained.
+    _uses_untracked = True
+
     @property
     def papers(self) -> tuple[str, ...]:
         """Papers that it uses, see `tfp_flows.citation`."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_real
 from tfp_flows.core.shapes import broadcast_context
 from tfp_flows.distributions import Flow
 
@@ -23,6 +24,7 @@ def as_code(flow: Flow, z: Any, name: str) -> tf.Tensor:
 
 
 def _as_event(flow: Flow, x: Any, event: tf.TensorShape, name: str) -> tf.Tensor:
+    check_real(name, x)
     x = tf.cast(x, flow.dtype)
     rank = x.shape.rank
     if rank < event.rank or not x.shape[rank - event.rank :].is_compatible_with(event):

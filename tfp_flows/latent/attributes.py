@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_integer, check_real
 from tfp_flows.distributions import Flow
 from tfp_flows.latent._codes import as_code, as_data, context_keyword
 
@@ -258,6 +258,7 @@ def _batches_of_dataset(
 
 def _events(flow: Flow, data: Any, name: str) -> Any:
     """Data as an array `[N, *event_shape]`; an `np.memmap` is not read here."""
+    check_real(name, data)
     data = data if tf.is_tensor(data) else np.asarray(data)
     event = flow.event_shape
     if len(data.shape) != event.rank + 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.standardize import Standardize
-from tfp_flows.core.arguments import check_integer, check_shape
-from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.conditioner import Conditioner, zeros_of
+from tfp_flows.distributions.contexts import check_context_shape, dtype_of
 
 __all__ = ["NormalizedContext", "OneHot", "resolve_context"]
 
@@ -96,7 +97,7 @@ class NormalizedContext(tf.Module):
 
 
 def resolve_context(
-    context_shape: Sequence[int] | None,
+    context_shape: Sequence[int] | Mapping[str, Sequence[int]] | None,
     num_classes: int | None,
     dtype: Any,
     context_encoder: keras.layers.Layer | None = None,
@@ -106,7 +107,8 @@ def resolve_context(
 
     Args:
       context_shape: shape of one context as a user gives it. `()`, with a
-        `context_encoder`, stands for integer labels.
+        `context_encoder`, stands for integer labels; a dict of shapes for a dict of
+        arrays, which the encoder gets.
       num_classes: int, instead of `context_shape`: contexts are labels, to be one-hot.
       dtype: dtype of the flow.
       context_encoder: a layer `[batch, *context_shape] -> [batch, ...]` whose output is
@@ -120,9 +122,7 @@ def resolve_context(
     Raises:
       ValueError: on arguments that do not go together, or `num_classes` below 2.
     """
-    shape = (
-        None if context_shape is None else check_shape("context_shape", context_shape)
-    )
+    shape = check_context_shape(context_shape)
     if num_classes is not None:
         if shape is not None:
             raise ValueError("give context_shape or num_classes, not both.")
@@ -136,24 +136,30 @@ def resolve_context(
         raise ValueError(
             "context_encoder needs context_shape, the shape of what it is given."
         )
-    if normalize is not None and not shape:
+    if isinstance(shape, dict) and context_encoder is None:
         raise ValueError(
-            "normalize_context is for contexts that are numbers, with a context_shape; "
-            f"got normalize_context={normalize}."
+            f"context_shape has the parts {sorted(shape)}: give a context_encoder, a "
+            "Keras model that takes a dict of arrays with these keys."
+        )
+    if normalize is not None and (not shape or isinstance(shape, dict)):
+        raise ValueError(
+            "normalize_context is for contexts that are one array of numbers, with a "
+            f"context_shape; got normalize_context={normalize}."
         )
     if num_classes is not None:
         return (num_classes,), OneHot(num_classes, dtype)
     if shape is None:
         return None, None
-    given = tf.as_dtype(dtype) if shape else tf.int32
-    encoder, encoded = None, shape
+    given = dtype_of(shape, tf.as_dtype(dtype))
+    encoder: Conditioner | None = None
+    encoded = () if isinstance(shape, dict) else shape
     if context_encoder is not None:
         with tf.init_scope():
-            encoded = tuple(context_encoder(tf.zeros((1, *shape), given)).shape[1:])
+            encoded = tuple(context_encoder(zeros_of(shape, given)).shape[1:])
         encoder = Conditioner(context_encoder, shape, encoded, dtype=given)
     if normalize is None:
         normalize = encoder is None and bool(shape)
-    if normalize:
+    if normalize and not isinstance(shape, dict):
         normalized = NormalizedContext(shape, encoder, given)
         encoder = Conditioner(normalized, shape, encoded, dtype=given)
     return encoded, encoder

@@ -67,7 +67,8 @@ class Plan:
         result is a `VariationalDequantization`, a distribution of integers. A mapping
         holds that `"name"` and arguments, such as `{"name": "variational", "samples":
         4}`, see `tfp_flows.flows.Dequantization`. By default data are real numbers.
-      context_shape: sequence of ints, shape of one context, or `None`.
+      context_shape: sequence of ints, shape of one context, or `None`. With a
+        `context_encoder` that takes a dict of arrays, a dict of shapes.
       num_classes: int, instead of `context_shape`: the context is an integer label
         from 0 to `num_classes - 1`.
       context_encoder: a Keras layer or model that contexts of `context_shape` go
@@ -105,7 +106,7 @@ class Plan:
         logit_margin: float | None = None,
         normalize: bool | str | None = None,
         dequantize: str | Mapping[str, Any] | None = None,
-        context_shape: Sequence[int] | None = None,
+        context_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
         num_classes: int | None = None,
         context_encoder: keras.layers.Layer | None = None,
         normalize_context: bool | None = None,

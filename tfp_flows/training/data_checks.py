@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -53,11 +53,20 @@ _NUMERIC = "biuf"
 
 
 class Data(NamedTuple):
-    """Examples, contexts and weights; `None` if contexts or weights are not given."""
+    """Examples, contexts and weights; `None` if contexts or weights are not given.
+
+    Contexts of several parts are a dict of arrays.
+    """
 
     x: Any
     context: Any = None
     weight: Any = None
+
+    def map(self, function: Callable[[Any], Any]) -> Data:
+        """The results of a function of each array."""
+        return tf.nest.map_structure(
+            lambda part: None if part is None else function(part), self
+        )
 
 
 # Containers.
@@ -109,7 +118,13 @@ def as_array(name: str, value: Any) -> np.ndarray:
     if isinstance(value, dict):
         raise TypeError(
             f"{name} must be an array, got a dict with the keys {sorted(value)}: take "
-            "the array out of it."
+            "the array out of it"
+            + (
+                ", or build the flow with a context_encoder and, as context_shape, a "
+                "dict of shapes."
+                if name == "context"
+                else "."
+            )
         )
     if isinstance(value, (tf.SparseTensor, tf.RaggedTensor)) or hasattr(
         value, "toarray"
@@ -228,7 +243,7 @@ def take(
     weight = sample_weight if weight is None else weight
     data = Data(
         as_array("x", x),
-        None if context is None else as_array("context", context),
+        _context_as_array(context, flow),
         None if weight is None else _flat(as_array("sample_weight", weight)),
     )
     if len(data.x) == 0:
@@ -236,12 +251,27 @@ def take(
     return data, _labels_of(x)
 
 
+def _context_as_array(context, flow):
+    """An array of contexts, or a dict of arrays if they have several parts."""
+    shape = getattr(flow, "context_shape", None)
+    if context is None or not isinstance(shape, dict):
+        return None if context is None else as_array("context", context)
+    if not isinstance(context, Mapping) or set(context) != set(shape):
+        is_dict = isinstance(context, Mapping)
+        found = f"the parts {sorted(context)}" if is_dict else type(context).__name__
+        raise ValueError(
+            f"context must be a dict of arrays with the parts {sorted(shape)}, got "
+            f"{found}."
+        )
+    return {k: as_array(f"context[{k!r}]", context[k]) for k in shape}
+
+
 def _unpack(value, event_rank, name):
     """`(x, context, weight)` of a tuple or list of them, or of `x` alone."""
     if not isinstance(value, (tuple, list)):
         return value, None, None
     parts = list(value)
-    if not any(hasattr(part, "shape") or _is_frame(part) for part in parts):
+    if not any(_is_part(part) for part in parts):
         nested = parts[0] if len(parts) == 1 else None
         if isinstance(value, tuple) and isinstance(nested, (tuple, list)):
             return _unpack(nested, event_rank, name)
@@ -260,12 +290,17 @@ def _unpack(value, event_rank, name):
             f"{len(parts)} parts."
         )
     x, context, weight = (*parts, None, None)[:3]
-    if isinstance(x, (tuple, list)) and any(hasattr(part, "shape") for part in x):
+    if isinstance(x, (tuple, list)) and any(map(_is_part, x)):
         x, inner, _ = _unpack(x, event_rank, name)
         if inner is not None and context is not None:
             raise ValueError(f"the context is given twice in {name}.")
         context = inner if context is None else context
     return x, context, weight
+
+
+def _is_part(value):
+    """Whether it is an array or a dict of arrays, not a list of numbers."""
+    return hasattr(value, "shape") or _is_frame(value) or isinstance(value, dict)
 
 
 def as_inputs(data: Any) -> tuple[Any, Any]:
@@ -284,8 +319,13 @@ def as_inputs(data: Any) -> tuple[Any, Any]:
     if isinstance(x, (tuple, list)):
         if len(x) == 1:
             (x,) = x
-        elif context is None:
+        elif context is None and len(x) == 2:
             x, context = x
+        else:
+            raise ValueError(
+                "batches must be x, (x, context) or (x, context, sample_weight); got "
+                f"one whose first part is a {type(x).__name__} of {len(x)} parts."
+            )
     return (x if context is None else (x, context)), _flat(weight)
 
 
@@ -309,8 +349,10 @@ def placeholder(rows: int) -> np.ndarray:
 
 def is_placeholder(context: Any) -> bool:
     """Whether it is a `placeholder`."""
-    shape = None if context is None else tf.TensorShape(context.shape)
-    return shape is not None and (shape.rank or 0) > 1 and shape[-1] == 0
+    if context is None or isinstance(context, dict):
+        return False
+    shape = tf.TensorShape(context.shape)
+    return (shape.rank or 0) > 1 and shape[-1] == 0
 
 
 # Streams.
@@ -362,11 +404,10 @@ def take_stream(
         )
     if isinstance(stream, Iterator):
         stream = _again(batches, source)
-    whole = (
-        None if column[0] is None else np.concatenate(column)
-        for column in zip(*parts, strict=True)
+    whole = tf.nest.map_structure(
+        lambda *pieces: None if pieces[0] is None else np.concatenate(pieces), *parts
     )
-    return stream, Data(*whole)
+    return stream, whole
 
 
 def _batch_as_data(batch: Any, flow: tfd.Distribution) -> Data:
@@ -394,7 +435,7 @@ def _batch_as_data(batch: Any, flow: tfd.Distribution) -> Data:
         )
     return Data(
         x,
-        None if context is None else as_array("context", context),
+        _context_as_array(context, flow),
         None if weight is None else _flat(as_array("sample_weight", weight)),
     )
 
@@ -413,22 +454,26 @@ def with_shapes(stream: Any, flow: tfd.Distribution) -> Any:
     first = spec[0] if isinstance(spec, tuple) and spec else spec
     if not isinstance(first, tf.TensorSpec) or first.shape.rank is not None:
         return stream
-    shapes = [
-        tf.TensorShape([None, *flow.event_shape]),
-        tf.TensorShape([None, *(getattr(flow, "context_shape", None) or ())]),
-        tf.TensorShape([None]),
-    ]
+    of_context = getattr(flow, "context_shape", None) or ()
+    shapes = [tuple(flow.event_shape), of_context, ()]
 
     def shaped(*parts):
         known = tuple(
-            part
-            if part is None or part.shape.rank is not None
-            else tf.ensure_shape(part, shape)
+            {k: _with_shape(v, shape.get(k, v.shape)) for k, v in part.items()}
+            if isinstance(part, dict) and isinstance(shape, dict)
+            else _with_shape(part, shape)
             for part, shape in zip(parts, shapes, strict=False)
         )
         return known if isinstance(spec, tuple) else known[0]
 
     return stream.map(shaped)
+
+
+def _with_shape(part, shape):
+    """A batch of tensors whose shape is known; what is none is returned as it is."""
+    if getattr(part, "shape", None) is None or part.shape.rank is not None:
+        return part
+    return tf.ensure_shape(part, [None, *shape])
 
 
 # Checks.
@@ -490,19 +535,27 @@ def _check_context(context, rows, flow):
             "context was given, but this flow takes none: build it with context_shape "
             "or num_classes."
         )
-    if context.shape[1:] != tuple(shape):
+    dtype = getattr(flow, "context_dtype", None) or flow.dtype
+    if isinstance(shape, dict):
+        for k, part in shape.items():
+            _check_part(f"context[{k!r}]", context[k], rows, part, dtype[k])
+    else:
+        _check_part("context", context, rows, tuple(shape), dtype)
+    own_check = getattr(getattr(flow, "_context_encoder", None), "check", None)
+    if own_check is not None:
+        own_check(tf.nest.map_structure(tf.convert_to_tensor, context))
+
+
+def _check_part(name, context, rows, shape, dtype):
+    if context.shape[1:] != shape:
         raise ValueError(
-            f"context must have shape {('batch', *shape)}, got {context.shape}."
+            f"{name} must have shape {('batch', *shape)}, got {context.shape}."
         )
     if len(context) != rows:
         raise ValueError(
-            f"x and context must be equally many, got {rows} and {len(context)}."
+            f"x and {name} must be equally many, got {rows} and {len(context)}."
         )
-    dtype = getattr(flow, "context_dtype", None) or flow.dtype
-    _check_finite("context", context, dtype)
-    own_check = getattr(getattr(flow, "_context_encoder", None), "check", None)
-    if own_check is not None:
-        own_check(tf.convert_to_tensor(context))
+    _check_finite(name, context, dtype)
 
 
 def _check_weight(weight, rows):
@@ -575,7 +628,8 @@ def class_weights(
     """
     if sample_weight is not None:
         raise ValueError("give class_weight or sample_weight, not both.")
-    if context is None or context.ndim != 1 or context.dtype.kind not in "iu":
+    is_array = isinstance(context, np.ndarray)
+    if not is_array or context.ndim != 1 or context.dtype.kind not in "iu":
         raise ValueError(
             "class_weight weighs examples by their labels: it needs a context of "
             "integer labels (num_classes). Give sample_weight for other data."
@@ -613,7 +667,7 @@ def describe_oddities(
     flow: tfd.Distribution,
     labels: Sequence[Any] | None = None,
     quantum: float = 0.0,
-    context: np.ndarray | None = None,
+    context: Any = None,
 ) -> None:
     """Warns of data that a flow cannot model well as they are.
 
@@ -629,8 +683,9 @@ def describe_oddities(
       quantum: width of the noise that will be added to `x`.
       context: contexts of the examples.
     """
+    for name, part, dtype in _parts_of_context(context, flow):
+        _warn_of_merged_context(name, part, dtype)
     if context is not None:
-        _warn_of_merged_context(context, flow)
         _warn_of_wide_context(context, flow)
     _warn_of_wide_data(x, flow, labels, context)
     look = x[:: math.ceil(len(x) / _LOOK)]
@@ -729,8 +784,18 @@ def _step(column: np.ndarray) -> float:
     return float(f"{step:.6g}")
 
 
-def _warn_of_merged_context(context, flow):
-    dtype = tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
+def _parts_of_context(context, flow):
+    """Name, values and dtype of a context, or of its parts."""
+    if context is None:
+        return []
+    if isinstance(context, dict):
+        dtypes = flow.context_dtype
+        return [(f"context[{k!r}]", context[k], dtypes[k]) for k in dtypes]
+    dtype = getattr(flow, "context_dtype", None) or flow.dtype
+    return [("the context", context, tf.as_dtype(dtype))]
+
+
+def _warn_of_merged_context(name, context, dtype):
     if not dtype.is_floating or context.ndim != 2 or len(context) < 2:
         return
     look = context[:: math.ceil(len(context) / _LOOK)].astype(np.float64)
@@ -738,7 +803,7 @@ def _warn_of_merged_context(context, flow):
     if len(merged):
         listed = ", ".join(_feature(i, look.shape[1:], None) for i in merged[:5])
         _warn(
-            f"{dtype.name} merges values of the context, in {listed}: they lie far "
+            f"{dtype.name} merges values of {name}, in {listed}: they lie far "
             "from 0 for how little they differ. Subtract their mean before, or build "
             'the flow with dtype="float64".'
         )
@@ -750,13 +815,13 @@ def _warn_of_wide_data(x, flow, labels, context):
         config.get("bounds") is not None or config.get("normalize", False) is not False
     )
     bijector = getattr(flow, "bijector", None)
-    look = x[:: math.ceil(len(x) / _ROWS)]
+    look = _some_rows(x)
     wide = _wide(look)
     if scales or bijector is None or not wide.any():
         return
     keywords = {}
     if context is not None:
-        keywords["context"] = context[:: math.ceil(len(x) / _ROWS)]
+        keywords["context"] = tf.nest.map_structure(_some_rows, context)
     convert = getattr(flow, "encode", bijector.inverse)
     if not _wide(convert(tf.cast(look, flow.dtype), **keywords).numpy()).any():
         return
@@ -772,26 +837,35 @@ def _warn_of_wide_data(x, flow, labels, context):
 
 
 def _warn_of_wide_context(context, flow):
-    dtype = tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
-    if not dtype.is_floating or context.ndim < 2:
-        return
-    look = context[:: math.ceil(len(context) / _ROWS)]
-    wide = _wide(look)
-    if not wide.any():
-        return
+    parts = [
+        (name, part, _wide(_some_rows(part)))
+        for name, part, dtype in _parts_of_context(context, flow)
+        if dtype.is_floating and part.ndim >= 2
+    ]
+    parts = [(name, part, wide) for name, part, wide in parts if wide.any()]
     encoder = getattr(flow, "_context_encoder", None)
-    if encoder is not None and not _wide(encoder(tf.cast(look, dtype)).numpy()).any():
-        return
+    if parts and encoder is not None:
+        look = tf.nest.map_structure(
+            lambda part, dtype: tf.cast(_some_rows(part), dtype),
+            context,
+            flow.context_dtype,
+        )
+        if not _wide(encoder(look).numpy()).any():
+            return
+    is_ready = bool(getattr(flow, "config", None)) and not isinstance(context, dict)
     advice = (
-        "Build the flow with normalize_context=True."
-        if getattr(flow, "config", None)
-        else "Scale it."
+        "Build the flow with normalize_context=True." if is_ready else "Scale them."
     )
-    _warn(
-        f"the context has columns in units far from 1: {_columns(wide, context)}. "
-        f"Training is slow on them, or diverges, and nothing in the flow scales them. "
-        f"{advice}"
-    )
+    for name, part, wide in parts:
+        _warn(
+            f"{name} has columns in units far from 1: {_columns(wide, part)}. Training "
+            f"is slow on them, or diverges, and nothing in the flow scales them. "
+            f"{advice}"
+        )
+
+
+def _some_rows(values):
+    return values[:: math.ceil(len(values) / _ROWS)]
 
 
 def _wide(values: np.ndarray) -> np.ndarray:

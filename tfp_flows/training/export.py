@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.repeat import unrolled
+from tfp_flows.distributions.contexts import context_spec
 
 __all__ = ["export"]
 
@@ -37,11 +38,8 @@ class _Functions(tf.Module):
         self.exported_variables = list(variables)
         dtype = tf.as_dtype(flow.dtype)
         x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")
-        context_shape = getattr(flow, "context_shape", None)
-        context = []
-        if context_shape is not None:
-            shape = [None, *context_shape]
-            context = [tf.TensorSpec(shape, context_dtype(flow), "context")]
+        conditional = getattr(flow, "context_shape", None) is not None
+        context = [context_spec(flow)] if conditional else []
 
         def keywords(context):
             return {} if context is None else {"context": context}
@@ -81,11 +79,6 @@ class _Functions(tf.Module):
     def functions(self) -> dict[str, Any]:
         names = ("log_prob", "sample", "encode", "decode")
         return {n: getattr(self, n) for n in names if hasattr(self, n)}
-
-
-def context_dtype(flow: tfd.Distribution) -> tf.DType:
-    """Dtype of contexts: an integer dtype for labels, else that of the flow."""
-    return tf.as_dtype(getattr(flow, "context_dtype", None) or flow.dtype)
 
 
 def _traced(function, *specs):

@@ -61,7 +61,8 @@ class FlowModel(keras.Model):
     `fit(x, sample_weight=w)`, `fit(dataset)`. The same holds for `evaluate`,
     `predict`, `validation_data` and the methods `..._on_batch`. Shapes, NaN, infinity,
     and values outside of the flow's domain are checked: in arrays as a whole, in
-    streams in the first batch.
+    streams in the first batch. A context of several parts is a dict of arrays, for a
+    flow whose `context_encoder` takes such a dict.
 
     **Whole numbers.** On counts, or pixels stored as integers, the density of a
     continuous flow rises without bound. `dequantize=True` adds noise from U[0, 1) to
@@ -71,9 +72,11 @@ class FlowModel(keras.Model):
 
     **Within other models.** It is a Keras layer: another Keras model with
     `self.density = FlowModel(flow)` trains and saves it. Keras does not track a flow or
-    bijector that is a plain attribute; calling one raises an error (but not in a
-    `train_step` of your own). A network in float16 needs loss scaling, which the outer
-    model must switch on: give it the policy `mixed_float16`, or wrap its optimizer in
+    bijector that is a plain attribute: using one in `call`, or in a step of `fit`,
+    `evaluate` or `predict` (a `train_step` of your own, say), raises an error. What
+    nothing can see is a loop of your own that saves the outer model: save the flow too.
+    A network in float16 needs loss scaling, which the outer model must switch on: give
+    it the policy `mixed_float16`, or wrap its optimizer in
     `keras.optimizers.LossScaleOptimizer`. Parts that start from data (ActNorm) are
     initialised by `fit`, by `train_on_batch`, by an eager call with `training=True`, or
     by `tfp_flows.training.initialize`.
@@ -99,9 +102,8 @@ class FlowModel(keras.Model):
 
     Raises:
       TypeError: if `flow` is not a TFP distribution.
-      ValueError: if its event shape is not static, its context is a dict of arrays, it
-        has nothing to train, or it was built outside the scope of the
-        `tf.distribute` strategy that the model is in.
+      ValueError: if its event shape is not static, it has nothing to train, or it was
+        built outside the scope of the `tf.distribute` strategy that the model is in.
     """
 
     @property
@@ -122,14 +124,6 @@ class FlowModel(keras.Model):
         if not flow.event_shape.is_fully_defined():
             raise ValueError(
                 f"flow must have a static event shape, got {flow.event_shape}."
-            )
-        context_shape = getattr(flow, "context_shape", None)
-        if isinstance(context_shape, Mapping):
-            raise ValueError(
-                "flow takes a dict as its context, with the keys "
-                f"{sorted(context_shape)}; a FlowModel trains with one array. Build "
-                "the flow with one context_shape and join the arrays along their last "
-                "axis, or train flow.log_prob in a loop of your own."
             )
         super().__init__(name=name, dtype=tf.as_dtype(flow.dtype).name)
         found = find_variables(flow)
@@ -156,8 +150,9 @@ class FlowModel(keras.Model):
         # Keras makes tensors of arrays, and drops masks.
         parts = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
         for name, part in zip(("x", "context"), parts, strict=False):
-            if isinstance(part, np.ma.MaskedArray):
-                data_checks.as_array(name, part)
+            for array in part.values() if isinstance(part, dict) else [part]:
+                if isinstance(array, np.ma.MaskedArray):
+                    data_checks.as_array(name, array)
         return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
@@ -296,6 +291,16 @@ class FlowModel(keras.Model):
         # The saved state of the optimizer needs variables to go to.
         self.optimizer.build(self.trainable_variables)
 
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The results of all metrics, or none if some have never been updated.
+
+        A `train_step` of the user's own may update none. Keras then takes what the step
+        returned.
+        """
+        if not all(getattr(metric, "built", True) for metric in self.metrics):
+            return {}
+        return super().get_metrics_result()
+
     # Training and evaluating.
 
     def fit(
@@ -341,8 +346,8 @@ class FlowModel(keras.Model):
             options.pop("validation_split", None)
         if data_checks.is_stream(x):
             x = self._take_stream(x, y, *weights, training=True)
-            if isinstance(x, tf.data.Dataset):
-                # Keras would warn that it cannot shuffle a dataset.
+            if not isinstance(x, keras.utils.PyDataset):
+                # Keras would warn that it cannot shuffle it.
                 options.setdefault("shuffle", False)
             shuffles = False
         else:
@@ -566,14 +571,19 @@ class FlowModel(keras.Model):
         if self.flow.dtype == tf.float64 and keras.config.floatx() != "float64":
             parts = tuple(part for part in (x, context, weight) if part is not None)
             return _as_dataset(parts, batch_size or 32, shuffle), None, None
+        if weight is not None and isinstance(context, dict):
+            # Keras would repeat the weights for each part of a dict that is `y`.
+            x, context = (x, context), data_checks.placeholder(len(x))
         return x, context, weight
 
     def _initialize(self, data: Data, own: bool = False) -> None:
         """Initialises the flow, unless it is initialised already."""
         if needs_initialization(self.flow):
-            x, context, _ = multi_device.common_start(
-                start_of(data)._replace(weight=None), self.distribute_strategy, own
+            start = start_of(data)._replace(weight=None)
+            parts = multi_device.common_start(
+                tf.nest.flatten(start), self.distribute_strategy, own
             )
+            x, context, _ = tf.nest.pack_sequence_as(start, parts)
             initialize(
                 self.flow, self._with_noise(x) if self.dequantize else x, context
             )
@@ -676,17 +686,22 @@ class FlowModel(keras.Model):
                 f"{type(self.flow).__name__} cannot be copied ({error}): build it "
                 "anew, and copy the weights: new.set_weights(model.get_weights())."
             ) from error
-        new = type(self)(flow, self.name, self.dequantize)
-        memo[id(self)] = new
-        if self.compiled:
-            new.compile_from_config(self.get_compile_config())
-            if self.optimizer.built:
-                states = zip(
-                    new.optimizer.variables, self.optimizer.variables, strict=True
-                )
-                for target, source in states:
-                    target.assign(source)
+        new = memo[id(self)] = _rebuild(type(self), flow, *self._beside_flow())
         return new
+
+    def __reduce__(self):
+        """Keras pickles a model as the `.keras` file that it would save."""
+        if getattr(self.flow, "config", None) is not None:
+            return super().__reduce__()
+        return _rebuild, (type(self), self.flow, *self._beside_flow())
+
+    def _beside_flow(self):
+        """Name, dequantisation, and what the model was compiled with and has become."""
+        states = None
+        if self.compiled and self.optimizer.built:
+            states = [v.numpy() for v in self.optimizer.variables]
+        config = self.get_compile_config() if self.compiled else None
+        return self.name, self.dequantize, config, states
 
     def save(
         self,
@@ -774,7 +789,11 @@ class FlowModel(keras.Model):
         * `encode(x)` -> `z`, `decode(z)` -> `x`
 
         each with `context` as a last argument for a conditional flow (`sample` then
-        gives `[n, batch, *event_shape]`). `tf.lite.TFLiteConverter` takes it.
+        gives `[n, batch, *event_shape]`). Of a context of several parts, the methods
+        take the dict, the signatures `context_a` for the part `a`, and so on.
+
+        `tf.lite.TFLiteConverter` takes it. It refuses Sylvester and residual flows,
+        some of whose operations TensorFlow Lite lacks (`SELECT_TF_OPS` adds them).
 
         Args:
           filepath: directory to write.
@@ -790,6 +809,16 @@ class FlowModel(keras.Model):
         export.export(self.flow, variables, filepath)
         if verbose:
             print(f"SavedModel written to {filepath}")
+
+
+def _rebuild(cls, flow, name, dequantize, compile_config, states):
+    model = cls(flow, name, dequantize)
+    if compile_config is not None:
+        model.compile_from_config(compile_config)
+    if states is not None:
+        for variable, value in zip(model.optimizer.variables, states, strict=True):
+            variable.assign(value)
+    return model
 
 
 def _bind(method: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -808,11 +837,7 @@ def _split(data: Data, fraction: float) -> tuple[Data, Data]:
             f"validation_split={fraction} leaves no example on one side of "
             f"{len(data.x)}."
         )
-    first, last = (
-        Data(*(None if v is None else v[part] for v in data))
-        for part in (slice(n), slice(n, None))
-    )
-    return first, last
+    return data.map(lambda v: v[:n]), data.map(lambda v: v[n:])
 
 
 def _as_dataset(
@@ -823,9 +848,9 @@ def _as_dataset(
     order = tf.data.Dataset.range(n)
     if shuffle:
         order = order.shuffle(n)
-    tensors = tuple(tf.constant(part) for part in parts)
+    tensors = tf.nest.map_structure(tf.constant, parts)
     batches = order.batch(batch_size).map(
-        lambda i: tuple(tf.gather(tensor, i) for tensor in tensors)
+        lambda i: tf.nest.map_structure(lambda tensor: tf.gather(tensor, i), tensors)
     )
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (

@@ -93,4 +93,4 @@ def start_of(data: Data) -> Data:
     if n <= rows:
         return data
     chosen = np.sort(np.random.default_rng(0).choice(n, rows, replace=False))
-    return Data(*(None if part is None else part[chosen] for part in data))
+    return data.map(lambda part: part[chosen])

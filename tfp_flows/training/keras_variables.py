@@ -12,6 +12,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.distributions.contexts import context_spec
 from tfp_flows.distributions.flow import without_warning
 
 __all__ = ["Row", "find_variables", "rows"]
@@ -105,10 +106,8 @@ def _read_variables(
 ) -> list[tf.Variable]:
     """Trainable variables that the density reads, in the order of its reads."""
     keywords = {}
-    context_shape = getattr(flow, "context_shape", None)
-    if context_shape is not None:
-        dtype = getattr(flow, "context_dtype", None) or flow.dtype
-        keywords["context"] = tf.TensorSpec([1, *context_shape], dtype)
+    if getattr(flow, "context_shape", None) is not None:
+        keywords["context"] = context_spec(flow, 1)
 
     def log_prob(x, **keywords):
         with contextlib.ExitStack() as stack:
