@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.data_warnings import ConstantDataWarning
 from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["Standardize"]
@@ -161,6 +162,7 @@ class Standardize(JointBijector):
                 f"{self.name}: {_named(constant)} is constant in the {len(rows)} rows "
                 "that it is initialised from: its scale stays 1. The density of a "
                 "constant has no bound; leave it out of the data.",
+                ConstantDataWarning,
                 stacklevel=2,
             )
         return np.where(constant, low, shift), np.where(constant, 1.0, scale)
