@@ -521,14 +521,35 @@ def test_quantiles_of_compositions(bijector, rises):
     np.testing.assert_allclose(traced, 0.7, rtol=1e-5)
 
 
-def test_quantiles_of_single_entries():
-    bijector = B.Elementwise(transformers.Affine("exp"), (2,), dtype="float64")
+@pytest.mark.parametrize(
+    "bijector",
+    [
+        B.Elementwise(transformers.Affine("exp"), (2,), dtype="float64"),
+        B.ActNorm([2], dtype="float64"),
+        B.BatchNorm([2], dtype="float64"),
+        B.Standardize([2], dtype="float64"),
+        tfb.Invert(B.ActNorm([2], dtype="float64")),
+        *(
+            cls(
+                networks.MADE(1, 8, hidden=(4,), dtype="float64"),
+                transformers.RationalQuadratic(3),
+                dtype="float64",
+            )
+            for cls in (B.MaskedAutoregressive, B.InverseAutoregressive)
+        ),
+    ],
+    ids=lambda b: b.name,
+)
+def test_quantiles_of_single_entries(bijector):
     perturb(bijector, 1.0)
-    base = tfd.Normal(tf.zeros([2], "float64"), 1.0)
+    size = bijector.forward_event_shape([None])[0]
+    base = tfd.Normal(tf.zeros([size or 2], "float64"), 1.0)
     distribution = tfd.TransformedDistribution(base, B.Chain([bijector]))
+    shares = [0.3, 0.6][: len(base.loc)]
     np.testing.assert_allclose(
-        distribution.quantile([0.3, 0.6]), bijector.forward(base.quantile([0.3, 0.6]))
+        distribution.quantile(shares), bijector.forward(base.quantile(shares))
     )
+    np.testing.assert_allclose(distribution.cdf(distribution.quantile(shares)), shares)
 
 
 @pytest.mark.parametrize(
@@ -536,6 +557,10 @@ def test_quantiles_of_single_entries():
     [
         B.Elementwise(transformers.RationalQuadratic(circular=True), (2,)),
         B.Permutation([1, 0]),
+        B.MaskedAutoregressive(networks.MADE(2, 2)),
+        B.MaskedAutoregressive(
+            networks.MADE(1, 7), transformers.RationalQuadratic(2, circular=True)
+        ),
         tfb.CorrelationCholesky(),
     ],
 )

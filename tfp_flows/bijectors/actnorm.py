@@ -100,6 +100,9 @@ class ActNorm(JointBijector):
         """Whether `initialize` still has to set shift and scale."""
         return not bool(tf.convert_to_tensor(self._initialized))
 
+    def _is_increasing(self, **_):
+        return True
+
     def _forward_and_log_det(self, x):
         shift, log_scale = tf.unstack(self._shift_and_log_scale)
         return x * tf.exp(log_scale) + shift, self._positions * tf.reduce_sum(log_scale)

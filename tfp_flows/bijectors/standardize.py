@@ -113,6 +113,9 @@ class Standardize(JointBijector):
         """Whether `initialize` still has to set shift and scale."""
         return not bool(tf.convert_to_tensor(self._initialized))
 
+    def _is_increasing(self, **_):
+        return True
+
     def _forward_and_log_det(self, x):
         large, small, scale = tf.unstack(self._shifts_and_scale)
         log_det = self._positions * tf.reduce_sum(tf.math.log(scale))
