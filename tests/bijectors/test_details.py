@@ -762,6 +762,20 @@ def test_sigmoid_scale_is_glows():
     )
 
 
+def test_a_given_log_scale_decides_the_dtype():
+    for log_scale, expected in (
+        (np.array([0.5, 1.0]), "float64"),
+        (np.array([0.5, 1.0], "float32"), "float32"),
+        (np.array([0, 1]), "float32"),
+        ([0.5, 1.0], "float32"),
+        (tf.constant([0.5, 1.0], tf.float64), "float64"),
+    ):
+        assert B.Scaling(log_scale=log_scale).dtype == expected
+    assert B.Scaling(log_scale=[0.5, 1.0], dtype="float64").dtype == "float64"
+    with pytest.raises(TypeError, match="log_scale has dtype float32, but dtype is f"):
+        B.Scaling(log_scale=tf.zeros([2]), dtype="float64")
+
+
 def test_hash_and_equality_are_by_identity():
     one, two = B.Scaling([3]), B.Scaling([3])
     assert one == one and one != two
