@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bijectors.cases import conv, mlp, multiscale
-from tests.support import normal, perturb
+from tests.support import close, normal, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks, transformers
 from tfp_flows.core.event_split import AxisPartition
@@ -619,6 +619,14 @@ def test_context_reaches_members_of_tfps_compositions():
     # TFP's own way to pass a keyword through its Chain.
     chain = tfb.Chain([coupling])
     np.testing.assert_allclose(chain.forward(x, mine={"context": c}), [[1.0, 13.0]])
+
+
+def test_actnorms_do_not_enlarge_what_is_constant():
+    chain = B.Chain([B.ActNorm([2], dtype="float64") for _ in range(3)])
+    y = normal(50, 2) * 4.0 * [1.0, 0.0] + [0.0, 7.0]
+    x = chain.initialize(y)
+    close(np.std(x, 0), [1.0, 0.0], 1e-6)
+    close(chain.inverse(y + tf.constant([0.0, 0.5], "float64"))[:, 1], 0.5, 1e-6)
 
 
 def test_actnorm_is_initialised_once():

@@ -116,8 +116,13 @@ class ActNorm(JointBijector):
         if self.needs_initialization:
             if not y.shape.num_elements():
                 raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
-            mean, variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))
+            axes = list(range(y.shape.rank - 1))
+            mean, variance = tf.nn.moments(y, axes)
+            # A constant channel keeps its scale: several ActNorms in a row would
+            # each enlarge whatever training adds to it.
+            varies = tf.reduce_min(y, axes) < tf.reduce_max(y, axes)
             log_scale = 0.5 * tf.math.log(variance + self._epsilon)
+            log_scale = tf.where(varies, log_scale, tf.zeros_like(log_scale))
             self._shift_and_log_scale.assign(tf.stack([mean, log_scale]))
             self._initialized.assign(True)
         return self._inverse_and_log_det(y)[0]
