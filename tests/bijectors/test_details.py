@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bijectors.cases import conv, mlp, multiscale
-from tests.support import normal, perturb
+from tests.support import close, normal, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks, transformers
 from tfp_flows.core.event_split import AxisPartition
@@ -521,14 +521,35 @@ def test_quantiles_of_compositions(bijector, rises):
     np.testing.assert_allclose(traced, 0.7, rtol=1e-5)
 
 
-def test_quantiles_of_single_entries():
-    bijector = B.Elementwise(transformers.Affine("exp"), (2,), dtype="float64")
+@pytest.mark.parametrize(
+    "bijector",
+    [
+        B.Elementwise(transformers.Affine("exp"), (2,), dtype="float64"),
+        B.ActNorm([2], dtype="float64"),
+        B.BatchNorm([2], dtype="float64"),
+        B.Standardize([2], dtype="float64"),
+        tfb.Invert(B.ActNorm([2], dtype="float64")),
+        *(
+            cls(
+                networks.MADE(1, 8, hidden=(4,), dtype="float64"),
+                transformers.RationalQuadratic(3),
+                dtype="float64",
+            )
+            for cls in (B.MaskedAutoregressive, B.InverseAutoregressive)
+        ),
+    ],
+    ids=lambda b: b.name,
+)
+def test_quantiles_of_single_entries(bijector):
     perturb(bijector, 1.0)
-    base = tfd.Normal(tf.zeros([2], "float64"), 1.0)
+    size = bijector.forward_event_shape([None])[0]
+    base = tfd.Normal(tf.zeros([size or 2], "float64"), 1.0)
     distribution = tfd.TransformedDistribution(base, B.Chain([bijector]))
+    shares = [0.3, 0.6][: len(base.loc)]
     np.testing.assert_allclose(
-        distribution.quantile([0.3, 0.6]), bijector.forward(base.quantile([0.3, 0.6]))
+        distribution.quantile(shares), bijector.forward(base.quantile(shares))
     )
+    np.testing.assert_allclose(distribution.cdf(distribution.quantile(shares)), shares)
 
 
 @pytest.mark.parametrize(
@@ -536,6 +557,10 @@ def test_quantiles_of_single_entries():
     [
         B.Elementwise(transformers.RationalQuadratic(circular=True), (2,)),
         B.Permutation([1, 0]),
+        B.MaskedAutoregressive(networks.MADE(2, 2)),
+        B.MaskedAutoregressive(
+            networks.MADE(1, 7), transformers.RationalQuadratic(2, circular=True)
+        ),
         tfb.CorrelationCholesky(),
     ],
 )
@@ -594,6 +619,14 @@ def test_context_reaches_members_of_tfps_compositions():
     # TFP's own way to pass a keyword through its Chain.
     chain = tfb.Chain([coupling])
     np.testing.assert_allclose(chain.forward(x, mine={"context": c}), [[1.0, 13.0]])
+
+
+def test_actnorms_do_not_enlarge_what_is_constant():
+    chain = B.Chain([B.ActNorm([2], dtype="float64") for _ in range(3)])
+    y = normal(50, 2) * 4.0 * [1.0, 0.0] + [0.0, 7.0]
+    x = chain.initialize(y)
+    close(np.std(x, 0), [1.0, 0.0], 1e-6)
+    close(chain.inverse(y + tf.constant([0.0, 0.5], "float64"))[:, 1], 0.5, 1e-6)
 
 
 def test_actnorm_is_initialised_once():
@@ -744,6 +777,20 @@ def test_sigmoid_scale_is_glows():
     np.testing.assert_allclose(
         coupling.inverse_log_det_jacobian([[1.0, 1.0]]), [np.log(sigmoid)], rtol=1e-6
     )
+
+
+def test_a_given_log_scale_decides_the_dtype():
+    for log_scale, expected in (
+        (np.array([0.5, 1.0]), "float64"),
+        (np.array([0.5, 1.0], "float32"), "float32"),
+        (np.array([0, 1]), "float32"),
+        ([0.5, 1.0], "float32"),
+        (tf.constant([0.5, 1.0], tf.float64), "float64"),
+    ):
+        assert B.Scaling(log_scale=log_scale).dtype == expected
+    assert B.Scaling(log_scale=[0.5, 1.0], dtype="float64").dtype == "float64"
+    with pytest.raises(TypeError, match="log_scale has dtype float32, but dtype is f"):
+        B.Scaling(log_scale=tf.zeros([2]), dtype="float64")
 
 
 def test_hash_and_equality_are_by_identity():

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_flows.bijectors import Standardize
+from tfp_flows.core.data_warnings import ConstantDataWarning
 
 
 def standardized(x, dtype="float64", **options):
@@ -62,7 +63,9 @@ def test_the_order_of_rows_does_not_matter(robust):
 def test_constant_features_keep_their_scale_and_are_named():
     x = columns()
     x[:, 1], x[:, 3] = 7.5, 0.1
-    with pytest.warns(UserWarning, match="feature 1, 3 is constant in the 1000 rows"):
+    with pytest.warns(
+        ConstantDataWarning, match="feature 1, 3 is constant in the 1000 rows"
+    ):
         bijector, z = standardized(x)
     np.testing.assert_array_equal(z[:, [1, 3]], 0.0)
     np.testing.assert_array_equal(bijector.scale.numpy()[[1, 3]], 1.0)

@@ -126,6 +126,25 @@ def test_a_generator_of_members_is_kept():
     assert len(chain.bijectors) == len(chain.copy(name="again").bijectors) == 2
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: B.Planar(2, seed=1),
+        lambda: B.Scaling([2], learning_rate_multiplier=3.0),
+        lambda: B.Permutation("random", 4, seed=3),
+        lambda: B.Elementwise(_shift(), (2, 3)),
+    ],
+)
+def test_a_copy_may_be_given_what_stays_as_it_is(make):
+    bijector = make()
+    shared = bijector.copy(**bijector.parameters)
+    assert all(
+        a is b for a, b in zip(shared.variables, bijector.variables, strict=True)
+    )
+    with pytest.raises(ValueError, match="a copy shares the variables, so dtype"):
+        bijector.copy(**{**bijector.parameters, "dtype": "float16"})
+
+
 def test_members_that_take_several_parts_are_refused():
     parts = tfb.Split(2)
     with pytest.raises(TypeError, match=r"bijectors\[1\]: split takes or"):

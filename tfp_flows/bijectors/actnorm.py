@@ -100,6 +100,9 @@ class ActNorm(JointBijector):
         """Whether `initialize` still has to set shift and scale."""
         return not bool(tf.convert_to_tensor(self._initialized))
 
+    def _is_increasing(self, **_):
+        return True
+
     def _forward_and_log_det(self, x):
         shift, log_scale = tf.unstack(self._shift_and_log_scale)
         return x * tf.exp(log_scale) + shift, self._positions * tf.reduce_sum(log_scale)
@@ -113,8 +116,13 @@ class ActNorm(JointBijector):
         if self.needs_initialization:
             if not y.shape.num_elements():
                 raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
-            mean, variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))
+            axes = list(range(y.shape.rank - 1))
+            mean, variance = tf.nn.moments(y, axes)
+            # A constant channel keeps its scale: several ActNorms in a row would
+            # each enlarge whatever training adds to it.
+            varies = tf.reduce_min(y, axes) < tf.reduce_max(y, axes)
             log_scale = 0.5 * tf.math.log(variance + self._epsilon)
+            log_scale = tf.where(varies, log_scale, tf.zeros_like(log_scale))
             self._shift_and_log_scale.assign(tf.stack([mean, log_scale]))
             self._initialized.assign(True)
         return self._inverse_and_log_det(y)[0]

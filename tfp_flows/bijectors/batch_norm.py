@@ -121,6 +121,9 @@ class BatchNorm(JointBijector):
         """Running average of the variance, `[C]`."""
         return self._moving_variance
 
+    def _is_increasing(self, **_):
+        return True
+
     def _forward_and_log_det(self, x, training=False):
         if training:
             raise ValueError(

@@ -121,6 +121,13 @@ class MaskedAutoregressive(JointBijector):
             "" if order is None else f" order {order.tolist()}"
         )
 
+    def _is_increasing(self, **keywords):
+        # Of several entries, the later ones may fall as the first one rises.
+        rises = getattr(self._transformer, "is_increasing", True)
+        if self._input_event_shape != (1,) or not rises:
+            return super()._is_increasing(**keywords)
+        return True
+
     def _forward_and_log_det(self, x, context=None):
         return self._sequential(self._transformer.forward_and_log_det, x, context)
 

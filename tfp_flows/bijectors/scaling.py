@@ -47,14 +47,15 @@ class Scaling(JointBijector):
         variable of zeros by default.
       learning_rate_multiplier: multiplies the effective learning rate of $s$, for use
         beside networks that need a small rate.
-      dtype: dtype of values, float32 by default.
+      dtype: dtype of values; that of `log_scale`, or float32, by default.
       name: name of the bijector.
 
     Raises:
       ValueError: if neither `event_shape` nor `log_scale` is given, `data_dependent`
         with a `log_scale` that is no variable, or `learning_rate_multiplier` is not
         positive.
-      TypeError: if a size is not an integer, or the multiplier not a number.
+      TypeError: if a size is not an integer, the multiplier not a number, or `dtype`
+        another than that of a tensor `log_scale`.
     """
 
     papers = ("dinh2014nice",)
@@ -79,7 +80,15 @@ class Scaling(JointBijector):
             dtype = tf.as_dtype(dtype or tf.float32)
             log_scale = self._add_variable("log_scale", tf.zeros(event_shape, dtype))
         elif not tf.is_tensor(log_scale):
-            log_scale = tf.convert_to_tensor(log_scale, dtype, tf.float32)
+            # Floating arrays keep their precision.
+            is_float = getattr(getattr(log_scale, "dtype", None), "kind", "") == "f"
+            hint = None if is_float else tf.float32
+            log_scale = tf.convert_to_tensor(log_scale, dtype, hint)
+        elif dtype is not None and log_scale.dtype != dtype:
+            raise TypeError(
+                f"log_scale has dtype {log_scale.dtype.name}, but dtype is "
+                f"{tf.as_dtype(dtype).name}."
+            )
         if event_shape is None:
             event_shape = log_scale.shape[-1:]
         parameters.update(log_scale=log_scale, event_shape=tuple(event_shape))

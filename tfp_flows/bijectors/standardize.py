@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.data_warnings import ConstantDataWarning
 from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["Standardize"]
@@ -112,6 +113,9 @@ class Standardize(JointBijector):
         """Whether `initialize` still has to set shift and scale."""
         return not bool(tf.convert_to_tensor(self._initialized))
 
+    def _is_increasing(self, **_):
+        return True
+
     def _forward_and_log_det(self, x):
         large, small, scale = tf.unstack(self._shifts_and_scale)
         log_det = self._positions * tf.reduce_sum(tf.math.log(scale))
@@ -161,6 +165,7 @@ class Standardize(JointBijector):
                 f"{self.name}: {_named(constant)} is constant in the {len(rows)} rows "
                 "that it is initialised from: its scale stays 1. The density of a "
                 "constant has no bound; leave it out of the data.",
+                ConstantDataWarning,
                 stacklevel=2,
             )
         return np.where(constant, low, shift), np.where(constant, 1.0, scale)

@@ -226,7 +226,10 @@ def read_settings(directory: str | os.PathLike) -> Settings:
     if not path.is_file():
         raise FileNotFoundError(f"there is no run in {directory} (no {SETTINGS}).")
     try:
-        settings = Settings(**json.loads(path.read_text()))
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise ValueError(f"settings have names, got {stored!r:.50}.")
+        settings = Settings(**stored)
         settings.check_types()
         return settings
     except (TypeError, ValueError) as error:

@@ -26,9 +26,11 @@ from tfp_flows.command import files, tables
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.settings import Settings
 from tfp_flows.training import (
+    ConstantDataWarning,
     FlowModel,
     FusedAdam,
     TrainingDiverged,
+    WholeNumbersWarning,
     initialize,
 )
 from tfp_flows.training.initialize import needs_initialization
@@ -207,9 +209,10 @@ def carry_out(
             say(line)
         start = time.perf_counter()
         with warnings.catch_warnings():
-            if odd:
-                # Said above, with the names of the columns.
-                warnings.filterwarnings("ignore", ".*(constant|whole numbers)")
+            if tables.is_table(source):
+                # Said above, of all rows. Training would look at its first batch.
+                for category in (ConstantDataWarning, WholeNumbersWarning):
+                    warnings.simplefilter("ignore", category)
             _fit(run, callbacks, save_every, verbose, say)
         seconds = time.perf_counter() - start
         model = _best_model(run, say)

@@ -339,7 +339,7 @@ class JointBijector(tfb.Bijector):
 
         Args:
           **overrides: constructor arguments. For a bijector with variables of its own,
-            only arguments that no variable depends on are allowed.
+            only arguments that no variable depends on may differ.
 
         Returns:
           The copy.
@@ -354,11 +354,16 @@ class JointBijector(tfb.Bijector):
             # argument.
             overrides.pop("validate_args", None)
         own = dict(self.__dict__.get("_joint_variables", {}))
-        fixed = sorted(set(overrides) - self._free_arguments - {"name"})
+        free = self._free_arguments | {"name"}
+        fixed = sorted(
+            name
+            for name, value in overrides.items()
+            if name not in free and not _is_equal(value, self.parameters.get(name))
+        )
         if own and fixed:
             raise ValueError(
                 f"{self.name}: a copy shares the variables, so {', '.join(fixed)} "
-                f"cannot be replaced (only {sorted(self._free_arguments | {'name'})}). "
+                f"cannot be replaced (only {sorted(free)}). "
                 f"Build a new {cls.__name__} instead."
             )
         new: Any = cls.__new__(cls)
@@ -694,7 +699,7 @@ def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:
     for name, value in (bijector.parameters or {}).items():
         default = signature[name].default if name in signature else inspect._empty
         left_out = name == "name" or name in members
-        if left_out or value is default or _is_equal(value, default):
+        if left_out or _is_equal(value, default):
             continue
         shown.append(f"{name}={_shortened(value)}")
     shown.append(f"name={bijector.name!r}")
@@ -704,7 +709,9 @@ def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:
 
 
 def _is_equal(a, b):
-    return type(a) is type(b) and isinstance(a, (str, int, float, tuple)) and a == b
+    # Of an array, `==` would be no truth.
+    simple = type(a) is type(b) and isinstance(a, (str, int, float, tuple))
+    return a is b or (simple and a == b)
 
 
 def _shortened(value):

@@ -81,6 +81,9 @@ def evaluate(
     output (Gomez et al. 2017, "The Reversible Residual Network", algorithm 1). Only
     the inputs of steps without a direct inverse are kept.
 
+    The walk reads each variable once. To know where gradients go, `tf.custom_gradient`
+    reads it once more, and twice in a graph; such a read copies nothing.
+
     Args:
       runs: the runs, in order.
       value: tensor that the first step takes.

@@ -1,5 +1,10 @@
 """Training flows with Keras."""
 
+from tfp_flows.core.data_warnings import (
+    ConstantDataWarning,
+    DataWarning,
+    WholeNumbersWarning,
+)
 from tfp_flows.training.architecture import ArchitectureMismatch
 from tfp_flows.training.divergence import TrainingDiverged
 from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
@@ -12,11 +17,14 @@ from tfp_flows.training.weights_file import load_model
 __all__ = [
     "ArchitectureMismatch",
     "BitsPerDim",
+    "ConstantDataWarning",
+    "DataWarning",
     "FlowModel",
     "FusedAdam",
     "NegativeLogLikelihood",
     "ReconstructionError",
     "TrainingDiverged",
+    "WholeNumbersWarning",
     "initialize",
     "load_model",
     "needs_initialization",

@@ -14,6 +14,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.core.data_warnings import (
+    ConstantDataWarning,
+    DataWarning,
+    WholeNumbersWarning,
+)
 from tfp_flows.distributions import VariationalDequantization
 from tfp_flows.training import multi_device
 
@@ -705,7 +710,8 @@ def describe_oddities(
     if constant.any():
         _warn(
             f"x has {int(constant.sum())} constant column(s): {names(constant)}. "
-            "A density of what does not vary has no bound: leave them out."
+            "A density of what does not vary has no bound: leave them out.",
+            ConstantDataWarning,
         )
     if not quantum and not isinstance(flow, VariationalDequantization):
         _warn_of_whole_numbers(flat, is_vector, constant, names)
@@ -728,13 +734,15 @@ def _warn_of_whole_numbers(flat, is_vector, constant, names):
         _warn(
             "x holds whole numbers. A density of a continuous flow rises without "
             "bound on them; dequantize=True, as an argument of FlowModel, adds uniform "
-            "noise in each step."
+            "noise in each step.",
+            WholeNumbersWarning,
         )
     elif is_vector and (whole & ~constant).any():
         _warn(
             f"x has columns of whole numbers: {names(whole & ~constant)}. A density "
             "of a continuous flow rises without bound on them: add uniform noise to "
-            "them, or leave them out."
+            "them, or leave them out.",
+            WholeNumbersWarning,
         )
     if flat.dtype.kind == "f":
         _warn_of_grids(flat, is_vector, whole | constant, names)
@@ -899,5 +907,5 @@ def _merged(columns: np.ndarray, dtype: Any) -> np.ndarray:
     return merged
 
 
-def _warn(text):
-    warnings.warn(text, UserWarning, stacklevel=5)
+def _warn(text, category=DataWarning):
+    warnings.warn(text, category, stacklevel=5)
