@@ -1,0 +1,69 @@
+"""Thin digits to thick ones, learned without pairs, and back.
+
+Two flows with a common base, of which the second starts anew or as the first; and one
+flow on top of the other. A classifier of thick digits says whether the class is kept.
+
+    python examples/translate.py
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.ndimage import grey_dilation
+from sklearn.datasets import load_digits
+from sklearn.svm import SVC
+
+import tfp_flows
+from tfp_flows import latent
+
+
+def train(flow, x, epochs, frozen=None):
+    model = tfp_flows.FlowModel(flow)
+    if frozen is not None:
+        tfp_flows.training.freeze(model, frozen)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * -(-len(x) // 64))
+    model.compile(keras.optimizers.Adam(rate))
+    model.fit(x, batch_size=64, epochs=epochs, verbose=0)
+    return flow
+
+
+def main(epochs=60, width=128):
+    keras.utils.set_random_seed(0)
+    draw = np.random.default_rng(0)
+    thin, labels = load_digits(return_X_y=True)
+    thick = grey_dilation(thin.reshape(-1, 8, 8), (1, 2, 2)).reshape(-1, 64)
+    a, b, test = np.split(draw.permutation(len(thin)), [700, 1400])
+    classify = SVC().fit(thick[b], labels[b])
+    thin, thick = (v + draw.uniform(size=v.shape) for v in (thin, thick))
+    make, options = tfp_flows.flows.real_nvp, {"width": width, "layers": 6}
+    flow = train(make((64,), bounds=(0, 17), seed=0, **options), thin[a], epochs)
+    apart = train(make((64,), bounds=(0, 17), seed=1, **options), thick[b], epochs)
+    tuned = make((64,), bounds=(0, 17), seed=0, **options)
+    tf.nest.map_structure(
+        lambda new, old: new.assign(old), tuned.variables, flow.variables
+    )
+    tuned = train(tuned, thick[b], epochs)
+    on_top = latent.on_flow(make((64,), normalize=False, seed=2, **options), flow)
+    on_top = train(on_top, thick[b], epochs, frozen=flow)
+    x, found = thin[test].astype("float32"), {}
+    for name, other in (("apart", apart), ("tuned", tuned), ("on top", on_top)):
+        if other is on_top:
+            y = on_top.decode(x)
+            back = on_top.encode(y)
+        else:
+            y = latent.translate(flow, x, other)
+            back = latent.translate(other, y, flow)
+        error = np.abs(back - x).max()
+        kept = classify.score(np.floor(y), labels[test])
+        bits = np.mean(apart.bits_per_dim(y)), np.mean(other.bits_per_dim(thick[test]))
+        found[name] = error, kept, *bits
+        print(f"{name:7} round trip {error:.1e}, class kept {kept:.3f}, ", end="")
+        print(f"bits per dim. {bits[0]:.2f}, true thick digits {bits[1]:.2f}")
+    print(
+        f"classifier on true thick digits {classify.score(thick[test], labels[test])}"
+    )
+    return found
+
+
+if __name__ == "__main__":
+    main()
