@@ -1,10 +1,9 @@
-"""Serves an exported flow over HTTP, in the REST format of TensorFlow Serving.
-
-It needs TensorFlow alone: neither this package nor TensorFlow Probability.
+"""Serves an exported flow in TensorFlow Serving's REST format, by TensorFlow alone.
 
     python examples/serve.py path/of/the/export 8501
-    curl -d '{"signature_name": "log_prob", "instances": [[0.0, 1.0]]}' \
-        localhost:8501/v1/models/flow:predict
+
+Then: curl -d '{"signature_name": "log_prob", "instances": [[0.0, 1.0]]}'
+localhost:8501/v1/models/flow:predict
 """
 
 import json
@@ -22,17 +21,16 @@ def predict(signatures, request):
     given = request["instances" if rows else "inputs"]
     if rows and isinstance(given[0], dict):
         given = {name: [row[name] for row in given] for name in given[0]}
-    if not isinstance(given, dict):
-        given = {next(iter(specs)): given}
+    given = given if isinstance(given, dict) else {next(iter(specs)): given}
     tensors = {n: tf.constant(v, specs[n].dtype) for n, v in given.items()}
-    # Each signature of a flow has one result.
+    tensors = {n: tf.ensure_shape(t, specs[n].shape) for n, t in tensors.items()}
     (found,) = function(**tensors).values()
     return {"predictions" if rows else "outputs": found.numpy().tolist()}
 
 
 def serve(path, port=8501, name="flow"):
     """A server whose `serve_forever` answers requests; port 0 is a free one."""
-    signatures = tf.saved_model.load(path).signatures
+    models = {f"/v1/models/{name}:predict": tf.saved_model.load(path).signatures}
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self, status, content):
@@ -42,17 +40,16 @@ def serve(path, port=8501, name="flow"):
             self.wfile.write(json.dumps(content).encode())
 
         def do_GET(self):
-            if self.path != f"/v1/models/{name}":
-                return self.answer(404, {"error": f"no such path: {self.path}"})
             state = {"version": "1", "state": "AVAILABLE"}
-            self.answer(200, {"model_version_status": [state]})
+            known = self.path == f"/v1/models/{name}"
+            self.answer(
+                200 if known else 404, {"model_version_status": [state][:known]}
+            )
 
         def do_POST(self):
-            if self.path != f"/v1/models/{name}:predict":
-                return self.answer(404, {"error": f"no such path: {self.path}"})
             try:
                 text = self.rfile.read(int(self.headers["Content-Length"]))
-                self.answer(200, predict(signatures, json.loads(text)))
+                self.answer(200, predict(models[self.path], json.loads(text)))
             except Exception as error:
                 self.answer(400, {"error": f"{type(error).__name__}: {error}"})
 

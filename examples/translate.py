@@ -1,14 +1,13 @@
-"""Thin digits to thick ones, learned without pairs, and back.
-
-Two flows with a common base, of which the second starts anew or as the first; and one
-flow on top of the other. A classifier of thick digits says whether the class is kept.
+"""Thin digits to thick ones, without pairs, and back: two flows with a common base, of
+which the second starts anew or as the first, and a flow on top of the first.
 
     python examples/translate.py
 """
 
+import copy
+
 import keras
 import numpy as np
-import tensorflow as tf
 from scipy.ndimage import grey_dilation
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
@@ -38,30 +37,22 @@ def main(epochs=60, width=128):
     make, options = tfp_flows.flows.real_nvp, {"width": width, "layers": 6}
     flow = train(make((64,), bounds=(0, 17), seed=0, **options), thin[a], epochs)
     apart = train(make((64,), bounds=(0, 17), seed=1, **options), thick[b], epochs)
-    tuned = make((64,), bounds=(0, 17), seed=0, **options)
-    tf.nest.map_structure(
-        lambda new, old: new.assign(old), tuned.variables, flow.variables
-    )
-    tuned = train(tuned, thick[b], epochs)
+    tuned = train(copy.deepcopy(flow), thick[b], epochs)
     on_top = latent.on_flow(make((64,), normalize=False, seed=2, **options), flow)
     on_top = train(on_top, thick[b], epochs, frozen=flow)
     x, found = thin[test].astype("float32"), {}
-    for name, other in (("apart", apart), ("tuned", tuned), ("on top", on_top)):
+    for name, other in {"apart": apart, "tuned": tuned, "on top": on_top}.items():
         if other is on_top:
             y = on_top.decode(x)
             back = on_top.encode(y)
         else:
             y = latent.translate(flow, x, other)
             back = latent.translate(other, y, flow)
-        error = np.abs(back - x).max()
-        kept = classify.score(np.floor(y), labels[test])
-        bits = np.mean(apart.bits_per_dim(y)), np.mean(other.bits_per_dim(thick[test]))
-        found[name] = error, kept, *bits
-        print(f"{name:7} round trip {error:.1e}, class kept {kept:.3f}, ", end="")
-        print(f"bits per dim. {bits[0]:.2f}, true thick digits {bits[1]:.2f}")
-    print(
-        f"classifier on true thick digits {classify.score(thick[test], labels[test])}"
-    )
+        error, kept = np.abs(back - x).max(), classify.score(np.floor(y), labels[test])
+        bits = np.mean(other.bits_per_dim(thick[test]))
+        found[name] = error, kept, bits
+        print(f"{name}: error of round trip {error:.1e}, class kept {kept:.3f}")
+        print(f"  bits per dimension of true thick digits {bits:.3f}")
     return found
 
 

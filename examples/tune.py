@@ -38,22 +38,15 @@ def main(trials=12, epochs=20, directory="runs/tune", points=5000):
         rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
         model = tfp_flows.FlowModel(flow)
         model.compile(keras.optimizers.Adam(rate))
-        model.fit(
-            *(train, None, 256, epochs),
-            validation_data=held_out,
-            verbose=0,
-            callbacks=[
-                keras.callbacks.TensorBoard(f"{directory}/{trial.number}"),
-                Prune(trial),
-            ],
-        )
+        board = keras.callbacks.TensorBoard(f"{directory}/{trial.number}")
+        options = {"batch_size": 256, "epochs": epochs, "verbose": 0}
+        callbacks = [board, Prune(trial)]
+        model.fit(train, validation_data=held_out, callbacks=callbacks, **options)
         return model.evaluate(held_out, verbose=0, return_dict=True)["nll"]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=0)
-    study = optuna.create_study(
-        sampler=sampler, pruner=optuna.pruners.MedianPruner(3, 5)
-    )
+    sampler, pruner = optuna.samplers.TPESampler(seed=0), optuna.pruners.MedianPruner()
+    study = optuna.create_study(sampler=sampler, pruner=pruner)
     study.optimize(objective, n_trials=trials)
     pruned = sum(t.state == optuna.trial.TrialState.PRUNED for t in study.trials)
     print(f"{study.best_value:.3f} nats with {study.best_params}; {pruned} pruned")

@@ -63,7 +63,7 @@ def test_jacobian_of_an_image_and_with_a_context():
     flow = perturb(flows.real_nvp((3,), layers=2, width=4, num_classes=2, seed=0))
     x = np.ones((1, 3), "float32")
     found = latent.jacobian_singular_values(flow, x, context=1)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         z = flow.encode(x, context=[1])
         tape.watch(z)
         y = flow.decode(z, context=[1])
@@ -77,7 +77,7 @@ def test_jacobian_of_an_image_and_with_a_context():
 
 
 def test_scale_spectrum():
-    scaling = bijectors.Scaling(log_scale=np.log([0.1, 5.0, 1.0]))
+    scaling = bijectors.Scaling(log_scale=np.log([0.1, 5.0, 1.0]), dtype="float64")
     flow = Flow(distributions.standard_normal((3,), "float64"), scaling)
     close(latent.scale_spectrum(flow), [5.0, 1.0, 0.1])
     nice = flows.nice((4,), width=4, seed=0)

@@ -103,6 +103,7 @@ def test_tempered_is_what_sampling_does():
     close(
         latent.tempered(flow, 0.7).sample(4, seed=3),
         flow.sample(4, seed=3, temperature=0.7),
+        1e-6,
     )
     close(latent.tempered(flow, 0.7).noise_moments()[0], np.arange(5.0))
 
