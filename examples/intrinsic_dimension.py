@@ -28,7 +28,7 @@ def fit(flow, x, context, epochs):
     model.fit(x, context, batch_size=256, epochs=epochs, verbose=0)
 
 
-def main(count=20_000, epochs=40, noise=0.02):
+def main(count=8_000, epochs=30, noise=0.02):
     keras.utils.set_random_seed(0)
     clean, draw = surface(count, seed=1)
     test = surface(200, seed=2)[0]

@@ -41,7 +41,7 @@ def scale_spectrum(flow: Flow) -> np.ndarray:
     Raises:
       ValueError: if the flow does not have one.
     """
-    found = [m for m in flow.bijector.submodules if isinstance(m, Scaling)]
+    found = [m for m in flow.submodules if isinstance(m, Scaling)]
     if len(found) != 1:
         raise ValueError(
             f"flow must have one Scaling, as flows.nice does; {flow.name} has "
