@@ -1,7 +1,6 @@
-"""AUROC of scores of a Glow: 0.5 is a coin, below it other images look more usual.
+"""AUROC of scores of a flow: 0.5 is a coin, below it other images look more usual.
 
-python examples/out_of_distribution.py digits
-python examples/out_of_distribution.py fashion_mnist mnist
+`python examples/out_of_distribution.py fashion_mnist mnist nice`: inside, other, flow.
 """
 
 import sys
@@ -12,8 +11,9 @@ import numpy as np
 from tfp_flows import FlowModel, datasets, detection, flows
 
 
-def train(x, levels, count):
-    flow = flows.glow(x.shape[1:], steps=4, width=32, bounds=(0, levels), seed=0)
+def train(x, levels, count, kind):
+    sizes = {"steps": 4, "width": 32} if kind == "glow" else {"width": 256, "depth": 2}
+    flow = getattr(flows, kind)(x.shape[1:], bounds=(0, levels), seed=0, **sizes)
     model = FlowModel(flow, dequantize=True)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, count // 64)
     model.compile(keras.optimizers.Adam(rate))
@@ -21,7 +21,7 @@ def train(x, levels, count):
     return flow
 
 
-def main(name="digits", other=None, train_count=16_000, count=500):
+def main(name="digits", other=None, kind="glow", train_count=16_000, count=500):
     keras.utils.set_random_seed(0)
     source, draw = datasets.load(name), np.random.default_rng(0)
     held_out, usual = (source.arrays(s, count)[0] for s in ("validation", "test"))
@@ -32,8 +32,8 @@ def main(name="digits", other=None, train_count=16_000, count=500):
     sets |= {"black": np.zeros(shape), "inverted": levels - 1 - usual}
     if other:
         sets[other] = datasets.load(other).arrays("test", len(usual))[0]
-    flow = train(x, levels, train_count)
-    background = train(detection.mutate(x, 0.2, levels, 0), levels, train_count)
+    mutated = detection.mutate(x, 0.2, levels, seed=0)
+    flow, background = (train(v, levels, train_count, kind) for v in (x, mutated))
     density, typical = detection.negative_log_likelihood, detection.typicality
     entropy = density(flow, held_out + draw.uniform(size=held_out.shape)).mean()
     x = np.concatenate(list(sets.values()))
