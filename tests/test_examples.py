@@ -90,10 +90,11 @@ def test_neutra_funnel(capsys):
 @pytest.mark.slow
 def test_out_of_distribution(capsys):
     example = runpy.run_path(str(EXAMPLES / "out_of_distribution.py"))
-    table = example["main"]("digits", train_count=6400, count=50)
+    table = example["main"]("digits", kind="nice")
     assert set(table["digits"].values()) == {0.5}
-    assert table["noise"]["density"] == table["noise"]["complexity"] == 1.0
-    assert all(0 <= a <= 1 for scores in table.values() for a in scores.values())
+    assert min(table["noise"].values()) > 0.99
+    # A black image looks more usual than the test set, by its density.
+    assert table["black"]["density"] < 0.5 < 0.9 < table["black"]["complexity"]
     assert "inverted: " in capsys.readouterr().out
 
 

@@ -48,12 +48,13 @@ def test_freezing():
 def test_only_the_top_is_trained():
     base = perturb(flows.nice((2,), layers=2, width=4, normalize=False, seed=0))
     top = flows.real_nvp((2,), layers=2, width=4, normalize=False, seed=1)
+    draw = np.random.default_rng(0)
+    training.initialize(base, draw.normal(size=(64, 2)))
     model = FlowModel(latent.on_flow(top, base))
     training.freeze(model, base)
     model.compile("adam")
     before = [v.numpy() for v in base.variables]
     start = [v.numpy() for v in top.trainable_variables]
-    draw = np.random.default_rng(0)
     model.fit(draw.normal(3, 1, size=(32, 2)), epochs=1, verbose=0)
     for v, old in zip(base.variables, before, strict=True):
         np.testing.assert_array_equal(v, old)
