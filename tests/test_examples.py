@@ -110,7 +110,7 @@ def test_translate(capsys):
     for error, _, bits in found.values():
         assert error < 0.01 and bits < 4.2
     # A map that starts as the identity keeps the class, two flows pair at will.
-    assert found["on top"][1] > 0.8 > found["apart"][1]
+    assert found["on top"][1] > 0.65 > found["apart"][1]
     assert "as they are: class 0." in capsys.readouterr().out
 
 
