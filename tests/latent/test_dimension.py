@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +9,7 @@ import tensorflow_probability as tfp
 
 from tests.latent.support import close, linear_flow
 from tests.support import perturb
-from tfp_flows import Flow, FlowModel, bijectors, distributions, flows, latent
+from tfp_flows import Flow, bijectors, distributions, flows, latent
 
 tfd = tfp.distributions
 
@@ -78,21 +77,6 @@ def test_scale_spectrum():
     perturb(found)
     expected = np.exp(found.inverse_log_det_jacobian(tf.ones(4), 1))
     close(1 / np.prod(latent.scale_spectrum(nice)), expected, 1e-5)
-
-
-@pytest.mark.slow
-def test_nice_finds_the_plane():
-    keras.utils.set_random_seed(0)
-    # Without hidden layers, couplings are linear, as the plane is.
-    flow = flows.nice((5,), layers=2, depth=0, base="normal", normalize=False, seed=0)
-    model = FlowModel(flow)
-    rate = keras.optimizers.schedules.CosineDecay(0.03, 600)
-    model.compile(keras.optimizers.Adam(rate))
-    model.fit(points(4000, 0.05), batch_size=200, epochs=30, verbose=0)
-    spectrum = latent.scale_spectrum(flow)
-    assert latent.dimension_from_spectrum(spectrum) == 2, spectrum
-    values = latent.jacobian_singular_values(flow, points(20, 0.05, seed=1))
-    assert latent.dimension_from_spectrum(values) == 2
 
 
 def test_errors():

@@ -25,7 +25,8 @@ def scale_spectrum(flow: Flow) -> np.ndarray:
 
     The rest of NICE keeps volumes, so that its diagonal $e^s$ reads like the spectrum
     of a principal component analysis, but along curved coordinates (Dinh et al. 2014,
-    section 3.3; $1 / S_{ii}$ there).
+    section 3.3; $1 / S_{ii}$ there). It says so only once training has straightened the
+    data; `jacobian_singular_values` says it before.
 
     Example:
       >>> import tfp_flows
