@@ -134,31 +134,33 @@ def test_tune(tmp_path, capsys):
     assert "0 pruned" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def flow():
+    return perturb(flows.real_nvp((2,), layers=2, width=4, seed=0))
+
+
+@pytest.fixture(scope="module")
+def post(flow, tmp_path_factory):
+    """A function that posts to a server of the exported flow."""
+    path = tmp_path_factory.mktemp("saved")
+    FlowModel(flow).export(path)
+    serve = runpy.run_path(str(EXAMPLES / "serve.py"))["serve"]
+    with serve(str(path), port=0) as server:
+        url = f"http://localhost:{server.server_port}/v1/models/"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        def post(name, request=None):
+            body = None if request is None else json.dumps(request).encode()
+            with urllib.request.urlopen(url + name, body, timeout=30) as answer:
+                return json.load(answer)
+
+        yield post
+        server.shutdown()
+        thread.join()
+
+
 class TestServe:
-    @pytest.fixture(scope="class")
-    def flow(self):
-        return perturb(flows.real_nvp((2,), layers=2, width=4, seed=0))
-
-    @pytest.fixture(scope="class")
-    def post(self, flow, tmp_path_factory):
-        """A function that posts to a server of the exported flow."""
-        path = tmp_path_factory.mktemp("saved")
-        FlowModel(flow).export(path)
-        serve = runpy.run_path(str(EXAMPLES / "serve.py"))["serve"]
-        with serve(str(path), port=0) as server:
-            url = f"http://localhost:{server.server_port}/v1/models/"
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-
-            def post(name, request=None):
-                body = None if request is None else json.dumps(request).encode()
-                with urllib.request.urlopen(url + name, body, timeout=30) as answer:
-                    return json.load(answer)
-
-            yield post
-            server.shutdown()
-            thread.join()
-
     def test_rows(self, flow, post):
         x = [[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]
         found = post("flow:predict", {"instances": x})
