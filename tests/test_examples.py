@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import runpy
+import sys
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support import perturb
+from tfp_flows import FlowModel, flows
 from tfp_flows.bijectors import ResidualFlow
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -16,9 +24,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def test_every_example_is_run_here():
     run = {
-        name.removeprefix("test_")
+        name.removeprefix("test_").removeprefix("Test").lower()
         for name in globals()
-        if name.startswith("test_") and name != "test_every_example_is_run_here"
+        if name.lower().startswith("test") and name != "test_every_example_is_run_here"
     }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == run
 
@@ -77,6 +85,130 @@ def test_neutra_funnel(capsys):
     for name in ("funnel", "banana"):
         assert found[f"{name}, NeuTra"] > 2 * found[f"{name}, HMC"]
     assert "per 1000 gradients" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_out_of_distribution(capsys):
+    example = runpy.run_path(str(EXAMPLES / "out_of_distribution.py"))
+    table = example["main"]("digits", kind="nice")
+    assert set(table["digits"].values()) == {0.5}
+    assert min(table["noise"].values()) > 0.99
+    # A black image looks more usual than the test set, by its density.
+    assert table["black"]["density"] < 0.5 < 0.9 < table["black"]["complexity"]
+    assert "inverted: " in capsys.readouterr().out
+
+
+def test_audit_likelihood(capsys):
+    found = runpy.run_path(str(EXAMPLES / "audit_likelihood.py"))["main"]()
+    assert [a.comparable for a in found.values()] == [True, True, True, False, False]
+    assert "-500.9 nats beside NICE's paper" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_translate(capsys):
+    found = runpy.run_path(str(EXAMPLES / "translate.py"))["main"](epochs=8, width=32)
+    for error, _, bits in found.values():
+        assert error < 0.01 and bits < 4.2
+    # A map that starts as the identity keeps the class, two flows pair at will.
+    assert found["on top"][1] > 0.65 > found["apart"][1]
+    assert "as they are: class 0." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_intrinsic_dimension(capsys):
+    example = runpy.run_path(str(EXAMPLES / "intrinsic_dimension.py"))
+    _, by_jacobian, by_slope = example["main"](count=5000, epochs=20)
+    assert by_jacobian == 2
+    assert by_slope == pytest.approx(2.0, abs=0.8)
+    assert "slope in noise" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_tune(tmp_path, capsys):
+    pytest.importorskip("optuna")
+    pytest.importorskip("tensorboard")
+    main = runpy.run_path(str(EXAMPLES / "tune.py"))["main"]
+    study = main(trials=2, epochs=2, directory=str(tmp_path), points=500)
+    assert len(study.trials) == 2 and study.best_value < 5
+    assert len(list(tmp_path.glob("*/validation/events.*"))) == 2
+    assert "0 pruned" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return perturb(flows.real_nvp((2,), layers=2, width=4, seed=0))
+
+
+@pytest.fixture(scope="module")
+def post(flow, tmp_path_factory):
+    """A function that posts to a server of the exported flow."""
+    path = tmp_path_factory.mktemp("saved")
+    FlowModel(flow).export(path)
+    serve = runpy.run_path(str(EXAMPLES / "serve.py"))["serve"]
+    with serve(str(path), port=0) as server:
+        url = f"http://localhost:{server.server_port}/v1/models/"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        def post(name, request=None):
+            body = None if request is None else json.dumps(request).encode()
+            with urllib.request.urlopen(url + name, body, timeout=30) as answer:
+                return json.load(answer)
+
+        yield post
+        server.shutdown()
+        thread.join()
+
+
+class TestServe:
+    def test_rows(self, flow, post):
+        x = [[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]
+        found = post("flow:predict", {"instances": x})
+        np.testing.assert_allclose(found["predictions"], flow.log_prob(x), rtol=1e-5)
+        rows = [{"x": row} for row in x]
+        assert post("flow:predict", {"instances": rows}) == found
+        encoded = {"signature_name": "encode", "instances": x}
+        z = post("flow:predict", encoded)["predictions"]
+        np.testing.assert_allclose(z, flow.encode(x), rtol=1e-5)
+
+    def test_columns(self, flow, post):
+        inputs = {"n": 3, "seed": 7, "temperature": 0.5}
+        request = {"signature_name": "sample", "inputs": inputs}
+        found = post("flow:predict", request)["outputs"]
+        expected = flow.sample(3, seed=7, temperature=0.5)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    def test_status(self, post):
+        (version,) = post("flow")["model_version_status"]
+        assert version["state"] == "AVAILABLE"
+
+    @pytest.mark.parametrize(
+        ("name", "request_", "words"),
+        [
+            ("flow:predict", {"instances": [[0.0]]}, "shape|Binding"),
+            ("flow:predict", {"signature_name": "x", "instances": [[0.0]]}, "'x'"),
+            ("flow:predict", {"inputs": {"y": [[0.0, 0.0]]}}, "KeyError: 'y'"),
+            ("other:predict", {"instances": [[0.0, 0.0]]}, "other:predict"),
+        ],
+    )
+    def test_errors(self, post, name, request_, words):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            post(name, request_)
+        assert error.value.code == 400
+        assert any(w in json.load(error.value)["error"] for w in words.split("|"))
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            post("other")
+
+    def test_it_needs_tensorflow_alone(self):
+        tree = ast.parse((EXAMPLES / "serve.py").read_text())
+        found = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module)
+        roots = {name.partition(".")[0] for name in found}
+        assert roots - set(sys.stdlib_module_names) == {"tensorflow"}
 
 
 def test_multi_worker(tmp_path):

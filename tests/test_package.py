@@ -91,6 +91,7 @@ def test_public_names_exist():
         tfp_flows,
         tfp_flows.bijectors,
         tfp_flows.datasets,
+        tfp_flows.detection,
         tfp_flows.distributions,
         tfp_flows.flows,
         tfp_flows.inference,

@@ -1,8 +1,8 @@
 """Normalizing flows for TensorFlow Probability, trained with Keras.
 
 `bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
-trains them, `inference` fits them to posteriors. `datasets` and `plots` are imported
-when they are first used.
+trains them, `inference` fits them to posteriors, `detection` finds data of another
+kind. `datasets` and `plots` are imported when they are first used.
 
 Bijectors keep no cache, so no result is out of date after a variable changed. With a
 bijector of TFP's, `td.log_prob(td.sample(n))` finds the inverse in a cache; a bijector
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_flows import (
     _backend,  # noqa: F401
     bijectors,
+    detection,
     distributions,
     flows,
     inference,
@@ -27,6 +28,7 @@ from tfp_flows import (
     transformers,
 )
 from tfp_flows._version import __version__ as __version__
+from tfp_flows.auditing import audit_likelihood
 from tfp_flows.checking import check_bijector
 from tfp_flows.citing import citation
 from tfp_flows.distributions import Flow
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Flow",
     "FlowModel",
+    "audit_likelihood",
     "bijectors",
     "check_bijector",
     "citation",
     "datasets",
+    "detection",
     "distributions",
     "flows",
     "inference",

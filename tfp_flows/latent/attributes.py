@@ -12,7 +12,7 @@ from tfp_flows.core.arguments import check_integer, check_real
 from tfp_flows.distributions import Flow
 from tfp_flows.latent._codes import as_code, as_data, context_keyword
 
-__all__ = ["attribute_vector", "attribute_vectors", "edit", "mean_code"]
+__all__ = ["attribute_vector", "attribute_vectors", "codes", "edit", "mean_code"]
 
 
 def mean_code(
@@ -124,7 +124,7 @@ def attribute_vectors(
     with_it: Any = 0.0
     having_it: Any = 0.0
     count = 0
-    for z, labels in _codes(
+    for z, labels in codes(
         flow, data, context, batch_size, "data", attributes, labelled=True
     ):
         has = _binary(labels)
@@ -186,12 +186,12 @@ def _mean(
     """Mean code, in float64."""
     total: Any = 0.0
     count = 0
-    for z, _ in _codes(flow, data, context, batch_size, name):
+    for z, _ in codes(flow, data, context, batch_size, name):
         total, count = total + z.sum(0), count + len(z)
     return total / count
 
 
-def _codes(
+def codes(
     flow: Flow,
     data: Any,
     context: Any,

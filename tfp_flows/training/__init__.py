@@ -8,6 +8,7 @@ from tfp_flows.core.data_warnings import (
 from tfp_flows.training.architecture import ArchitectureMismatch
 from tfp_flows.training.divergence import TrainingDiverged
 from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
+from tfp_flows.training.freeze import freeze
 from tfp_flows.training.fused_adam import FusedAdam
 from tfp_flows.training.initialize import initialize, needs_initialization
 from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
@@ -25,6 +26,7 @@ __all__ = [
     "ReconstructionError",
     "TrainingDiverged",
     "WholeNumbersWarning",
+    "freeze",
     "initialize",
     "load_model",
     "needs_initialization",
