@@ -80,7 +80,7 @@ class FlowVAE(keras.Model):
       posterior: a flow over `(latent_size,)`, amortised if it has a `context_shape`
         `(C,)`; `None` for a Gaussian posterior. It should be fast to sample: `iaf`, or
         `planar` and `sylvester` with `direction="sampling"`. Ready flows need
-        `normalize=False` and `normalize_context=False` here.
+        `normalize=False` and, with a context, `normalize_context=False`.
       prior: a flow over `(latent_size,)` without context, with a fast density
         (`real_nvp`, `maf`); `None` for the standard normal.
       likelihood: `"bernoulli"`, for a decoder that gives logits; or a function from
@@ -176,6 +176,16 @@ class FlowVAE(keras.Model):
                 f"{found}."
             )
         self._data_shape = input_shape[1:]
+        # One trace, whatever the number of examples and of samples.
+        self._estimate = tf.function(
+            self._estimate_batch,
+            input_signature=[
+                tf.TensorSpec(input_shape, tf.float32),
+                tf.TensorSpec([], tf.int32),
+                tf.TensorSpec([2], tf.int32),
+            ],
+            autograph=False,
+        )
         self.built = True
 
     def _likelihood(self, parameters, batch_rank):
@@ -316,26 +326,26 @@ class FlowVAE(keras.Model):
         """
         k = check_integer("importance_size", importance_size)
         x = self._checked(x).astype(np.float32)
-        fold_in = tf.random.experimental.stateless_fold_in
-
-        @tf.function
-        def estimate(x, seed):
-            x = self._pixels(x, fold_in(seed, k))
-            features = self._features(x)
-
-            def add(i, total):
-                reconstruction, kl = self._terms(x, features, 1, fold_in(seed, i))
-                new = tf.stack([total, (reconstruction - kl)[0]])
-                return i + 1, tf.reduce_logsumexp(new, 0)
-
-            start = tf.fill(tf.shape(x)[:1], -math.inf)
-            start = tf.ensure_shape(start, [x.shape[0]])
-            return tf.while_loop(lambda i, _: i < k, add, (0, start))[1] - math.log(k)
-
         batches = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
         seed = stateless_seed(seed)
-        parts = [estimate(part, fold_in(seed, i)) for i, part in enumerate(batches)]
+        parts = [
+            self._estimate(part, k, tf.random.experimental.stateless_fold_in(seed, i))
+            for i, part in enumerate(batches)
+        ]
         return np.concatenate(parts)
+
+    def _estimate_batch(self, x, k, seed):
+        fold_in = tf.random.experimental.stateless_fold_in
+        x = self._pixels(x, fold_in(seed, k))
+        features = self._features(x)
+
+        def add(i, total):
+            reconstruction, kl = self._terms(x, features, 1, fold_in(seed, i))
+            return i + 1, tf.reduce_logsumexp([total, (reconstruction - kl)[0]], 0)
+
+        start = tf.fill(tf.shape(x)[:1], -math.inf)
+        _, total = tf.while_loop(lambda i, _: i < k, add, (0, start))
+        return total - tf.math.log(tf.cast(k, total.dtype))
 
     # Keras.
 
@@ -506,7 +516,7 @@ def _check_flow(name: str, flow: Any, size: int) -> None:
         )
     if needs_initialization(flow):
         raise ValueError(
-            f"{name} has parts that start from data (ActNorm, normalize=True), of which "
-            "there are none for latent variables: build it with normalize=False and "
-            "normalize_context=False."
+            f"{name} has parts that start from data (ActNorm, normalize=True), and "
+            "there are none of latent variables: build it with normalize=False, and "
+            "with normalize_context=False if it takes a context."
         )

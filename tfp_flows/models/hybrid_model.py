@@ -27,7 +27,8 @@ class _Calibration(keras.layers.Layer):
         self.temperature = self.add_weight(
             shape=(), initializer="ones", trainable=False, name="temperature"
         )
-        lowest = float(np.finfo(self.dtype).min)
+        # Finite, as weights have to be.
+        lowest = float(np.finfo("float32").min)
         self.threshold = self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(lowest),
@@ -37,8 +38,10 @@ class _Calibration(keras.layers.Layer):
         self.built = True
 
     def call(self, found):
+        logits = found["logits"] / self.temperature
         return {
-            "probabilities": tf.nn.softmax(found["logits"] / self.temperature),
+            "logits": logits,
+            "probabilities": tf.nn.softmax(logits),
             "log_prob": found["log_prob"],
             "accepted": found["log_prob"] >= self.threshold,
         }
@@ -50,9 +53,9 @@ class HybridModel(FlowModel):
 
     $$ \log p(y, x) = \log p(y \mid z) + \log p(x), \qquad z = f^{-1}(x) $$
 
-    (Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features"). The head,
-    a linear classifier, sees the noise $z$, so that one pass gives the class and the
-    density. Training maximises the mean over examples of
+    (Nalisnick et al. 2019, "Hybrid Models with Deep and Invertible Features"). The
+    head, a linear classifier, sees the noise $z$, so that one pass gives the class and
+    the density. Training maximises the mean over examples of
 
     $$ \lambda \log p(x) + \log p(y \mid z), $$
 
@@ -68,9 +71,9 @@ class HybridModel(FlowModel):
     `nll` and `bits_per_dim`, as those of `FlowModel`. Those that `compile` takes are of
     the log-density.
 
-    **Predictions.** `predict(x)` gives, for each example, class `probabilities`
-    `[N, num_classes]`, the `log_prob` `[N]` in nats, and whether it is `accepted`
-    `[N]`: not so improbable that the class should not be believed. `calibrate` sets the
+    **Predictions.** `predict(x)` gives a dict: class `probabilities` `[N, num_classes]`
+    and their `logits`, the `log_prob` `[N]` in nats, and which examples are `accepted`
+    `[N]`, not so improbable that the class should not be believed. `calibrate` sets the
     temperature and the threshold behind them by held-out data; both are saved. A high
     density does not prove that an input is of the kind of the training data (Nalisnick
     et al. 2019, "Do Deep Generative Models Know What They Don't Know?").
@@ -212,12 +215,8 @@ class HybridModel(FlowModel):
         labels = data.context
         if labels is None or not (labels >= 0).any():
             raise ValueError("y must hold at least one label that is not -1.")
-        self._start()
-        step = tf.function(lambda x: self(self._as_step((x,))[0], training=False))
-        batches = tf.data.Dataset.from_tensor_slices(data.x)
-        found = [step(part) for part in batches.batch(batch_size)]
-        log_prob = np.concatenate([part["log_prob"] for part in found])
-        logits = np.concatenate([part["logits"] for part in found])[labels >= 0]
+        found = self.predict(data.x, batch_size=batch_size, verbose=0)
+        logits = found["logits"][labels >= 0] * self.calibration.temperature.numpy()
         labels = labels[labels >= 0]
 
         def cross_entropy(log_temperature):
@@ -227,7 +226,8 @@ class HybridModel(FlowModel):
 
         best = minimize_scalar(cross_entropy, bounds=(-5.0, 5.0), method="bounded")
         self.calibration.temperature.assign(np.exp(best.x))
-        self.calibration.threshold.assign(np.quantile(log_prob, reject, method="lower"))
+        threshold = np.quantile(found["log_prob"], reject, method="lower")
+        self.calibration.threshold.assign(threshold)
 
     # What `FlowModel` and Keras call.
 
@@ -248,7 +248,7 @@ class HybridModel(FlowModel):
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels, y_pred["logits"]
         )
-        objective = tf.where(known, -cross_entropy, 0.0)
+        objective = tf.where(known, -cross_entropy, tf.zeros_like(cross_entropy))
         if self.weight:
             objective += self.weight * y_pred["log_prob"]
         return super().compute_loss(
