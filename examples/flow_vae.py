@@ -43,8 +43,7 @@ def main(data="mnist", epochs=5, evaluated=1000, k=128):
     for name, make in CASES.items():
         keras.utils.set_random_seed(0)
         vae = build(source.event_shape, **make())
-        steps = epochs * len(train) // 128
-        rate = keras.optimizers.schedules.CosineDecay(2e-3, steps)
+        rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * len(train) // 128)
         vae.compile(keras.optimizers.Adam(rate))
         start = time.perf_counter()
         vae.fit(train, batch_size=128, epochs=epochs, verbose=0)

@@ -4,6 +4,7 @@ python examples/hybrid_digits.py
 python examples/hybrid_digits.py mnist 5
 """
 
+import functools
 import sys
 import time
 
@@ -13,10 +14,8 @@ import tensorflow_probability as tfp
 from tfp_flows import FlowModel, datasets, flows, models
 
 FLOWS = {
-    "coupling": lambda size, **options: flows.real_nvp((size,), layers=4, **options),
-    "residual": lambda size, **options: flows.residual_flow(
-        (size,), layers=3, **options
-    ),
+    "coupling": functools.partial(flows.real_nvp, layers=4),
+    "residual": functools.partial(flows.residual_flow, layers=3),
 }
 
 
@@ -36,7 +35,7 @@ def main(data="digits", epochs=30, limit=10_000, kinds=tuple(FLOWS)):
     weights = {"classifier": 0.0, "1/D": 1 / size, "1": 1.0, "flow alone": None}
     for kind, (name, weight) in ((k, w) for k in kinds for w in weights.items()):
         keras.utils.set_random_seed(0)
-        flow = FLOWS[kind](size, width=128, bounds=source.bounds, seed=0)
+        flow = FLOWS[kind]((size,), width=128, bounds=source.bounds, seed=0)
         if weight is None:
             model, given = FlowModel(flow, dequantize=True), 1
         else:
