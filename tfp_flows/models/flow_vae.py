@@ -46,6 +46,11 @@ class FlowVAE(keras.Model):
     likelihood, numbers between 0 and 1 are probabilities, by which black and white
     pixels are drawn anew in each step of `fit`, `evaluate` and `predict`.
 
+    **Warm-up.** The loss weighs `kl` by the variable `kl_weight`, which is 1. A
+    callback that lets it rise to 1 in the first epochs (`vae.kl_weight.assign`) keeps
+    latent variables from being given up early (Sønderby et al. 2016). `bound` stays the
+    bound.
+
     **Metrics** are `bound`; `reconstruction`, the mean of $\log p(x \mid z)$; and `kl`,
     that of $\log q(z \mid x) - \log p(z)$: in nats per example. `predict(x)` gives
     the same as a dict of arrays `[N]`.
@@ -125,12 +130,17 @@ class FlowVAE(keras.Model):
         self.latent_size, self.importance_size = latent_size, importance_size
         self.likelihood = likelihood
         # Keras tracks layers, not flows.
-        self.posterior_model = posterior and FlowModel(posterior, name="posterior")
-        self.prior_model = prior and FlowModel(prior, name="prior")
+        self.posterior_model, self.prior_model = (
+            None if flow is None else FlowModel(flow, name=argument)
+            for argument, flow in (("posterior", posterior), ("prior", prior))
+        )
         shape = getattr(posterior, "context_shape", None)
         self._context_size = 0 if shape is None else shape[0]
         self.head = keras.layers.Dense(
             2 * latent_size + self._context_size, dtype="float32", name="head"
+        )
+        self.kl_weight = self.add_weight(
+            shape=(), initializer="ones", trainable=False, name="kl_weight"
         )
         names = ("bound", "reconstruction", "kl")
         self.means = [keras.metrics.Mean(name=name) for name in names]
@@ -244,7 +254,7 @@ class FlowVAE(keras.Model):
           A distribution of batch shape `batch`; its `mean()` is the picture that is
           usually shown.
         """
-        z = tf.convert_to_tensor(z, tf.float32)
+        z = tf.cast(z, tf.float32)
         batch = tf.shape(z)[:-1]
         parameters = tf.nest.map_structure(
             lambda part: tf.ensure_shape(
@@ -325,6 +335,8 @@ class FlowVAE(keras.Model):
           ValueError: on data of a wrong shape or range.
         """
         k = check_integer("importance_size", importance_size)
+        if data_checks.is_stream(x):
+            raise TypeError(f"x must be an array, got {type(x).__name__}.")
         x = self._checked(x).astype(np.float32)
         batches = tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
         seed = stateless_seed(seed)
@@ -440,11 +452,11 @@ class FlowVAE(keras.Model):
     ) -> Any:
         if y is not None:
             raise ValueError("x must come without labels: this model takes no y.")
-        bound = y_pred["bound"]
+        objective = y_pred["bound"] + (1.0 - self.kl_weight) * y_pred["kl"]
         return super().compute_loss(
             x=x,
-            y=tf.zeros_like(bound),
-            y_pred=bound,
+            y=tf.zeros_like(objective),
+            y_pred=objective,
             sample_weight=sample_weight,
             **kwargs,
         )
