@@ -22,9 +22,7 @@ CASES = {
     "IAF": lambda: {
         "posterior": flows.iaf((SIZE,), layers=3, width=128, depth=1, **GIVEN)
     },
-    "NVP prior": lambda: {
-        "prior": flows.real_nvp((SIZE,), layers=4, width=64, **PLAIN)
-    },
+    "prior": lambda: {"prior": flows.real_nvp((SIZE,), layers=4, width=64, **PLAIN)},
 }
 
 

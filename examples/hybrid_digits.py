@@ -1,7 +1,6 @@
 """One network for the class and the density, at several weights of the density.
 
-python examples/hybrid_digits.py
-python examples/hybrid_digits.py mnist 5
+python examples/hybrid_digits.py [mnist 5]
 """
 
 import functools
