@@ -197,7 +197,7 @@ def test_everything_is_trained_and_saved(tmp_path):
         not np.array_equal(v, old)
         for v, old in zip(vae.trainable_variables, before, strict=True)
     ]
-    assert len(moved) == 6 + 8 + 8 + 2 and all(moved)
+    assert len(moved) == 32 and all(moved)
     vae.kl_weight.assign(0.5)
     vae.save(tmp_path / "vae.keras")
     loaded = keras.models.load_model(tmp_path / "vae.keras")
