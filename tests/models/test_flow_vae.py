@@ -89,12 +89,13 @@ POSTERIORS = {
     "iaf": lambda: flows.iaf((2,), layers=2, width=8, **CONTEXT),
     "without_context": lambda: flows.iaf((2,), layers=1, width=8, **PLAIN),
 }
+SLOW = ("planar", "sylvester", "without_context")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name == "sylvester" else ())
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
         for name in POSTERIORS
     ],
 )

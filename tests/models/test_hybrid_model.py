@@ -114,6 +114,7 @@ def test_sample_weights():
     assert given == pytest.approx(half, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_both_with_few_labels():
     draw = np.random.default_rng(0)
     y = draw.integers(0, 2, size=512)
@@ -193,6 +194,7 @@ def test_a_head_of_ones_own():
     model.fit(X, Y, verbose=0)
 
 
+@pytest.mark.slow
 def test_residual_flow_dequantised_in_float64():
     flow = flows.residual_flow(
         (3,), layers=1, width=8, depth=1, bounds=(0, 4), dtype="float64", seed=0
