@@ -184,6 +184,7 @@ def test_bernoulli_pixels():
     np.testing.assert_array_equal(found, again)
 
 
+@pytest.mark.slow
 def test_everything_is_trained_and_saved(tmp_path):
     prior = flows.real_nvp((2,), layers=2, width=4, **PLAIN)
     vae = pixels(POSTERIORS["iaf"](), prior, importance_size=2)
