@@ -69,7 +69,7 @@ copybutton_prompt_is_regexp = True
 
 PACKAGES = ("tfp_flows", *(f"tfp_flows.{m}" for m in (
     "flows", "bijectors", "transformers", "networks", "distributions", "training",
-    "inference", "latent", "masks", "datasets", "plots",
+    "inference", "models", "latent", "masks", "datasets", "plots",
 )))  # fmt: skip
 
 

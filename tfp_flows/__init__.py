@@ -1,8 +1,9 @@
 """Normalizing flows for TensorFlow Probability, trained with Keras.
 
 `bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
-trains them, `inference` fits them to posteriors, `detection` finds data of another
-kind. `datasets` and `plots` are imported when they are first used.
+trains them, `inference` fits them to posteriors, `models` builds autoencoders and
+classifiers of them, `detection` finds data of another kind, `diagnostics` tests
+posteriors. `datasets` and `plots` are imported when they are first used.
 
 Bijectors keep no cache, so no result is out of date after a variable changed. With a
 bijector of TFP's, `td.log_prob(td.sample(n))` finds the inverse in a cache; a bijector
@@ -23,6 +24,7 @@ from tfp_flows import (
     inference,
     latent,
     masks,
+    models,
     networks,
     training,
     transformers,
@@ -51,6 +53,7 @@ __all__ = [
     "inference",
     "latent",
     "masks",
+    "models",
     "networks",
     "plots",
     "training",
