@@ -1,8 +1,8 @@
 """Normalizing flows for TensorFlow Probability, trained with Keras.
 
 `bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
-trains them, `inference` fits them to posteriors. `datasets` and `plots` are imported
-when they are first used.
+trains them, `inference` fits them to posteriors. `datasets`, `diagnostics` and `plots`
+are imported when they are first used.
 
 Bijectors keep no cache, so no result is out of date after a variable changed. With a
 bijector of TFP's, `td.log_prob(td.sample(n))` finds the inverse in a cache; a bijector
@@ -33,7 +33,7 @@ from tfp_flows.distributions import Flow
 from tfp_flows.training import FlowModel
 
 if TYPE_CHECKING:
-    from tfp_flows import datasets, plots
+    from tfp_flows import datasets, diagnostics, plots
 
 __all__ = [
     "Flow",
@@ -42,6 +42,7 @@ __all__ = [
     "check_bijector",
     "citation",
     "datasets",
+    "diagnostics",
     "distributions",
     "flows",
     "inference",
@@ -55,7 +56,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("datasets", "plots"):
+    if name in ("datasets", "diagnostics", "plots"):
         return importlib.import_module(f"tfp_flows.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
