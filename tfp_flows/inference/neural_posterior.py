@@ -120,9 +120,11 @@ class NeuralPosterior:
             that the bijector maps to; on NaN or infinity.
           TrainingDiverged: if the loss or a weight became NaN or infinite.
         """
-        u, data = self._vectors(parameters, data)
+        u, data, inside = self._vectors(parameters, data)
+        if options.get("sample_weight") is not None:
+            options["sample_weight"] = np.asarray(options["sample_weight"])[inside]
         if options.get("validation_data") is not None:
-            options["validation_data"] = self._vectors(*options["validation_data"])
+            options["validation_data"] = self._vectors(*options["validation_data"])[:2]
         return fit(self.model, u, data, options)
 
     def given(self, data: Any) -> tfd.Distribution:
@@ -142,7 +144,7 @@ class NeuralPosterior:
         return tfd.TransformedDistribution(flow, self.bijector, name=self.name)
 
     def _vectors(self, parameters, data):
-        """Unconstrained vectors, and data, but for parameters at an edge."""
+        """Vectors and data, but for parameters at an edge; and which ones are kept."""
         as_vectors(parameters, self.prior.event_shape, self.model.flow.dtype)
         parameters = tf.nest.map_structure(
             lambda part, dtype: tf.cast(part, dtype), parameters, self.prior.dtype
@@ -161,4 +163,4 @@ class NeuralPosterior:
                 f"{len(u)} are NaN, infinite or outside, or bijector maps elsewhere."
             )
         # A float32 number in [0, 1) is 0 once in some 10 million draws.
-        return u[inside], np.asarray(data)[inside]
+        return u[inside], np.asarray(data)[inside], inside

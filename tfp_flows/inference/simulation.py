@@ -80,7 +80,7 @@ def simulate(
     check_choice("invalid", invalid, ("error", "drop"))
     takes_seed = _takes_seed(simulator)
 
-    def batch(seeds):
+    def batch(size, seeds):
         parameters = prior.sample(size, seed=seeds[0])
         if not compiled:
             parameters = tf.nest.map_structure(np.asarray, parameters)
@@ -91,14 +91,18 @@ def simulate(
     draw, found, done, dropped = generator(seed), [], 0, 0
     while done < count:
         seeds = draw.integers(2**31 - 1, size=[2, 2]).astype(np.int32)
-        parameters, data = run(tf.constant(seeds) if compiled else seeds)
+        if compiled:
+            # A whole batch, as another size would be traced once more.
+            parameters, data = run(size, tf.constant(seeds))
+        else:
+            parameters, data = run(min(size, count - done), seeds)
         parameters = tf.nest.map_structure(np.asarray, parameters)
         data, valid = _checked(data, parameters, prior)
-        keep = np.arange(size) < count - done
-        done += size
+        keep = np.arange(len(valid)) < count - done
+        done += int(keep.sum())
         bad = int(np.sum(keep & ~valid))
         if bad and invalid == "error":
-            raise ValueError(_complaint(bad, min(done, count), parameters, valid))
+            raise ValueError(_complaint(bad, done, parameters, valid))
         dropped += bad
         keep &= valid
         found.append(tf.nest.map_structure(lambda v, k=keep: v[k], (parameters, data)))
