@@ -25,7 +25,7 @@ def main(simulations=10_000, epochs=60, observations=3, samples=2000):
     posterior = inference.NeuralPosterior(prior, x.shape[1:], width=50, seed=0)
     steps = epochs * -(-simulations // 200)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, steps)
-    posterior.model.compile(keras.optimizers.Adam(rate), jit_compile=True)
+    posterior.model.compile(keras.optimizers.Adam(rate))
     posterior.fit(theta, x, epochs=epochs, batch_size=200, verbose=0)
     print(f"{steps} steps: {time.perf_counter() - start:.1f} s")
 

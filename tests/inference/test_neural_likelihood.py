@@ -26,12 +26,17 @@ def small(prior, shape, **options):
     return NeuralLikelihood(prior, shape, flows.maf, **options)
 
 
+def of_a_number(prior):
+    """Of data that are one number."""
+    return NeuralLikelihood(prior, (1,), layers=1, bins=4, width=16, seed=0)
+
+
 @pytest.fixture(scope="module")
 def likelihood():
-    theta, x = simulate(PRIOR, simulator, 4000, seed=0)
+    theta, x = simulate(PRIOR, simulator, 3000, seed=0)
     found = small(PRIOR, (2,))
     found.model.compile(keras.optimizers.Adam(0.01))
-    found.fit(theta, x, epochs=15, batch_size=100, validation_split=0.1, verbose=0)
+    found.fit(theta, x, epochs=15, batch_size=200, verbose=0)
     return found
 
 
@@ -88,7 +93,7 @@ def test_structures_of_any_dtype():
             "rows": tfd.Sample(tfd.Exponential(1.0), [2, 2]),
         }
     )
-    found = small(prior, (1,))
+    found = of_a_number(prior)
     assert found.model.flow.context_shape == (5,)
     theta, x = simulate(prior, lambda t: t["rows"][:, 0, :1] + t["count"][:, None], 50)
     found.fit(theta, x, epochs=1, verbose=0, validation_data=(theta, x))

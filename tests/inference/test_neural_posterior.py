@@ -27,8 +27,13 @@ def waits(parameters, seed):
 
 
 def small(prior, shape, **options):
-    options = {"layers": 2, "width": 16, "seed": 0, **options}
-    return NeuralPosterior(prior, shape, flows.maf, **options)
+    options = {"flow": flows.maf, "layers": 1, "width": 16, "seed": 0, **options}
+    return NeuralPosterior(prior, shape, **options)
+
+
+def of_a_number(prior, **options):
+    """Of one parameter, by a small flow of the default kind."""
+    return small(prior, (1,), flow=None, bins=4, **options)
 
 
 def adam(posterior, rate=0.01):
@@ -37,10 +42,10 @@ def adam(posterior, rate=0.01):
 
 
 def test_structured_and_constrained_posterior():
-    theta, x = simulate(RATES, waits, 4000, seed=0)
-    posterior = adam(small(RATES, (6, 1)))
+    theta, x = simulate(RATES, waits, 3000, seed=0)
+    posterior = adam(small(RATES, (6, 1), layers=2), 0.02)
     history = posterior.fit(
-        theta, x, epochs=12, batch_size=100, validation_split=0.1, verbose=0
+        theta, x, epochs=12, batch_size=200, validation_split=0.1, verbose=0
     )
     assert history.history["val_nll"][-1] < history.history["val_nll"][0]
     # Sums of 2, 5 and 12: the posterior of the rate is Gamma(3 + 5, 3 + sum).
@@ -77,15 +82,14 @@ def test_calibrated_and_not():
         return theta + scale * np.random.default_rng(seed).normal(size=theta.shape)
 
     theta, x = simulate(prior, simulator, 3000, seed=0)
-    posterior = adam(small(prior, (2,), layers=1))
-    posterior.fit(theta, x, epochs=20, batch_size=100, verbose=0)
+    posterior = adam(small(prior, (2,)))
+    posterior.fit(theta, x, epochs=20, batch_size=200, verbose=0)
     truth, data = simulate(prior, simulator, 400, seed=1)
     found = posterior.given(data)
     center = (np.array([0.0, 5.0]) + data) / 2
-    np.testing.assert_allclose(
-        np.mean(found.sample(300, seed=0), 0) / scale, center / scale, atol=0.35
-    )
     samples, log_p = found.experimental_sample_and_log_prob(99, seed=[0, 1])
+    errors = (np.mean(samples, 0) - center) / scale
+    assert np.sqrt(np.mean(errors**2)) < 0.2
     calibrated = diagnostics.simulation_based_calibration(truth, samples)
     covers = diagnostics.expected_coverage(found.log_prob(truth), log_p)
     assert calibrated.p_value > 0.01 and covers.p_value > 0.01
@@ -97,7 +101,7 @@ def test_edges_of_the_support_are_left_out():
     prior = tfd.Uniform(0.0, 1.0)
     theta, x = simulate(prior, lambda t: t[:, None], 400, seed=0)
     theta[:2] = 0.0, 1.0
-    posterior = small(prior, (1,))
+    posterior = of_a_number(prior)
     options = {"validation_data": (theta, x), "sample_weight": np.ones(400)}
     posterior.fit(theta, x, epochs=1, verbose=0, **options)
     assert posterior.given(x[5]).sample(3).shape == (3,)
@@ -137,7 +141,7 @@ def test_encoders_and_own_distributions():
 
 def test_weights_are_kept(tmp_path):
     theta, x = simulate(tfd.Uniform(0.0, 1.0), lambda t: t[:, None], 100, seed=0)
-    first, second = (small(tfd.Uniform(0.0, 1.0), (1,), seed=i) for i in (0, 1))
+    first, second = (of_a_number(tfd.Uniform(0.0, 1.0), seed=i) for i in (0, 1))
     first.fit(theta, x, epochs=1, verbose=0)
     first.model.save_weights(tmp_path / "p.weights.h5")
     second.model.load_weights(tmp_path / "p.weights.h5")
@@ -153,7 +157,8 @@ NORMAL = tfd.MultivariateNormalDiag([0.0, 0.0])
     ("error", "words", "arguments"),
     [
         (TypeError, "prior must be a TFP distribution", {"prior": lambda x: x}),
-        (ValueError, "prior must have real parameters", {"prior": tfd.Poisson(1.0)}),
+        (ValueError, "discrete part has no such bijector", {"prior": tfd.Poisson(1.0)}),
+        (ValueError, "prior must have real", {"prior": tfd.Bernoulli(0.5)}),
         (ValueError, "prior must have an empty batch", {"prior": tfd.Normal([0.0], 1)}),
         (ValueError, "data_shape must have one axis", {"data_shape": ()}),
         (TypeError, "data_shape", {"data_shape": 3}),
@@ -182,5 +187,5 @@ def test_errors_of_data():
     }.items():
         with pytest.raises(ValueError, match=words):
             posterior.fit(*arguments, verbose=0)
-    with pytest.raises(ValueError, match="context must be of shape"):
+    with pytest.raises(ValueError, match=r"context must end in \(3,\)"):
         posterior.given(np.zeros([4]))

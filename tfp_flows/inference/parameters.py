@@ -113,6 +113,9 @@ def from_vectors(
 def _constraining(model: Any, bijector: Any) -> tfb.Bijector:
     if bijector is None:
         bijector = model.experimental_default_event_space_bijector()
+        if bijector is None:
+            # What TFP's discrete distributions have.
+            raise NotImplementedError("it has none.")
     if isinstance(bijector, tfb.Bijector):
         return bijector
     return tfb.JointMap(
