@@ -13,7 +13,7 @@ from tfp_flows import diagnostics, inference
 from tfp_flows.inference import simulators
 
 
-def main(simulations=10_000, epochs=60, observations=3, samples=2000):
+def main(simulations=10_000, epochs=60, observations=3, samples=1000):
     prior = simulators.two_moons_prior()
     start = time.perf_counter()
     theta, x = inference.simulate(

@@ -82,7 +82,7 @@ def test_slcp():
 def test_sir():
     theta = {"contact": np.array([0.5, 0.3]), "recovery": np.array([0.1, 0.15])}
     x = sir({k: np.tile(v, 200) for k, v in theta.items()}, seed=0)
-    assert x.shape == (400, 10) and 0 <= x.min() and x.max() <= 1000
+    assert x.shape == (400, 10) and x.min() >= 0 and x.max() <= 1000
     assert np.all(x == np.round(x))
     x = x.reshape(200, 2, 10).mean(0)
     times = 1 + 16 * np.arange(10)
