@@ -26,11 +26,6 @@ def small(prior, shape, **options):
     return NeuralLikelihood(prior, shape, flows.maf, **options)
 
 
-def of_a_number(prior):
-    """Of data that are one number."""
-    return NeuralLikelihood(prior, (1,), layers=1, bins=4, width=16, seed=0)
-
-
 @pytest.fixture(scope="module")
 def likelihood():
     theta, x = simulate(PRIOR, simulator, 3000, seed=0)
@@ -93,11 +88,11 @@ def test_structures_of_any_dtype():
             "rows": tfd.Sample(tfd.Exponential(1.0), [2, 2]),
         }
     )
-    found = of_a_number(prior)
+    found = small(prior, (2,))
     assert found.model.flow.context_shape == (5,)
-    theta, x = simulate(prior, lambda t: t["rows"][:, 0, :1] + t["count"][:, None], 50)
+    theta, x = simulate(prior, lambda t: t["rows"][:, 0] + t["count"][:, None], 50)
     found.fit(theta, x, epochs=1, verbose=0, validation_data=(theta, x))
-    target = found.given([1.0])
+    target = found.given([1.0, 2.0])
     assert target.unnormalized_log_prob(parameters=theta).shape == (50,)
 
 
