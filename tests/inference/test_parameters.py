@@ -16,7 +16,7 @@ def test_vectors_are_in_the_order_of_nest():
     found = as_vectors(parts, shapes, tf.float32)
     assert found.dtype == tf.float32
     np.testing.assert_array_equal(found, [[5, 1, 2], [6, 3, 4]])
-    one = as_vectors({"a": 5.0, "b": [[1.0], [2.0]]}, shapes, tf.float32)
+    one = as_vectors({"a": 5.0, "b": np.array([[1], [2]])}, shapes, tf.float32)
     np.testing.assert_array_equal(one, [5, 1, 2])
 
 
