@@ -128,9 +128,7 @@ class NeuralLikelihood:
 
         def likelihood(parameters):
             one = self.model.flow.given(self._vectors(parameters))
-            return (
-                one if count is None else tfd.Sample(one, check_integer("count", count))
-            )
+            return one if count is None else tfd.Sample(one, count)
 
         parts = {"parameters": self.prior, "data": likelihood}
         return tfd.JointDistributionNamed(parts, name=self.name)
