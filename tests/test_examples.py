@@ -243,3 +243,13 @@ def test_multi_worker(tmp_path):
     # Started again, it goes on where it stopped.
     (second,) = train(strategy, tmp_path, 2, "float32")
     assert second < first
+
+
+@pytest.mark.slow
+def test_two_moons_inference(capsys):
+    example = runpy.run_path(str(EXAMPLES / "two_moons_inference.py"))
+    accuracy, results = example["main"](4000, epochs=40, observations=1, samples=500)
+    # A normal distribution, or the prior, would be above 0.9.
+    assert accuracy < 0.75
+    assert results["coverage"].p_value > 0.001
+    assert "mean C2ST 0." in capsys.readouterr().out

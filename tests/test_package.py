@@ -35,7 +35,8 @@ import tfp_flows
 new = set(sys.modules) - before
 heavy = {"tensorflow_datasets", "matplotlib", "sklearn", "scipy", "PIL"}
 assert not heavy & {name.partition(".")[0] for name in new}
-assert not {"tfp_flows.datasets", "tfp_flows.plots"} & new
+lazy = {"tfp_flows.datasets", "tfp_flows.diagnostics", "tfp_flows.plots"}
+assert not lazy & new
 assert {"datasets", "plots", "bijectors", "__version__"} <= set(dir(tfp_flows))
 assert "tfp_flows.plots" not in sys.modules
 assert tfp_flows.datasets.load("moons").event_shape == (2,)
@@ -92,9 +93,11 @@ def test_public_names_exist():
         tfp_flows.bijectors,
         tfp_flows.datasets,
         tfp_flows.detection,
+        tfp_flows.diagnostics,
         tfp_flows.distributions,
         tfp_flows.flows,
         tfp_flows.inference,
+        tfp_flows.models,
         tfp_flows.latent,
         tfp_flows.masks,
         tfp_flows.networks,

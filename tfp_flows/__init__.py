@@ -3,7 +3,7 @@
 `bijectors` are ordinary `tfb.Bijector`s, `flows` are ready architectures, `FlowModel`
 trains them, `inference` fits them to posteriors, `models` builds autoencoders and
 classifiers of them, `detection` finds data of another kind, `diagnostics` tests
-posteriors. `datasets` and `plots` are imported when they are first used.
+posteriors. `datasets`, `diagnostics` and `plots` are imported when they are first used.
 
 Bijectors keep no cache, so no result is out of date after a variable changed. With a
 bijector of TFP's, `td.log_prob(td.sample(n))` finds the inverse in a cache; a bijector
@@ -37,7 +37,7 @@ from tfp_flows.distributions import Flow
 from tfp_flows.training import FlowModel
 
 if TYPE_CHECKING:
-    from tfp_flows import datasets, plots
+    from tfp_flows import datasets, diagnostics, plots
 
 __all__ = [
     "Flow",
@@ -48,6 +48,7 @@ __all__ = [
     "citation",
     "datasets",
     "detection",
+    "diagnostics",
     "distributions",
     "flows",
     "inference",
@@ -62,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("datasets", "plots"):
+    if name in ("datasets", "diagnostics", "plots"):
         return importlib.import_module(f"tfp_flows.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -73,8 +73,6 @@ def flow_plus_plus(
     mixture = LogisticMixture(
         components, max_component_log_scale=1.0, min_component_log_scale=-5.0
     )
-    # Densities take the closed form, samples find a root.
-    mixture = Inverted(mixture)
     matrix = InvertibleConv1x1 if plan.is_image else PLU
     network = (width, depth, heads)
 
@@ -82,7 +80,11 @@ def flow_plus_plus(
         yield ActNorm(shape, dtype=plan.dtype, name=f"actnorm_{name}")
         if shape[-1] > 1:
             yield linear(plan, matrix, shape, name=f"linear_{name}")
-        yield mixture_coupling(plan, mask, shape, mixture, *network, f"coupling_{name}")
+        # Densities take the closed form, samples find a root.
+        inverted = Inverted(mixture)
+        yield mixture_coupling(
+            plan, mask, shape, inverted, *network, f"coupling_{name}"
+        )
 
     def block(shape, prefix, count, by_channel=False):
         return couplings_in_turn(

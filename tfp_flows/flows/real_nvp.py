@@ -66,17 +66,17 @@ def real_nvp(
       batch_norm: bool, whether a `BatchNorm` follows each coupling; by default on
         images only, as in the paper.
     """
-    # A step of Adam moves a network's output in proportion to its width, and the flow's
-    # in proportion to the number of networks. Eight of width 256 stand a usual rate.
-    output_scale = min(1.0, 8 * 256 / (layers * width))
 
     def coupling(mask, shape, name):
         outputs = 2 * count_changed(mask, shape)
         if plan.is_image:
             network = ResidualConvNet(outputs, width, depth, **plan.network())
         else:
-            options = {"output_scale": output_scale, **plan.network()}
-            network = MLP(outputs, [width] * depth, **options)
+            # A step of Adam moves a network's output in proportion to its width, and
+            # the flow's in proportion to the number of networks. Eight of width 256
+            # stand a usual rate.
+            damped = {"output_scale": min(1.0, 8 * 256 / (layers * width))}
+            network = MLP(outputs, [width] * depth, **damped, **plan.network())
         yield AffineCoupling(
             mask, network, *plan.affine, shape, name=name, **plan.layer
         )

@@ -1,5 +1,6 @@
-"""Posteriors by flows: variational inference, and MCMC through a flow."""
+"""Posteriors by flows: variational, of simulators, and MCMC through a flow."""
 
+from tfp_flows.inference import simulators
 from tfp_flows.inference.flow_proposal import (
     UncalibratedFlowProposal,
     flow_proposal,
@@ -11,18 +12,23 @@ from tfp_flows.inference.importance import (
     pareto_smooth,
 )
 from tfp_flows.inference.in_turn import InTurn
+from tfp_flows.inference.neural_likelihood import NeuralLikelihood
+from tfp_flows.inference.neural_posterior import NeuralPosterior
 from tfp_flows.inference.neutra import neutra
 from tfp_flows.inference.objectives import (
     forward_kl,
     importance_weighted,
     reverse_kl,
 )
+from tfp_flows.inference.simulation import simulate
 from tfp_flows.inference.surrogate import surrogate_posterior
 from tfp_flows.inference.variational_model import VariationalModel
 
 __all__ = [
     "ImportanceSampling",
     "InTurn",
+    "NeuralLikelihood",
+    "NeuralPosterior",
     "UncalibratedFlowProposal",
     "VariationalModel",
     "effective_sample_size",
@@ -33,5 +39,7 @@ __all__ = [
     "neutra",
     "pareto_smooth",
     "reverse_kl",
+    "simulate",
+    "simulators",
     "surrogate_posterior",
 ]

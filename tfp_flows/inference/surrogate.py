@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from tfp_flows import flows
 from tfp_flows.bijectors import PLU, Chain
 from tfp_flows.core.tfp_internals import TRANSFORMED_DISTRIBUTION
 from tfp_flows.distributions import Flow
+from tfp_flows.inference.parameters import dtype_of_parts, from_vectors
 from tfp_flows.inference.target import PINNED, as_target, check_target
 from tfp_flows.training.initialize import needs_initialization
 
@@ -87,8 +87,8 @@ def surrogate_posterior(
         that supports do not match.
     """
     model = _pin(model, observed)
-    dtype = _dtype(model)
-    size, to_parts = _structure(model, bijector)
+    dtype = dtype_of_parts(model)
+    size, to_parts = from_vectors(model, bijector)
     flow = _make_flow(flow, size, dtype, options)
     if affine:
         flow = _with_affine(flow, size, dtype)
@@ -116,94 +116,6 @@ def _pin(model, observed):
         raise ValueError(
             f"observed does not fit the model: got {sorted(observed)}. {error}"
         ) from error
-
-
-def _named(structure: Any, name: str = "it") -> list[tuple[str, Any]]:
-    """Parts of a structure, with names to call them in an error."""
-    if isinstance(structure, Mapping):
-        items = list(structure.items())
-    elif hasattr(structure, "_fields"):
-        items = list(zip(structure._fields, structure, strict=True))
-    elif isinstance(structure, (list, tuple)):
-        items = list(enumerate(structure))
-    else:
-        return [(name, structure)]
-    return [found for key, part in items for found in _named(part, f"its part {key!r}")]
-
-
-def _dtype(model: Any) -> tf.DType:
-    found = {}
-    for part, dtype in _named(model.dtype):
-        dtype = found[part] = tf.as_dtype(dtype)
-        if not dtype.is_floating:
-            raise ValueError(
-                f"model must have real parameters; {part} is {dtype.name}. Sum over a "
-                "discrete part (tfd.MixtureSameFamily) or observe it."
-            )
-    if len(set(found.values())) != 1:
-        names = {part: dtype.name for part, dtype in found.items()}
-        raise ValueError(
-            f"model must have unobserved parts, all of one dtype; got {names}."
-        )
-    return next(iter(found.values()))
-
-
-def _structure(model: Any, bijector: Any) -> tuple[int, tfb.Bijector]:
-    """The number of unconstrained numbers, and the bijector from them to the parts."""
-    for part, shape in _named(model.batch_shape):
-        if shape.rank != 0:
-            raise ValueError(
-                f"model must have an empty batch shape; {part} has {shape}. "
-                "tfd.Independent or tfd.Sample makes an event of it; in an AutoBatched "
-                "model it is one."
-            )
-    for part, shape in _named(model.event_shape):
-        if not shape.is_fully_defined():
-            raise ValueError(
-                f"model must have static event shapes; {part} has {shape}."
-            )
-    try:
-        constrain = _constraining(model, bijector)
-        shapes = constrain.inverse_event_shape(model.event_shape)
-        flat = tf.nest.flatten(shapes)
-        sizes = [math.prod(shape) for shape in flat]
-        reshape = tfb.JointMap(
-            [
-                tfb.Reshape(event_shape_out=shape, event_shape_in=[n])
-                for shape, n in zip(flat, sizes, strict=True)
-            ]
-        )
-        restructure = tfb.Restructure(
-            tf.nest.pack_sequence_as(shapes, list(range(len(flat))))
-        )
-        to_parts = tfb.Chain([constrain, restructure, reshape, tfb.Split(sizes)])
-        dtype = tf.nest.flatten(model.dtype)[0]
-        to_parts.forward(tf.zeros([2, sum(sizes)], dtype))
-    except Exception as error:
-        source = (
-            "model.experimental_default_event_space_bijector()"
-            if bijector is None
-            else "bijector"
-        )
-        raise ValueError(
-            f"{source} does not map real numbers to the parameters of the model, of "
-            f"event shape {model.event_shape}: {type(error).__name__}: {error} "
-            "A discrete part has no such bijector; surrogate_posterior(bijector=) "
-            "takes one of yours."
-        ) from error
-    return sum(sizes), to_parts
-
-
-def _constraining(model: Any, bijector: Any) -> tfb.Bijector:
-    if bijector is None:
-        bijector = model.experimental_default_event_space_bijector()
-    if isinstance(bijector, tfb.Bijector):
-        return bijector
-    return tfb.JointMap(
-        tf.nest.map_structure(
-            lambda part: tfb.Identity() if part is None else part, bijector
-        )
-    )
 
 
 def _make_flow(

@@ -1,4 +1,4 @@
-"""Pictures of flows: densities, warped grids, masks, images, curves and animations.
+"""Pictures: densities, warped grids, masks, images, curves, diagnostics, animations.
 
 Every function returns a matplotlib figure, a `Picture`, which shows itself at the end
 of a notebook cell, and with `path`, which ends in `.png`, writes it to a file;
@@ -12,6 +12,12 @@ with needs("plots"):
     from tfp_flows.plots._figure import Picture
     from tfp_flows.plots.alt_text import describe
     from tfp_flows.plots.densities import density, histogram, warped_grid
+    from tfp_flows.plots.diagnostics import (
+        calibration,
+        coverage,
+        local_two_sample_test,
+        two_sample_test,
+    )
     from tfp_flows.plots.film import Animation, Frames, animate
     from tfp_flows.plots.images import images, strip
     from tfp_flows.plots.lessons import (
@@ -27,17 +33,21 @@ __all__ = [
     "Frames",
     "Picture",
     "animate",
+    "calibration",
     "change_of_variables",
+    "coverage",
     "curves",
     "density",
     "describe",
     "histogram",
     "history",
     "images",
+    "local_two_sample_test",
     "masks",
     "matrices",
     "rearrangement",
     "spectrum",
     "strip",
+    "two_sample_test",
     "warped_grid",
 ]
