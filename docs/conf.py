@@ -69,7 +69,8 @@ copybutton_prompt_is_regexp = True
 
 PACKAGES = ("tfp_flows", *(f"tfp_flows.{m}" for m in (
     "flows", "bijectors", "transformers", "networks", "distributions", "training",
-    "inference", "models", "latent", "masks", "datasets", "plots",
+    "inference", "diagnostics", "detection", "models", "latent", "masks", "datasets",
+    "plots",
 )))  # fmt: skip
 
 
