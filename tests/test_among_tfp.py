@@ -238,7 +238,7 @@ def test_tfp_calls_its_own_no_transformed_distribution():
     assert not isinstance(own, tfd.TransformedDistribution)
 
 
-@pytest.mark.filterwarnings("ignore:.*flow: parts of this flow")
+@pytest.mark.filterwarnings("ignore:.*parts of this flow")
 def test_a_module_would_not_see_the_variables_of_a_true_subclass():
     """The reason why it stays so."""
 
@@ -249,7 +249,7 @@ def test_a_module_would_not_see_the_variables_of_a_true_subclass():
     holder = tf.Module()
     holder.flow = True_(flow.distribution, flow.bijector)
     assert isinstance(holder.flow, tfd.TransformedDistribution)
-    assert holder.flow.variables and not holder.variables
+    assert len(holder.variables) < len(holder.flow.variables)
     holder.flow = flow
     assert len(holder.variables) == len(flow.variables) > 0
 

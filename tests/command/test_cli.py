@@ -944,7 +944,7 @@ IMAGES = np.zeros((64, 6, 7, 1), np.uint8)
         ({"x": vectors(size=1)}, "real_nvp", "two or more features"),
         ({"x": vectors().astype(int)}, "nice", "dtype int64"),
         ({"x": vectors().astype(object)}, "nice", "not a readable .npz"),
-        ({"x": IMAGES}, "glow", "width divisible by 2, got 7"),
+        ({"x": IMAGES}, "glow", "width divisible by 2; got 7"),
         ({"x": vectors()[:1]}, "nice", r"have 1 example\(s\) in all, and each"),
         ({"x": vectors()[:2]}, "nice", r"have 2 example\(s\) in all, and each"),
         ({"x": vectors(), "labels": np.zeros(3, int)}, "nice", r"labels .*\[64\]"),

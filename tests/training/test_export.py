@@ -39,6 +39,17 @@ def log_prob(flow, x, **keywords):
     return flow.log_prob(x, **keywords).numpy()
 
 
+def test_loaded_functions_refuse_other_shapes(tmp_path):
+    """`[5, 1]` would broadcast with parameters of two features."""
+    FlowModel(FLOWS["planar"]()).export(tmp_path)
+    loaded = tf.saved_model.load(str(tmp_path))
+    good, bad = tf.ones([5, 2]), tf.ones([5, 1])
+    for name, argument in (("log_prob", "x"), ("encode", "x"), ("decode", "z")):
+        assert loaded.signatures[name](**{argument: good})
+        with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible"):
+            loaded.signatures[name](**{argument: bad})
+
+
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
 @pytest.mark.parametrize("name", fast_and_slow(FLOWS, "conditional"))
 def test_tensorflow_lite_says_the_same(name, tmp_path):

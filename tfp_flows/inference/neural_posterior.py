@@ -135,7 +135,8 @@ class NeuralPosterior:
 
         Returns:
           A `tfd.TransformedDistribution` over parameters in the structure of the prior,
-          of batch shape `batch`.
+          of batch shape `batch`. Its log-density outside of the support of the prior is
+          what the inverse of TFP's bijector makes of it there, mostly NaN.
 
         Raises:
           ValueError: if the data have another shape.

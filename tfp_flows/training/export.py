@@ -84,12 +84,19 @@ class _Functions(tf.Module):
 def _traced(function, *specs):
     """A `tf.function` in which every unit of a `Repeat` is traced on its own.
 
-    TensorFlow Lite would give all units that share a trace the variables of one.
+    TensorFlow Lite would give all units that share a trace the variables of one. A
+    loaded signature takes tensors of any shape, so the graph itself checks them.
     """
 
     @functools.wraps(function)
-    def traced(*arguments, **keywords):
+    def traced(*arguments):
+        # Without a context in `specs`, TensorFlow hands on the default.
+        checked = tf.nest.map_structure(
+            lambda value, spec: tf.ensure_shape(value, spec.shape),
+            arguments[: len(specs)],
+            specs,
+        )
         with unrolled():
-            return function(*arguments, **keywords)
+            return function(*checked)
 
     return tf.function(traced, input_signature=specs, autograph=False)
