@@ -629,6 +629,13 @@ def test_actnorms_do_not_enlarge_what_is_constant():
     close(chain.inverse(y + tf.constant([0.0, 0.5], "float64"))[:, 1], 0.5, 1e-6)
 
 
+def test_scalings_do_not_enlarge_what_is_constant():
+    scaling = B.Scaling([2], data_dependent=True, dtype="float64")
+    scaling.initialize(normal(50, 2) * [4.0, 0.0] + [0.0, 7.0])
+    assert abs(scaling.log_scale[0] - np.log(4.0)) < 0.5
+    assert scaling.log_scale[1] == 0
+
+
 def test_actnorm_is_initialised_once():
     actnorm = B.ActNorm([2, 2, 3])
     batch = 5 + 3 * normal(50, 2, 2, 3, dtype="float32")

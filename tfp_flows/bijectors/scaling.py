@@ -151,9 +151,9 @@ class Scaling(JointBijector):
             axes = list(range(y.shape.rank - self._ndims))
             variance = tf.math.reduce_variance(y, axes)
             # The lower bound is far below the noise of 16-bit data scaled to [0, 1].
-            log_scale = 0.5 * tf.math.log(tf.maximum(variance, 1e-12))
-            self._variable.assign(
-                tf.broadcast_to(log_scale / self._factor, self._variable.shape)
-            )
+            log_scale = 0.5 * tf.math.log(tf.maximum(variance, 1e-12)) / self._factor
+            # What is constant keeps its scale, or training would be enlarged there.
+            varies = tf.reduce_min(y, axes) < tf.reduce_max(y, axes)
+            self._variable.assign(tf.where(varies, log_scale, self._variable))
             self._initialized.assign(True)
         return self._inverse_and_log_det(y)[0]
