@@ -75,7 +75,7 @@ def test_nuts(likelihood):
         )
 
     draws, _ = run()
-    samples = draws.parameters.numpy()
+    samples = draws["parameters"].numpy()
     assert samples.shape == (200, 8)
     assert samples.mean() == pytest.approx(3 / 2.25, abs=0.15)
     assert samples.std() == pytest.approx(1 / 1.5, abs=0.12)
