@@ -159,9 +159,10 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
     train.add_argument(
         "data",
         metavar="DATA",
-        help=f"a toy ({', '.join(TOYS)}), digits, an image set of TensorFlow Datasets "
-        "(mnist, fashion_mnist, cifar10, celeb_a, ...), or a file: .npy, .npz, .csv, "
-        ".tsv, or .csv.gz",
+        help=f"a toy ({', '.join(TOYS)}), a table of papers (power, gas, hepmass, "
+        "miniboone, bsds300), digits, an image set of TensorFlow Datasets (mnist, "
+        "fashion_mnist, cifar10, celeb_a, ...), or a file: .npy, .npz, .csv, .tsv, or "
+        ".csv.gz",
     )
     train.add_argument("--flow", required=True, choices=tuple(ready_flows()))
     train.add_argument(
@@ -297,7 +298,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data-dir", help="where TensorFlow Datasets keeps its data (default: its own)"
+        "--data-dir",
+        help="where TensorFlow Datasets keeps its data (default: its own), or the raw "
+        "files of a table of papers are (default: that of TFP_FLOWS_DATA_DIR)",
     )
 
 

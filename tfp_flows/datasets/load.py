@@ -13,6 +13,7 @@ from tfp_flows.datasets.arrays import from_arrays
 from tfp_flows.datasets.files import FILE_FORMATS, looks_like_a_file, read_file
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MemorySplit
+from tfp_flows.datasets.tabular import TABLES, load_table
 from tfp_flows.datasets.tfds_sets import from_tfds, known_names
 from tfp_flows.datasets.toys import TOYS, Toy
 
@@ -38,6 +39,9 @@ def load(
     `data` is one of
 
     - the name of a toy density in `TOYS`, such as "moons". Every split is drawn anew.
+    - "power", "gas", "hepmass", "miniboone" or "bsds300": the tables that papers report
+      densities of, from raw files that are yours to get; see
+      `tfp_flows.datasets.tabular.load_table`.
     - "digits": 1,797 digits of 8x8 pixels that come with scikit-learn.
     - the name of an image set of TensorFlow Datasets, such as "mnist", "cifar10",
       "celeb_a" (218x178x3) or "emnist/letters": any with an `image` feature of one
@@ -68,7 +72,8 @@ def load(
     Args:
       data: see above.
       data_dir: where TensorFlow Datasets keeps its data; None for its own default,
-        `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        `TFDS_DATA_DIR` or `~/tensorflow_datasets`. For the tables of papers, the folder
+        of the raw files; None for `TFP_FLOWS_DATA_DIR` or one of these.
       validation: fraction, from 0 to below 1, of the training rows to hold out if there
         is no validation split.
       test: fraction of the training rows to hold out if there is no test split.
@@ -84,7 +89,7 @@ def load(
     Raises:
       TypeError: if `seed` or a number of `n` is not an integer.
       ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
-      FileNotFoundError: if there is no such file.
+      FileNotFoundError: if there is no such file, or no raw file of a table.
       DatasetUnavailableError: if the set is not prepared and cannot be downloaded.
 
     Example:
@@ -99,6 +104,8 @@ def load(
         return _sample_toy(TOYS[name], _TOY_SIZES if n is None else n, seed)
     if n is not None:
         raise ValueError(f"n is for toys only ({', '.join(TOYS)}), got data {data!r}.")
+    if name is not None and name in TABLES:
+        return load_table(name, data_dir)
     options: dict[str, Any] = {"validation": validation, "test": test}
     if isinstance(data, (str, os.PathLike)) and (
         name is None or looks_like_a_file(name)
@@ -139,13 +146,14 @@ def _sample_toy(toy: Toy, n: tuple[int, int, int], seed: int) -> DataSource:
 
 
 def _unknown(name: str) -> ValueError:
-    names = {*TOYS, *_SUGGESTED, *known_names()}
+    names = {*TOYS, *TABLES, *_SUGGESTED, *known_names()}
     # A name that differs in case is as close as can be.
     lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), lower, cutoff=0.75)
     did_you_mean = f" Did you mean {' or '.join(lower[c] for c in close)}?"
     return ValueError(
         f"There is no data set {name!r}.{did_you_mean if close else ''} Known are the "
-        f"toys {', '.join(TOYS)}; {', '.join(_SUGGESTED)} and the other image sets of "
-        f"TensorFlow Datasets; and files that end in {', '.join(FILE_FORMATS)}."
+        f"toys {', '.join(TOYS)}; the tables {', '.join(TABLES)}; "
+        f"{', '.join(_SUGGESTED)} and the other image sets of TensorFlow Datasets; and "
+        f"files that end in {', '.join(FILE_FORMATS)}."
     )
