@@ -207,6 +207,12 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         help="fraction of the training data to choose the best epoch by (default 0.1)",
     )
     train.add_argument(
+        "--tidy",
+        action="store_true",
+        default=None,
+        help="leave out constant columns of a table, and add noise to whole numbers",
+    )
+    train.add_argument(
         "--temperature", type=_positive(float), help="of the samples drawn at the end"
     )
     train.add_argument("--seed", type=_natural, help="of everything random (default 0)")

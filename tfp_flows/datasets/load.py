@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfp_flows.core.arguments import check_integer, check_shape
+from tfp_flows.core.arguments import check_choice, check_integer, check_shape
 from tfp_flows.datasets.arrays import from_arrays
 from tfp_flows.datasets.files import FILE_FORMATS, looks_like_a_file, read_file
 from tfp_flows.datasets.source import DataSource
@@ -31,6 +31,7 @@ def load(
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    tidy: bool = False,
     download: bool = True,
     n: tuple[int, int, int] | None = None,
 ) -> DataSource:
@@ -78,7 +79,10 @@ def load(
         is no validation split.
       test: fraction of the training rows to hold out if there is no test split.
       seed: natural number, of a toy's points and of the rows held out from arrays and
-        files.
+        files, and of the noise of `tidy`.
+      tidy: for tables of yours, whether to leave out constant columns, and to add noise
+        to those of whole numbers and of two values, which have no density of their own;
+        a warning names them. The noise is uniform from 0 to the step between values.
       download: whether a set that is not in `data_dir` may be downloaded.
       n: toys only: points to draw for train, validation and test; None for 10,000,
         2,000 and 10,000.
@@ -99,17 +103,20 @@ def load(
       ((2,), {'train': 100, 'validation': 10, 'test': 10})
     """
     seed = check_integer("seed", seed, 0)
+    check_choice("tidy", tidy, (False, True))
     name = data if isinstance(data, str) else None
+    is_set = name is not None and not looks_like_a_file(name)
+    if tidy and (is_set or name in {*TOYS, *TABLES}):
+        raise ValueError(f"tidy=True is for tables of yours, got data {data!r}.")
     if name in TOYS:
         return _sample_toy(TOYS[name], _TOY_SIZES if n is None else n, seed)
     if n is not None:
         raise ValueError(f"n is for toys only ({', '.join(TOYS)}), got data {data!r}.")
     if name is not None and name in TABLES:
         return load_table(name, data_dir)
-    options: dict[str, Any] = {"validation": validation, "test": test}
-    if isinstance(data, (str, os.PathLike)) and (
-        name is None or looks_like_a_file(name)
-    ):
+    fractions: dict[str, Any] = {"validation": validation, "test": test}
+    options: dict[str, Any] = {**fractions, "seed": seed, "tidy": tidy}
+    if isinstance(data, (str, os.PathLike)) and not is_set:
         content = read_file(data)
         return from_arrays(
             content.arrays,
@@ -117,13 +124,12 @@ def load(
             columns=content.columns,
             reopen=content.reopen,
             **options,
-            seed=seed,
         )
     if isinstance(data, Mapping):
-        return from_arrays(data, name="arrays", **options, seed=seed)
+        return from_arrays(data, name="arrays", **options)
     if name is None:
-        return from_arrays({"x": data}, name="array", **options, seed=seed)
-    source = from_tfds(name, data_dir=data_dir, download=download, **options)
+        return from_arrays({"x": data}, name="array", **options)
+    source = from_tfds(name, data_dir=data_dir, download=download, **fractions)
     if source is None:
         raise _unknown(name)
     return source
