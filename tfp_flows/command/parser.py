@@ -161,8 +161,8 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         metavar="DATA",
         help=f"a toy ({', '.join(TOYS)}), a table of papers (power, gas, hepmass, "
         "miniboone, bsds300), digits, an image set of TensorFlow Datasets (mnist, "
-        "fashion_mnist, cifar10, celeb_a, ...), or a file: .npy, .npz, .csv, .tsv, or "
-        ".csv.gz",
+        "fashion_mnist, cifar10, celeb_a, ...), or a file: .npy, .npz, or a table as "
+        "text: .csv, .tsv, .txt, .data, .dat, also .csv.gz and so on",
     )
     train.add_argument("--flow", required=True, choices=tuple(ready_flows()))
     train.add_argument(

@@ -54,9 +54,10 @@ def load(
       names that Keras gives its arrays, `x_train`, `y_train`, `x_test`, `y_test`, mean
       the same. Labels are integers from 0, `[N]`.
     - the path of a `.npy` file of such an array, of a `.npz` file of such a mapping,
-      or of a table, `.csv` or `.tsv`, also compressed as `.csv.gz`: numbers separated
-      by commas, semicolons or tabs, all of them features, with a first row of names
-      if it holds no number. Nothing is unpickled.
+      or of a table, `.csv`, `.tsv`, `.txt`, `.data` or `.dat`, also compressed as
+      `.csv.gz` and so on: numbers separated by commas, semicolons, tabs or blanks, all
+      of them features, with a first row of names if it holds no number. Nothing is
+      unpickled.
 
     Values become float32. Where that makes different values equal, as it does for a
     column such as 5,300,000 +- 0.5, a warning names the column.
