@@ -104,4 +104,4 @@ def _step(column: np.ndarray) -> float | None:
 def _say(what: str, names: Sequence[str], text: str) -> None:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     shown = ", ".join(map(repr, names[:_SHOWN]))
-    warnings.warn(f"{what}: column {shown}{more}: {text}.", stacklevel=4)
+    warnings.warn(f"{what}: column {shown}{more}: {text}.", stacklevel=5)

@@ -224,7 +224,7 @@ def _warn_of_other_sizes(table: Table, source: DataSource) -> None:
             f"{table.name} has {' / '.join(f'{n:,}' for n in found)} {of}, but "
             f"{' / '.join(f'{n:,}' for n in published)} were published: likelihoods do "
             "not compare with those of papers. Are the raw files whole?",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
