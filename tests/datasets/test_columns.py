@@ -116,6 +116,7 @@ def test_what_is_no_such_table(data, message):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:.*(left out|given noise)")
 def test_the_command_line_tidies_a_table(table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = ("train", table, "--flow", "maf", "--layers", 2, "--epochs", 2)
