@@ -277,6 +277,7 @@ def test_report(digits, data_dir):
         "learning_rate": 0.001,
         "clip_norm": None,
         "validation": 0.1,
+        "tidy": False,
         "temperature": 1.0,
         "seed": 3,
         "jit": False,

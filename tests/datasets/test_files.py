@@ -66,6 +66,28 @@ def test_tables(file, text, name):
     assert source.bounds is None
 
 
+@pytest.mark.parametrize("name", ["t.data", "t.txt", "T.DAT.GZ", "t.csv"])
+@pytest.mark.parametrize("header", ["", "a  b\n", "\n"])
+def test_tables_with_blanks(file, name, header):
+    text = f"{header}  1    2e0\n\n-3.5 4 \n"
+    content = gzip.compress(text.encode()) if name.endswith("GZ") else text
+    source = load(file(name, content), validation=0, test=0)
+    np.testing.assert_array_equal(source.arrays("train")[0], [[1, 2], [-3.5, 4]])
+    assert source.columns == (("a", "b") if "a" in header else ("0", "1"))
+
+
+def test_mistakes_in_a_table_with_blanks(file):
+    with pytest.raises(ValueError, match="row 2, column '1': '\\?' is no number"):
+        load(file("t.data", "1 2\n3 ?\n"))
+    with pytest.raises(ValueError, match="row 3: 3 cells, but the table has 2 columns"):
+        load(file("t.data", "1 2\n3 4\n5 6 7\n"))
+
+
+def test_a_name_with_a_blank(file):
+    source = load(file("t.csv", "a b\n1\n2\n3\n"))
+    assert source.columns == ("a b",)
+
+
 def test_csv_of_one_column(file):
     assert load(file("t.csv", "1\n2\n3\n")).event_shape == (1,)
 
@@ -100,7 +122,7 @@ def test_wrong_csv(file, text, message):
         ("a.npz", {"x": np.array([{}])}, "not a readable .npz file of numbers"),
         ("a.npy", np.array([[object()]]), "not a readable .npy file of numbers"),
         ("a.csv", b"1,2\n\xff,3\n", "not a table in UTF-8"),
-        ("a.txt", "1,2", r"must be .npy, .npz, .csv.*Save its numbers"),
+        ("a.text", "1,2", r"must be .npy, .npz, .csv.*Save its numbers"),
         ("a.mat", "MATLAB", r"scipy\.io\.loadmat.*numpy\.save"),
         ("a.parquet", "PAR1", r"pandas\.read_parquet"),
         ("a.XLSX", "PK", r"pandas\.read_excel"),

@@ -194,6 +194,7 @@ def _info(arguments: argparse.Namespace) -> None:
             _say(f"{name:<24}{version}")
         _say(f"{'flows':<24}{', '.join(ready_flows())}")
         _say(f"{'toys':<24}{', '.join(datasets.TOYS)}")
+        _say(f"{'tables of papers':<24}{', '.join(datasets.tabular.TABLES)}")
         _say(
             f"{'image sets':<24}digits, mnist, fashion_mnist, cifar10, celeb_a, ... "
             "(TensorFlow Datasets)"

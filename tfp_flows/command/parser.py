@@ -159,9 +159,10 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
     train.add_argument(
         "data",
         metavar="DATA",
-        help=f"a toy ({', '.join(TOYS)}), digits, an image set of TensorFlow Datasets "
-        "(mnist, fashion_mnist, cifar10, celeb_a, ...), or a file: .npy, .npz, .csv, "
-        ".tsv, or .csv.gz",
+        help=f"a toy ({', '.join(TOYS)}), a table of papers (power, gas, hepmass, "
+        "miniboone, bsds300), digits, an image set of TensorFlow Datasets (mnist, "
+        "fashion_mnist, cifar10, celeb_a, ...), or a file: .npy, .npz, or a table as "
+        "text: .csv, .tsv, .txt, .data, .dat, also .csv.gz and so on",
     )
     train.add_argument("--flow", required=True, choices=tuple(ready_flows()))
     train.add_argument(
@@ -204,6 +205,12 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         "--validation",
         type=_fraction,
         help="fraction of the training data to choose the best epoch by (default 0.1)",
+    )
+    train.add_argument(
+        "--tidy",
+        action="store_true",
+        default=None,
+        help="leave out constant columns of a table, and add noise to whole numbers",
     )
     train.add_argument(
         "--temperature", type=_positive(float), help="of the samples drawn at the end"
@@ -297,7 +304,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data-dir", help="where TensorFlow Datasets keeps its data (default: its own)"
+        "--data-dir",
+        help="where TensorFlow Datasets keeps its data (default: its own), or the raw "
+        "files of a table of papers are (default: that of TFP_FLOWS_DATA_DIR)",
     )
 
 

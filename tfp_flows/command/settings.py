@@ -87,6 +87,8 @@ class Settings:
       clip_norm: bound on the norm of the gradient, or `None`.
       validation: fraction of the training data held out to choose the best epoch by,
         where the data bring no validation split.
+      tidy: whether constant columns of a table are left out, and those of whole numbers
+        get noise; see `tfp_flows.datasets.load`.
       temperature: of the samples that are drawn at the end.
       seed: of weights, noise and order.
       jit: whether XLA compiles the training step.
@@ -104,6 +106,7 @@ class Settings:
     learning_rate: float = 1e-3
     clip_norm: float | None = None
     validation: float = 0.1
+    tidy: bool = False
     temperature: float = 1.0
     seed: int = 0
     jit: bool = False
@@ -191,7 +194,7 @@ class Settings:
             optional = name == "fingerprint" and value is None
             if not isinstance(value, Mapping) and not optional:
                 raise TypeError(f"{name} must be a mapping, got {value!r}.")
-        for name in ("conditional", "jit"):
+        for name in ("conditional", "tidy", "jit"):
             check_choice(name, getattr(self, name), (False, True))
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             check_integer(name, getattr(self, name), least)
@@ -207,6 +210,7 @@ class Settings:
             data_dir=self.data_dir,
             validation=self.validation,
             seed=self.seed,
+            tidy=self.tidy,
         )
 
     def differences(self, others: Settings) -> list[str]:

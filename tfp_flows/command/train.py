@@ -667,6 +667,8 @@ def _about_columns(odd: Mapping[str, list[str]]) -> Iterator[str]:
         shown = ", ".join(repr(name) for name in names[:5])
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         yield f"column {shown}{more}: {advice[kind]}"
+    if odd:
+        yield "--tidy leaves out what is constant and adds noise to the others"
 
 
 def _pictures(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfp_flows.datasets.columns import tidied
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MappedSplit, MemorySplit, Split
 
@@ -43,6 +44,7 @@ def from_arrays(
     validation: float,
     test: float,
     seed: int,
+    tidy: bool = False,
 ) -> DataSource:
     """Checks arrays by key (see `load`) and makes a source of them.
 
@@ -55,7 +57,8 @@ def from_arrays(
       reopen: maps the one array anew, if it is in a file.
       validation: fraction of the training rows held out if there is no such array.
       test: likewise.
-      seed: of the random choice of those rows.
+      seed: of the random choice of those rows, and of the noise of `tidy`.
+      tidy: see `load`.
 
     Raises:
       ValueError: if a key, a shape, a dtype or a value is not allowed.
@@ -63,6 +66,8 @@ def from_arrays(
     values, labels = _by_split(arrays, name)
     if columns is None:
         columns = _column_names(values["train"])
+    if tidy:
+        values, columns = tidied(values, columns, name, seed)
     values = {
         split: _checked_values(
             x, f"{name}, {split}" if len(values) > 1 else name, columns

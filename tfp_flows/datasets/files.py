@@ -1,10 +1,11 @@
-"""Arrays and tables from files: .npy, .npz, .csv and .tsv. Nothing is unpickled."""
+"""Arrays and tables from files: NumPy's and text. Nothing is unpickled."""
 
 from __future__ import annotations
 
 import csv
 import functools
 import gzip
+import io
 import math
 import os
 import re
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["FILE_FORMATS", "Content", "looks_like_a_file", "read_file"]
 
 _ARRAYS = (".npy", ".npz")
-_TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_TEXTS = (".csv", ".tsv", ".txt", ".data", ".dat")
+_TABLES = (*_TEXTS, *(f"{ending}.gz" for ending in _TEXTS))
 
 FILE_FORMATS = (*_ARRAYS, *_TABLES)
 
@@ -203,6 +205,9 @@ def _check_lines(file: Any, path: Path) -> None:
 
 def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
     separator = _separator(file)
+    if separator == " ":
+        file = io.StringIO("\n".join(",".join(line.split()) for line in file))
+        separator = ","
     reader = csv.reader(file, delimiter=separator)
     first = next(filter(None, reader), [])
     # Numbers with a decimal comma are no names either.
@@ -234,10 +239,13 @@ def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
 def _separator(file: TextIO) -> str:
     """The separator of the first line, quoted text left out.
 
-    Where there are semicolons or tabs between numbers, commas are within them.
+    Where there are semicolons or tabs between numbers, commas are within them. A blank
+    is any number of them, if the first two lines have as many words.
     """
-    line = next((line for line in file if line.strip()), "")
+    line, second = (next((line for line in file if line.strip()), "") for _ in range(2))
     file.seek(0)
+    if not any(separator in line for separator in _SEPARATORS):
+        return " " if 1 < len(line.split()) == len(second.split()) else ","
     line = re.sub('"[^"]*"', "", line)
     others = max(_SEPARATORS[1:], key=line.count)
     cells = [cell.strip().replace(",", ".", 1) for cell in line.split(others)]

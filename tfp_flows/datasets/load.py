@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfp_flows.core.arguments import check_integer, check_shape
+from tfp_flows.core.arguments import check_choice, check_integer, check_shape
 from tfp_flows.datasets.arrays import from_arrays
 from tfp_flows.datasets.files import FILE_FORMATS, looks_like_a_file, read_file
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MemorySplit
+from tfp_flows.datasets.tabular import TABLES, load_table
 from tfp_flows.datasets.tfds_sets import from_tfds, known_names
 from tfp_flows.datasets.toys import TOYS, Toy
 
@@ -30,6 +31,7 @@ def load(
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    tidy: bool = False,
     download: bool = True,
     n: tuple[int, int, int] | None = None,
 ) -> DataSource:
@@ -38,6 +40,9 @@ def load(
     `data` is one of
 
     - the name of a toy density in `TOYS`, such as "moons". Every split is drawn anew.
+    - "power", "gas", "hepmass", "miniboone" or "bsds300": the tables that papers report
+      densities of, from raw files that are yours to get; see
+      `tfp_flows.datasets.tabular.load_table`.
     - "digits": 1,797 digits of 8x8 pixels that come with scikit-learn.
     - the name of an image set of TensorFlow Datasets, such as "mnist", "cifar10",
       "celeb_a" (218x178x3) or "emnist/letters": any with an `image` feature of one
@@ -49,9 +54,10 @@ def load(
       names that Keras gives its arrays, `x_train`, `y_train`, `x_test`, `y_test`, mean
       the same. Labels are integers from 0, `[N]`.
     - the path of a `.npy` file of such an array, of a `.npz` file of such a mapping,
-      or of a table, `.csv` or `.tsv`, also compressed as `.csv.gz`: numbers separated
-      by commas, semicolons or tabs, all of them features, with a first row of names
-      if it holds no number. Nothing is unpickled.
+      or of a table, `.csv`, `.tsv`, `.txt`, `.data` or `.dat`, also compressed as
+      `.csv.gz` and so on: numbers separated by commas, semicolons, tabs or blanks, all
+      of them features, with a first row of names if it holds no number. Nothing is
+      unpickled.
 
     Values become float32. Where that makes different values equal, as it does for a
     column such as 5,300,000 +- 0.5, a warning names the column.
@@ -68,12 +74,16 @@ def load(
     Args:
       data: see above.
       data_dir: where TensorFlow Datasets keeps its data; None for its own default,
-        `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        `TFDS_DATA_DIR` or `~/tensorflow_datasets`. For the tables of papers, the folder
+        of the raw files; None for `TFP_FLOWS_DATA_DIR` or one of these.
       validation: fraction, from 0 to below 1, of the training rows to hold out if there
         is no validation split.
       test: fraction of the training rows to hold out if there is no test split.
       seed: natural number, of a toy's points and of the rows held out from arrays and
-        files.
+        files, and of the noise of `tidy`.
+      tidy: for tables of yours, whether to leave out constant columns, and to add noise
+        to those of whole numbers and of two values, which have no density of their own;
+        a warning names them. The noise is uniform from 0 to the step between values.
       download: whether a set that is not in `data_dir` may be downloaded.
       n: toys only: points to draw for train, validation and test; None for 10,000,
         2,000 and 10,000.
@@ -84,7 +94,7 @@ def load(
     Raises:
       TypeError: if `seed` or a number of `n` is not an integer.
       ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
-      FileNotFoundError: if there is no such file.
+      FileNotFoundError: if there is no such file, or no raw file of a table.
       DatasetUnavailableError: if the set is not prepared and cannot be downloaded.
 
     Example:
@@ -94,15 +104,20 @@ def load(
       ((2,), {'train': 100, 'validation': 10, 'test': 10})
     """
     seed = check_integer("seed", seed, 0)
+    check_choice("tidy", tidy, (False, True))
     name = data if isinstance(data, str) else None
+    is_set = name is not None and not looks_like_a_file(name)
+    if tidy and (is_set or name in {*TOYS, *TABLES}):
+        raise ValueError(f"tidy=True is for tables of yours, got data {data!r}.")
     if name in TOYS:
         return _sample_toy(TOYS[name], _TOY_SIZES if n is None else n, seed)
     if n is not None:
         raise ValueError(f"n is for toys only ({', '.join(TOYS)}), got data {data!r}.")
-    options: dict[str, Any] = {"validation": validation, "test": test}
-    if isinstance(data, (str, os.PathLike)) and (
-        name is None or looks_like_a_file(name)
-    ):
+    if name is not None and name in TABLES:
+        return load_table(name, data_dir)
+    fractions: dict[str, Any] = {"validation": validation, "test": test}
+    options: dict[str, Any] = {**fractions, "seed": seed, "tidy": tidy}
+    if isinstance(data, (str, os.PathLike)) and not is_set:
         content = read_file(data)
         return from_arrays(
             content.arrays,
@@ -110,13 +125,12 @@ def load(
             columns=content.columns,
             reopen=content.reopen,
             **options,
-            seed=seed,
         )
     if isinstance(data, Mapping):
-        return from_arrays(data, name="arrays", **options, seed=seed)
+        return from_arrays(data, name="arrays", **options)
     if name is None:
-        return from_arrays({"x": data}, name="array", **options, seed=seed)
-    source = from_tfds(name, data_dir=data_dir, download=download, **options)
+        return from_arrays({"x": data}, name="array", **options)
+    source = from_tfds(name, data_dir=data_dir, download=download, **fractions)
     if source is None:
         raise _unknown(name)
     return source
@@ -139,13 +153,14 @@ def _sample_toy(toy: Toy, n: tuple[int, int, int], seed: int) -> DataSource:
 
 
 def _unknown(name: str) -> ValueError:
-    names = {*TOYS, *_SUGGESTED, *known_names()}
+    names = {*TOYS, *TABLES, *_SUGGESTED, *known_names()}
     # A name that differs in case is as close as can be.
     lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), lower, cutoff=0.75)
     did_you_mean = f" Did you mean {' or '.join(lower[c] for c in close)}?"
     return ValueError(
         f"There is no data set {name!r}.{did_you_mean if close else ''} Known are the "
-        f"toys {', '.join(TOYS)}; {', '.join(_SUGGESTED)} and the other image sets of "
-        f"TensorFlow Datasets; and files that end in {', '.join(FILE_FORMATS)}."
+        f"toys {', '.join(TOYS)}; the tables {', '.join(TABLES)}; "
+        f"{', '.join(_SUGGESTED)} and the other image sets of TensorFlow Datasets; and "
+        f"files that end in {', '.join(FILE_FORMATS)}."
     )
