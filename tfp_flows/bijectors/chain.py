@@ -12,6 +12,7 @@ from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.from_tfp import adapt_all, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector, describe, min_event_ndims
 from tfp_flows.core.recompute import evaluate
+from tfp_flows.core.tfp_internals import is_increasing
 from tfp_flows.core.walk import Run, Step, joined, runs_of, walk
 
 __all__ = ["Chain"]
@@ -151,7 +152,7 @@ class Chain(JointBijector):
         rises = True
         for b in self._members:
             known = {k: v for k, v in keywords.items() if k in b.keywords}
-            rises = tf.equal(rises, b._internal_is_increasing(**known))
+            rises = tf.equal(rises, is_increasing(b, **known))
         return rises
 
     def _batch_shape(self, x_event_ndims):

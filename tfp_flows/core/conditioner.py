@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_shape
+from tfp_flows.core.keras_internals import losses_of
 from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["Conditioner", "hold", "release", "take_losses", "zeros_of"]
@@ -54,11 +55,13 @@ class Conditioner(tf.Module):
                 f"{type(function).__name__}."
             )
         self._dtype = dtype
-        self.input_shape = (
-            self._no_dependency({k: tuple(s) for k, s in input_shape.items()})
+        shape = (
+            {k: tuple(s) for k, s in input_shape.items()}
             if isinstance(input_shape, Mapping)
             else tuple(input_shape)
         )
+        # TensorFlow would wrap a dict to track what is in it.
+        object.__setattr__(self, "input_shape", shape)
         self.output_shape = tuple(output_shape)
         self.context_shape = (
             None
@@ -169,11 +172,11 @@ def take_losses(modules: Sequence[tf.Module], graph: tf.Graph) -> bool:
     for module in modules:
         for conditioner in module.submodules:
             layer = getattr(conditioner, "keras_layer", None)
-            for part in layer._flatten_layers() if layer is not None else ():
-                own = [x for x in part._losses if getattr(x, "graph", None) is graph]
+            for losses in losses_of(layer) if layer is not None else ():
+                own = [x for x in losses if getattr(x, "graph", None) is graph]
                 found = found or bool(own)
                 for loss in own:
-                    part._losses.remove(loss)
+                    losses.remove(loss)
     return found
 
 

@@ -10,7 +10,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.ranges import has_bounded_range, inverse_within_range
-from tfp_flows.core.tfp_internals import CHAINS, INVERTS
+from tfp_flows.core.tfp_internals import CHAINS, INVERTS, is_increasing
 from tfp_flows.core.walk import runs_of
 
 __all__ = ["FromTFP", "Inverted", "adapt", "adapt_all", "common_context_shape"]
@@ -128,7 +128,7 @@ class FromTFP(JointBijector):
 
     def _is_increasing(self, **keywords):
         try:
-            return self.bijector._internal_is_increasing(**keywords)
+            return is_increasing(self.bijector, **keywords)
         except NotImplementedError:
             return super()._is_increasing(**keywords)
 
@@ -180,7 +180,7 @@ class Inverted(JointBijector):
         return self.bijector._is_permutation
 
     def _is_increasing(self, **keywords):
-        return self.bijector._internal_is_increasing(**keywords)
+        return is_increasing(self.bijector, **keywords)
 
     def _forward_and_log_det(self, x, **keywords):
         return self.bijector._inverse_and_log_det(x, **keywords)

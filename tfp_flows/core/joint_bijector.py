@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import textwrap
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,12 @@ from tfp_flows.core.shapes import (
     check_event_shape,
     sum_trailing,
 )
-from tfp_flows.core.tfp_internals import handover, is_asked_by_cache
+from tfp_flows.core.tfp_internals import (
+    handover,
+    is_asked_by_cache,
+    scope_of,
+    set_arguments,
+)
 from tfp_flows.core.tracking import check_tracked
 
 __all__ = ["JointBijector", "describe", "min_event_ndims"]
@@ -137,10 +143,6 @@ class JointBijector(tfb.Bijector):
     # * "untaped": the two methods take no gradients themselves, or take them under
     #   `tf_internals.recording`. They may run while all gradient tapes are stopped.
     _fast_paths: frozenset[str] = frozenset()
-    _TF_MODULE_IGNORED_PROPERTIES = tfb.Bijector._TF_MODULE_IGNORED_PROPERTIES | {
-        "_joint_variables",
-        "_joint_shared",
-    }
 
     def __init__(
         self,
@@ -278,7 +280,7 @@ class JointBijector(tfb.Bijector):
           ValueError: on a wrong shape or context.
           TypeError: on an unknown keyword or another dtype than the bijector's.
         """
-        with self._name_and_control_scope("forward_and_log_det"):
+        with scope_of(self, "forward_and_log_det"):
             return self._joint_evaluate(x, True, keywords)
 
     def inverse_and_log_det(
@@ -298,7 +300,7 @@ class JointBijector(tfb.Bijector):
           ValueError: on a wrong shape or context.
           TypeError: on an unknown keyword or another dtype than the bijector's.
         """
-        with self._name_and_control_scope("inverse_and_log_det"):
+        with scope_of(self, "inverse_and_log_det"):
             return self._joint_evaluate(y, False, keywords)
 
     @property
@@ -327,7 +329,7 @@ class JointBijector(tfb.Bijector):
           ValueError: on an empty batch, a wrong shape or context.
           TypeError: on an unknown keyword or another dtype than the bijector's.
         """
-        with self._name_and_control_scope("initialize"):
+        with scope_of(self, "initialize"):
             y, keywords = self._joint_check(y, False, keywords)
             return self._initialize(y, **keywords)
 
@@ -353,7 +355,7 @@ class JointBijector(tfb.Bijector):
             # TFP's tools set it on every bijector; most classes here have no such
             # argument.
             overrides.pop("validate_args", None)
-        own = dict(self.__dict__.get("_joint_variables", {}))
+        own = self._joint_variables
         free = self._free_arguments | {"name"}
         fixed = sorted(
             name
@@ -367,7 +369,7 @@ class JointBijector(tfb.Bijector):
                 f"Build a new {cls.__name__} instead."
             )
         new: Any = cls.__new__(cls)
-        object.__setattr__(new, "_joint_shared", own)
+        new.__dict__["_joint_shared"] = types.SimpleNamespace(**own)
         new.__init__(**{**self.parameters, **overrides})
         known = {id(v) for v in _variables_in((self, list(overrides.values())))}
         unknown = [v.name for v in new.variables if id(v) not in known]
@@ -399,22 +401,22 @@ class JointBijector(tfb.Bijector):
     # The bridge to TFP's methods.
 
     def _call_forward(self, x, name, **keywords):
-        with self._name_and_control_scope(name):
+        with scope_of(self, name):
             return self._joint_evaluate(x, True, keywords)[0]
 
     def _call_inverse(self, y, name, **keywords):
-        with self._name_and_control_scope(name):
+        with scope_of(self, name):
             return self._joint_evaluate(y, False, keywords)[0]
 
     def _call_forward_log_det_jacobian(self, x, event_ndims, name, **keywords):
-        with self._name_and_control_scope(name):
+        with scope_of(self, name):
             _, fldj = self._joint_evaluate(x, True, keywords, last=True)
             return self._joint_sum_events(
                 fldj, event_ndims, self.forward_min_event_ndims
             )
 
     def _call_inverse_log_det_jacobian(self, y, event_ndims, name, **keywords):
-        with self._name_and_control_scope(name):
+        with scope_of(self, name):
             _, ildj = self._joint_evaluate(y, False, keywords, last=True)
             return self._joint_sum_events(
                 ildj, event_ndims, self.inverse_min_event_ndims
@@ -477,9 +479,7 @@ class JointBijector(tfb.Bijector):
 
         A class calls this if the constructor that it inherits has other arguments.
         """
-        left_out = ("self", "__class__")
-        own = {k: v for k, v in parameters.items() if k not in left_out}
-        self._parameters = self._no_dependency(own)
+        set_arguments(self, parameters)
 
     def _add_variable(
         self, name: str, value: Any, trainable: bool = True, **options: Any
@@ -495,7 +495,8 @@ class JointBijector(tfb.Bijector):
         Returns:
           The variable.
         """
-        variable = self.__dict__.get("_joint_shared", {}).get(name)
+        shared = self.__dict__.get("_joint_shared")
+        variable = None if shared is None else vars(shared).get(name)
         if variable is None:
             with tf.init_scope():
                 variable = tf.Variable(
@@ -504,10 +505,16 @@ class JointBijector(tfb.Bijector):
                     name=name,
                     **options,
                 )
-        if "_joint_variables" not in self.__dict__:
-            object.__setattr__(self, "_joint_variables", {})
         self._joint_variables[name] = variable
         return variable
+
+    @property
+    def _joint_variables(self) -> dict[str, tf.Variable]:
+        """The variables by the names given to `_add_variable`."""
+        # `tf.Module` lists variables in dictionaries, but does not look into other
+        # objects: each variable is listed once, as the attribute that it is.
+        names = self.__dict__.setdefault("_joint_names", types.SimpleNamespace())
+        return vars(names)
 
     def _joint_sum_events(self, log_det, event_ndims, min_event_ndims):
         if event_ndims is None:
@@ -697,7 +704,9 @@ def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:
     signature = inspect.signature(cls.__init__).parameters
     shown = []
     for name, value in (bijector.parameters or {}).items():
-        default = signature[name].default if name in signature else inspect._empty
+        default = (
+            signature[name].default if name in signature else inspect.Parameter.empty
+        )
         left_out = name == "name" or name in members
         if left_out or _is_equal(value, default):
             continue

@@ -16,7 +16,17 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.callbacks import monitor_callback
 
-__all__ = ["entry_layer", "in_symbolic_scope", "model_in_step", "storage"]
+__all__ = [
+    "adam_slots",
+    "build_symbolically",
+    "entry_layer",
+    "in_symbolic_scope",
+    "layers_in",
+    "losses_of",
+    "model_in_step",
+    "storage",
+    "sum_before_clipping",
+]
 
 # Methods that `fit`, `evaluate` and `predict` call, also by the names that AutoGraph
 # gives to them.
@@ -56,6 +66,40 @@ def storage(variable: keras.Variable) -> tf.Variable:
     return variable._value
 
 
+def layers_in(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layer and all layers inside; `Model.layers` has those of one level only."""
+    return layer._flatten_layers()
+
+
+def losses_of(layer: keras.layers.Layer) -> list[list[tf.Tensor]]:
+    """The lists that `add_loss` of a layer, and of each layer inside, appends to."""
+    return [part._losses for part in layers_in(layer)]
+
+
+def adam_slots(
+    optimizer: keras.optimizers.Adam, variable: tf.Variable
+) -> tuple[tf.Variable, tf.Variable]:
+    """The moving averages of the gradient, and of its square, for a variable."""
+    i = optimizer._get_variable_index(variable)
+    return optimizer._momentums[i].value, optimizer._velocities[i].value
+
+
+def sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes an optimizer add up the gradients of all replicas before it clips them."""
+    clip, add = optimizer._clip_gradients, optimizer._all_reduce_sum_gradients
+
+    def add_and_clip(gradients):
+        return clip([g for g, _ in add([(g, None) for g in gradients])])
+
+    optimizer._clip_gradients = add_and_clip
+    optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+
+
+def build_symbolically(model: keras.Model, batch: tuple) -> None:
+    """Builds metrics and losses from shapes and dtypes of a batch `(x, y, weight)`."""
+    model._symbolic_build(data_batch=batch)
+
+
 def _check() -> None:
     """Raises an `ImportError` if a part of Keras is not what it was.
 
@@ -63,21 +107,32 @@ def _check() -> None:
     devices before users can choose them.
     """
     layer = inspect.getsource(keras.layers.Layer)
+    adam = inspect.getsource(keras.optimizers.Adam.update_step)
+    base = inspect.getsource(sys.modules[keras.optimizers.Adam.apply.__module__])
     expected = {
         "the running call": '"current_call_ctx"' in layer and "entry_layer" in layer,
         "the symbolic stage": not in_symbolic_scope(),
         "the storage of a variable": "self._value"
         in inspect.getsource(keras.Variable.value.fget),
         "the direction of a metric": "_direction"
-        in monitor_callback.MonitorCallback._set_monitor_op.__code__.co_consts,
+        in inspect.getsource(monitor_callback.MonitorCallback),
         "the steps of a model": all(
             name.startswith("tf__") or hasattr(keras.Model, name) for name in _STEPS
         ),
-        # Overridden by FlowModel, its rows and FusedAdam.
-        "building under tf.distribute": hasattr(keras.Model, "_maybe_symbolic_build"),
-        "updates of an optimizer": hasattr(
-            keras.optimizers.Adam, "_backend_update_step"
+        "the layers inside a layer": hasattr(keras.layers.Layer, "_flatten_layers"),
+        "the losses of a layer": "self._losses.extend(" in layer,
+        "the moving averages of Adam": all(
+            f"self.{slot}[self._get_variable_index(variable)]" in adam
+            for slot in ("_momentums", "_velocities")
         ),
+        "clipping of gradients": "self._clip_gradients(grads)" in base,
+        "the sum over replicas": hasattr(
+            keras.optimizers.Optimizer, "_all_reduce_sum_gradients"
+        ),
+        "building from shapes": hasattr(keras.Model, "_symbolic_build"),
+        # Overridden by FlowModel and FusedAdam.
+        "building under tf.distribute": hasattr(keras.Model, "_maybe_symbolic_build"),
+        "updates of an optimizer": "self._backend_update_step(" in base,
     }
     changed = [name for name, holds in expected.items() if not holds]
     if changed:

@@ -4,6 +4,10 @@
   compositions have a second, private class for parts that are not composite tensors.
 * `ITERATION_OF_SAMPLES`: the name scope in which auto-batched joint distributions draw
   many samples at once.
+* `scope_of`: the name scope of a bijector's method, with the assertions of its
+  parameters. Without it, operations lose their names.
+* `is_increasing`: whether a bijector rises, which `cdf` and `quantile` need.
+* `set_arguments`: the arguments that `copy` gives to the constructor.
 * `is_asked_by_cache`: TFP's compositions cache results under a hash of their members.
   The variables of a member may change, so the cache must be given a new hash each time.
 * `Handover`: TFP makes several calls of a bijector for one answer.
@@ -19,8 +23,11 @@ import inspect
 import sys
 import threading
 import types
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
+import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
@@ -35,6 +42,9 @@ __all__ = [
     "TRANSFORMED_DISTRIBUTION",
     "handover",
     "is_asked_by_cache",
+    "is_increasing",
+    "scope_of",
+    "set_arguments",
 ]
 
 
@@ -73,6 +83,51 @@ ITERATION_OF_SAMPLES = "iid_sample_fn_stateful_body"
 _required(
     ITERATION_OF_SAMPLES in inspect.getsource(vectorization_util.iid_sample),
     f"the name {ITERATION_OF_SAMPLES}",
+)
+
+
+def scope_of(bijector: tfb.Bijector, name: str) -> AbstractContextManager:
+    """A name scope for a method, within that of the bijector."""
+    return bijector._name_and_control_scope(name)
+
+
+def is_increasing(bijector: tfb.Bijector, **keywords: Any) -> Any:
+    """Whether `forward` rises in each entry, for any bijector of TFP's or ours."""
+    return bijector._internal_is_increasing(**keywords)
+
+
+def set_arguments(owner: tf.Module, arguments: Mapping[str, Any]) -> None:
+    """Sets what `owner.parameters` returns, and `copy` gives to the constructor.
+
+    Args:
+      owner: a bijector or distribution.
+      arguments: the arguments; `self` and `__class__`, which `locals()` holds, are left
+        out. TensorFlow does not track them as attributes.
+    """
+    left_out = ("self", "__class__")
+    own = {k: v for k, v in arguments.items() if k not in left_out}
+    object.__setattr__(owner, "_parameters", own)
+
+
+for _owner, _name in (
+    (tfb.Bijector, "_name_and_control_scope"),
+    (tfb.Bijector, "_internal_is_increasing"),
+    # Overridden by JointBijector.
+    (tfb.Bijector, "_call_forward"),
+    (tfb.Bijector, "_call_inverse"),
+    (tfb.Bijector, "_call_forward_log_det_jacobian"),
+    (tfb.Bijector, "_call_inverse_log_det_jacobian"),
+    # Overridden by the distributions.
+    (tfd.Distribution, "_call_log_prob"),
+    (tfd.Distribution, "_call_prob"),
+    (tfd.Distribution, "_call_sample_n"),
+    (tfd.Distribution, "_call_sample_and_log_prob"),
+):
+    _required(hasattr(_owner, _name), f"{_owner.__name__}.{_name}")
+_required(
+    "_parameters" in tfb.Bijector.parameters.fget.__code__.co_names
+    and "_parameters" in tfd.Distribution.parameters.fget.__code__.co_names,
+    "the attribute _parameters",
 )
 
 _CACHES = frozenset(

@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.core.arguments import check_integer, check_number, check_shape
 from tfp_flows.core.seeds import generator
+from tfp_flows.core.tfp_internals import set_arguments
 from tfp_flows.distributions.conditional import Conditional
 from tfp_flows.distributions.describe import describe_distribution
 
@@ -78,9 +79,7 @@ class ClassConditionalNormal(Conditional):
         self._means, self._log_scales = mean, log_scale
         super().__init__(self._normal, event_shape, (num_classes,), dtype, name)
         parameters.update(mean=mean, log_scale=log_scale)
-        self._parameters = self._no_dependency(
-            {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
-        )
+        set_arguments(self, parameters)
 
     def _normal(self, context):
         mean = tf.tensordot(context, self._means, 1)

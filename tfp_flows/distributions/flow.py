@@ -20,7 +20,7 @@ from tfp_flows.core.ranges import Support
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import sum_trailing
 from tfp_flows.core.tf_internals import could_possibly_record
-from tfp_flows.core.tfp_internals import TRANSFORMED_DISTRIBUTION
+from tfp_flows.core.tfp_internals import TRANSFORMED_DISTRIBUTION, set_arguments
 from tfp_flows.core.tracking import check_tracked
 from tfp_flows.distributions.contexts import (
     ContextShape,
@@ -181,7 +181,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         context_shape = check_context_shape(context_shape)
         if context_shape is None:
             context_shape = self._inner_context_shape
-        self._context_shape = self._no_dependency(context_shape)
+        object.__setattr__(self, "_context_shape", context_shape)
         self._context_encoder = self._wrap_encoder(
             context_encoder, tf.as_dtype(distribution.dtype)
         )
@@ -198,9 +198,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
             kwargs_split_fn=self._split_for_tfp,
             name=name,
         )
-        self._parameters = self._no_dependency(
-            {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
-        )
+        set_arguments(self, parameters)
 
     def _wrap_encoder(self, encoder, dtype):
         """Wraps the encoder so that its variables are found; checks its shapes."""
@@ -255,7 +253,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         """
         new = super().copy(**overrides)
         if not set(overrides) - {"name", "chunk_size"}:
-            new._config = new._no_dependency(self._config)
+            object.__setattr__(new, "_config", self._config)
         return new
 
     @property
@@ -603,7 +601,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         if "context" in given.base:
             of_base["context"] = given.base["context"]
         else:
-            base = self._maybe_broadcast_distribution_batch_shape()
+            base = _with_batch_of(self)
             context = given.bijector.get("context")
             if context is not None:
                 rank = context.shape.rank - len(self._inner_context_shape)
@@ -733,7 +731,7 @@ def with_config(flow: tfd.Distribution, config: Mapping[str, Any]) -> tfd.Distri
     Returns:
       `flow`.
     """
-    flow._config = flow._no_dependency(dict(config))
+    object.__setattr__(flow, "_config", dict(config))
     return flow
 
 
@@ -778,6 +776,16 @@ def _common_context_shape(distribution, bijector):
             f"{of_base}."
         )
     return of_base
+
+
+def _with_batch_of(flow):
+    """The base of a flow, with the batch shape that the bijector's parameters add."""
+    base, batch = flow.distribution, flow.batch_shape
+    if not batch.is_fully_defined():
+        return tfd.BatchBroadcast(base, with_shape=flow.batch_shape_tensor())
+    if base.batch_shape == batch:
+        return base
+    return tfd.BatchBroadcast(base, with_shape=batch)
 
 
 def _static(shape):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.tfp_internals import set_arguments
 from tfp_flows.core.tracking import check_tracked
 from tfp_flows.distributions.inputs import as_data, check_sample_shape
 
@@ -28,13 +29,13 @@ def without_given_name(distribution: tfd.Distribution) -> Any:
       `distribution`.
     """
     parameters = {k: v for k, v in distribution.parameters.items() if k != "name"}
-    distribution._parameters = distribution._no_dependency(parameters)
+    set_arguments(distribution, parameters)
     return distribution
 
 
 def with_papers(distribution: tfd.Distribution, *papers: str) -> Any:
     """Notes the papers of a distribution, for `tfp_flows.citation`; returns it."""
-    distribution.papers = distribution._no_dependency(papers)
+    object.__setattr__(distribution, "papers", papers)
     return distribution
 
 

@@ -110,7 +110,7 @@ class VariationalDequantization(StaticShape):
         """
         new = super().copy(**overrides)
         if not set(overrides) - {"name"}:
-            new._config = new._no_dependency(self._config)
+            object.__setattr__(new, "_config", self._config)
         return new
 
     @property

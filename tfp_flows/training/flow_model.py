@@ -15,7 +15,12 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_number
-from tfp_flows.core.keras_internals import in_symbolic_scope, storage
+from tfp_flows.core.keras_internals import (
+    build_symbolically,
+    in_symbolic_scope,
+    layers_in,
+    storage,
+)
 from tfp_flows.training import data_checks, export, multi_device, weights_file
 from tfp_flows.training.architecture import Architecture, ArchitectureState
 from tfp_flows.training.data_checks import Data
@@ -251,7 +256,7 @@ class FlowModel(keras.Model):
         if isinstance(optimizer, str) and optimizer.lower() == "adam":
             optimizer = FusedAdam()
         optimizer = keras.optimizers.get(optimizer)
-        half = any(v.compute_dtype == "float16" for v in self._flatten_layers())
+        half = any(v.compute_dtype == "float16" for v in layers_in(self))
         is_scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if auto_scale_loss and half and not is_scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(
@@ -612,8 +617,9 @@ class FlowModel(keras.Model):
         # Under `tf.distribute`, Keras builds the model with a mean of the batch over
         # replicas. This makes fractions of labels, and fails for tuples on several
         # workers. The part of one replica is enough.
-        if self._distribute_strategy is None:
-            return
+        with self.distribute_strategy.scope():
+            if not tf.distribute.has_strategy():
+                return
         if iterator is not None:
             _, _, batches = next(iter(iterator))
             data_batch = tf.nest.map_structure(
@@ -621,7 +627,7 @@ class FlowModel(keras.Model):
                 next(batches),
             )
         with self.distribute_strategy.scope():
-            self._symbolic_build(data_batch=self._as_step(data_batch))
+            build_symbolically(self, self._as_step(data_batch))
 
     def compute_loss(
         self,

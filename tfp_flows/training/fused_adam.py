@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfp_flows.core.keras_internals import adam_slots
+
 __all__ = ["FusedAdam"]
 
 
@@ -73,12 +75,12 @@ class FusedAdam(keras.optimizers.Adam):
         if isinstance(gradient, tf.IndexedSlices):
             rate = learning_rate["learning_rate"]
             return super().update_step(gradient, variable, rate)
-        i = self._get_variable_index(variable)
+        momentum, velocity = adam_slots(self, variable)
         dtype = variable.dtype
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[i].value.handle,
-            v=self._velocities[i].value.handle,
+            m=momentum.handle,
+            v=velocity.handle,
             grad=tf.cast(gradient, dtype),
             **learning_rate[dtype.name],
         )

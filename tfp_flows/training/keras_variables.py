@@ -56,10 +56,11 @@ class Row(keras.layers.Layer):
             if getattr(variable, "constraint", None) is not None:
                 wrapper.constraint = _OnTensors(variable.constraint)
         self._shapes: Any = shapes
-        if shapes is not None:
-            # `summary` computes the output shape from it.
-            self._build_shapes_dict = {"input_shape": shapes[0]}
-        self.built = True
+        # `summary` computes the output shape from a shape given here.
+        self.build(None if shapes is None else shapes[0])
+
+    def build(self, input_shape: Any) -> None:
+        """Nothing to build: the variables are there."""
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return self._shapes[1]

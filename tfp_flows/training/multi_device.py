@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.keras_internals import sum_before_clipping
+
 __all__ = [
     "WorkersAgree",
     "check_scope",
@@ -43,10 +45,9 @@ def check_scope(variables: Sequence[tf.Variable]) -> None:
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
     """Whether the strategy has several workers (processes)."""
-    return (
-        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        and strategy.extended._in_multi_worker_mode()
-    )
+    return isinstance(
+        strategy, tf.distribute.MultiWorkerMirroredStrategy
+    ) and strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)
 
 
 def per_replica(
@@ -93,13 +94,7 @@ def clip_after_sum(optimizer: keras.optimizers.Optimizer) -> None:
     bounds = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
     if tf.distribute.get_strategy().num_replicas_in_sync == 1 or not any(bounds):
         return
-    clip, add = optimizer._clip_gradients, optimizer._all_reduce_sum_gradients
-
-    def add_and_clip(gradients):
-        return clip([g for g, _ in add([(g, None) for g in gradients])])
-
-    optimizer._clip_gradients = add_and_clip
-    optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+    sum_before_clipping(optimizer)
 
 
 def whole_batch(batch: Any, strategy: tf.distribute.Strategy) -> Any:
@@ -158,15 +153,12 @@ class WorkersAgree(keras.callbacks.Callback):
     def __init__(self, shuffles: bool):
         super().__init__()
         self._shuffles = shuffles
+        self._begins = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         strategy = self.model.distribute_strategy
-        state = [_fingerprint(v.value) for v in self.model.trainable_variables]
-        if not _agree([*state, float(self.model._initial_epoch or 0)], strategy):
-            raise ValueError(
-                "the workers start from different weights or epochs: load the same "
-                "files on all of them."
-            )
+        self._begins = True
+        self._check([_fingerprint(v.value) for v in self.model.trainable_variables])
         if self._shuffles:
             seed, _ = tf.compat.v1.get_seed(1)
             if seed == _UNSET_SEED or not _agree([float(seed)], strategy):
@@ -175,6 +167,18 @@ class WorkersAgree(keras.callbacks.Callback):
                     "call keras.utils.set_random_seed with the same seed on each, or "
                     "give a dataset that shuffles with a seed."
                 )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._begins:
+            self._begins = False
+            self._check([float(epoch)])
+
+    def _check(self, state):
+        if not _agree(state, self.model.distribute_strategy):
+            raise ValueError(
+                "the workers start from different weights or epochs: load the same "
+                "files on all of them."
+            )
 
 
 @contextlib.contextmanager
