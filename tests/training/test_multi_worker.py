@@ -36,6 +36,7 @@ def test_two_workers_train_as_one(tmp_path):
     for key, value in first.items():
         np.testing.assert_array_equal(second[key], value, err_msg=key)
     assert "the same seed on each" in str(first["shuffled"])
+    assert "different weights or epochs" in str(first["later"])
     assert "different weights" in str(first["different"])
     # What was written under the strategy is read on one device.
     model = tfp_flows.FlowModel(normalised(seed=1))

@@ -14,7 +14,6 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
-from keras.src.callbacks import monitor_callback
 
 __all__ = [
     "adam_slots",
@@ -115,7 +114,7 @@ def _check() -> None:
         "the storage of a variable": "self._value"
         in inspect.getsource(keras.Variable.value.fget),
         "the direction of a metric": "_direction"
-        in inspect.getsource(monitor_callback.MonitorCallback),
+        in inspect.getsource(keras.callbacks.EarlyStopping.__base__),
         "the steps of a model": all(
             name.startswith("tf__") or hasattr(keras.Model, name) for name in _STEPS
         ),

@@ -57,25 +57,23 @@ def _required(condition: bool, what: str) -> None:
         )
 
 
-def _class_behind(public: type, name: str) -> type[Any]:
-    """The private class that `__new__` chooses for parts that are not composite."""
-    private = next((c for c in public.__mro__ if c.__name__ == name), public)
-    _required(
-        private is not public,
-        f"a class {name} behind {public.__name__}",
-    )
-    return private
+def _class_behind(public: type) -> type[Any]:
+    """The private class that `__new__` chooses for parts that are not composite.
+
+    It is the base class that stands in the same module.
+    """
+    private = [c for c in public.__mro__[1:] if c.__module__ == public.__module__]
+    _required(len(private) == 1, f"a private class behind {public.__name__}")
+    return private[0]
 
 
 # Both classes that an instance of a composition of TFP's may have.
-INVERTS = (tfb.Invert, _class_behind(tfb.Invert, "_Invert"))
-CHAINS = (tfb.Chain, _class_behind(tfb.Chain, "_Chain"))
-TRANSFORMED_DISTRIBUTION = _class_behind(
-    tfd.TransformedDistribution, "_TransformedDistribution"
-)
+INVERTS = (tfb.Invert, _class_behind(tfb.Invert))
+CHAINS = (tfb.Chain, _class_behind(tfb.Chain))
+TRANSFORMED_DISTRIBUTION = _class_behind(tfd.TransformedDistribution)
 
-INDEPENDENTS = (tfd.Independent, _class_behind(tfd.Independent, "_Independent"))
-SAMPLES = (tfd.Sample, _class_behind(tfd.Sample, "_Sample"))
+INDEPENDENTS = (tfd.Independent, _class_behind(tfd.Independent))
+SAMPLES = (tfd.Sample, _class_behind(tfd.Sample))
 
 # Auto-batched joint distributions trace one function, in a name scope of this name, to
 # draw many samples with one integer seed.
