@@ -57,7 +57,9 @@ class Row(keras.layers.Layer):
                 wrapper.constraint = _OnTensors(variable.constraint)
         self._shapes: Any = shapes
         # `summary` computes the output shape from a shape given here.
-        self.build(None if shapes is None else shapes[0])
+        if shapes is not None:
+            self.build(shapes[0])
+        self.built = True
 
     def build(self, input_shape: Any) -> None:
         """Nothing to build: the variables are there."""
