@@ -72,6 +72,15 @@ class TestDensity:
         assert data.get_xlim() == model.get_xlim() == (-4, 4)
         assert_same_size(figure, path)
 
+    def test_titles_of_the_panels(self):
+        log_prob, points = TOYS["moons"].log_prob, np.zeros((1, 2))
+        figure = plots.density(
+            log_prob, points=points, titles=["formula", "samples"], resolution=5
+        )
+        assert [axes.get_title() for axes in figure.axes] == ["formula", "samples"]
+        with pytest.raises(ValueError, match="titles must be 1 texts, got 2"):
+            plots.density(log_prob, titles=["formula", "samples"], resolution=5)
+
     def test_a_spike_does_not_darken_the_rest(self):
         def spiky(x):
             spike = np.hypot(x[:, 0] - 0.02, x[:, 1] - 0.02) < 0.01
@@ -129,6 +138,13 @@ class TestHistogram:
         )
         assert texts(axes) == ("", "$x$", "density")
         assert_same_size(figure, path)
+
+    def test_the_density_has_a_name_of_its_own(self):
+        figure = plots.histogram(
+            {"data": [0.0, 1.0]}, log_prob=np.zeros_like, label="f"
+        )
+        texts = figure.axes[0].get_legend().get_texts()
+        assert [text.get_text() for text in texts] == ["data", "f"]
 
     def test_several_sets(self):
         sets = {"before": [1.0, 2.0, 3.0], "after": [0.0, 0.0]}
@@ -193,6 +209,15 @@ class TestWarpedGrid:
         before, after = plots.warped_grid(lambda z: z, names=("z", "y")).axes
         assert texts(before) == ("before", "$z_1$", "$z_2$")
         assert texts(after) == ("after", "$y_1$", "$y_2$")
+
+    def test_graded_lines_say_where_they_come_from(self):
+        figure = plots.warped_grid(lambda z: -z, lines=3, graded=True)
+        for axes, sign in zip(figure.axes, (1, -1), strict=True):
+            (collection,) = axes.collections
+            ends = [line[0, 0] for line in collection.get_segments()]
+            np.testing.assert_allclose(ends, [-2 * sign, 0, 2 * sign], atol=1e-6)
+            brightness = collection.get_colors()[:, :3].sum(-1)
+            assert (np.diff(brightness) > 0).all()
 
     def test_the_grid_after_alone(self):
         _, after = plots.warped_grid(lambda z: 2 * z).axes

@@ -35,15 +35,15 @@ class TestChangeOfVariables:
         figure = plots.change_of_variables(
             lambda z: 2 * z + 1, uniform, boxes=4, path=path
         )
-        main, below, left = figure.axes
+        main, below, right = figure.axes
         quarter = np.arange(4) / 4
         expected = np.stack([quarter, np.full(4, 0.25), np.ones(4)], 1)
         np.testing.assert_allclose(self.boxes(below, "x"), expected, atol=1e-6)
         expected = np.stack([1 + 2 * quarter, np.full(4, 0.5), np.full(4, 0.5)], 1)
-        np.testing.assert_allclose(self.boxes(left, "y"), expected, atol=1e-5)
+        np.testing.assert_allclose(self.boxes(right, "y"), expected, atol=1e-5)
         np.testing.assert_allclose(main.lines[0].get_xdata()[[0, -1]], [0, 1])
         np.testing.assert_allclose(main.lines[0].get_ydata()[[0, -1]], [1, 3])
-        np.testing.assert_allclose(left.lines[0].get_xdata(), 0.5, rtol=1e-3)
+        np.testing.assert_allclose(right.lines[0].get_xdata(), 0.5, rtol=1e-3)
         assert_same_size(figure, path)
 
     @pytest.mark.parametrize("falling", [False, True])
@@ -54,9 +54,9 @@ class TestChangeOfVariables:
         )
         ink = (bytes_of(path) < 255).any(-1)
         assert not ink[[0, -1]].any() and not ink[:, [0, -1]].any()
-        _, below, left = figure.axes
+        _, below, right = figure.axes
         areas = []
-        for axes, side in ((below, "x"), (left, "y")):
+        for axes, side in ((below, "x"), (right, "y")):
             boxes = self.boxes(axes, side)
             np.testing.assert_allclose(
                 np.abs(boxes[:, 1]) * boxes[:, 2], 0.9973 / 7, 1e-3
@@ -66,8 +66,8 @@ class TestChangeOfVariables:
                 for p in axes.patches
             ]
         np.testing.assert_allclose(areas, np.mean(areas), rtol=1e-6)
-        # The curve on the left is the density that the formula gives.
-        x, q = left.lines[0].get_ydata(), left.lines[0].get_xdata()
+        # The curve on the right is the density that the formula gives.
+        x, q = right.lines[0].get_ydata(), right.lines[0].get_xdata()
         z = np.arcsinh(x)
         np.testing.assert_allclose(q, np.exp(normal(z)) / np.cosh(z), rtol=1e-3)
 
@@ -89,13 +89,26 @@ class TestChangeOfVariables:
         for one, other in zip(before.axes, after.axes, strict=True):
             assert one.get_xlim() == other.get_xlim()
             assert one.get_ylim() == other.get_ylim()
-        main, below, left = after.axes
-        assert main.get_ylim() == (-1, 4) and below.get_ylim() == (2.5, 0)
+        main, below, right = after.axes
+        assert main.get_ylim() == (-1, 4) and below.get_ylim() == (0, 2.5)
         areas = [
             abs(p.get_window_extent().width * p.get_window_extent().height)
-            for p in (*below.patches, *left.patches)
+            for p in (*below.patches, *right.patches)
         ]
         np.testing.assert_allclose(areas, areas[0], rtol=1e-5)
+
+    @pytest.mark.parametrize("factor", [0.5, 3, 5])
+    def test_z_and_x_have_one_unit_on_paper(self, factor):
+        figure = plots.change_of_variables(lambda z: factor * z, uniform)
+        main, below, right = figure.axes
+        box = main.get_window_extent()
+        slope = box.height / box.width * (1 if factor < 4 else factor)
+        np.testing.assert_allclose(slope, factor, rtol=1e-6)
+        # Densities grow upwards and to the right, on axes that start at 0.
+        assert below.get_ylim()[0] == right.get_xlim()[0] == 0
+        assert right.get_window_extent().x0 > box.x1
+        if factor < 4:
+            assert below.get_ylim() == right.get_xlim()
 
     @pytest.mark.parametrize(
         ("error", "words", "arguments"),
@@ -244,6 +257,11 @@ class TestMatrices:
         assert [text.get_text() for text in axes.texts] == ["0.50", "0.00", "1.25"]
         (axes,) = plots.matrices(large).axes
         assert not axes.texts
+
+    @pytest.mark.parametrize("scale", [False, True])
+    def test_the_scale_can_be_left_out(self, scale):
+        (axes,) = plots.matrices(np.eye(2), scale=scale).axes
+        assert bool(axes.child_axes) == scale
 
     @pytest.mark.parametrize(
         ("words", "arguments"),

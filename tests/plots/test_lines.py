@@ -27,8 +27,8 @@ class TestHistory:
             self.keras, metrics=("nll", "bits_per_dim", "loss"), path=path
         )
         nll, bits, loss = figure.axes
-        assert texts(nll) == ("nll", "epoch", "nats")
-        assert texts(bits) == ("bits_per_dim", "epoch", "bits per dimension")
+        assert texts(nll) == ("negative log-likelihood", "epoch", "nats")
+        assert texts(bits) == (texts(nll)[0], "epoch", "bits per dimension")
         assert texts(loss) == ("loss", "epoch", "nats")
         training, validation = nll.lines
         assert training.get_xdata().tolist() == [1, 2, 3]
@@ -64,6 +64,13 @@ class TestHistory:
         assert low < 3.02 and 4 < high < 5
         low, high = plots.history({"nll": [900, 4, 3.5]}).axes[0].get_ylim()
         assert low < 3.5 and 4 < high < 5
+
+    def test_an_arrow_says_how_high_a_curve_goes(self):
+        axes = plots.history({"nll": [900, 5, 4, 3.5], "val_nll": [6, 5, 4, 4]}).axes[0]
+        assert axes.get_ylim()[1] < 900
+        (arrow,) = axes.texts
+        assert arrow.get_text() == " ↑ 900" and arrow.get_position()[0] == 2
+        assert not plots.history({"nll": [3, 2, 1]}).axes[0].texts
 
     def test_a_few_validations_stay_in_sight(self):
         rare = {"nll": [3, 2, 1, 1], "val_nll": [np.nan, 9, np.nan, 8]}
@@ -127,6 +134,17 @@ class TestCurves:
         np.testing.assert_array_equal(axes.lines[1].get_ydata(), [1, 2, np.nan])
         assert [t.get_text() for t in axes.get_xticklabels()] == ["2", "4", "8"]
         assert_same_size(figure, path)
+
+    def test_a_short_logarithmic_axis_has_plain_numbers(self):
+        (axes,) = plots.curves([1, 2], {"a": [4, 15]}, log="y").axes
+        axes.figure.draw_without_rendering()
+        low, high = axes.get_ylim()
+        ticks = {
+            t: label.get_text()
+            for t, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+            if low < t < high
+        }
+        assert ticks == {5: "5", 10: "10"}
 
     @pytest.mark.parametrize(
         ("words", "arguments"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tfp_flows.plots._figure import (
     Picture,
     distinct_colors,
     finish,
+    graded_colors,
     side_by_side,
     trim,
 )
@@ -26,6 +27,7 @@ from tfp_flows.plots._values import (
     check_increasing,
     check_numbers,
     check_planar_bounds,
+    check_titles,
     check_top,
     density_at,
     evaluate,
@@ -48,6 +50,7 @@ def density(
     truth: Callable | None = None,
     top: float | None = None,
     title: str | None = None,
+    titles: Sequence[str] | None = None,
     path: str | os.PathLike | None = None,
 ) -> Picture:
     """Draws a density in the plane as a heat map, beside the truth or data if given.
@@ -75,6 +78,8 @@ def density(
       top: density at the top of the colour scale, which is then the same in all frames
         of an animation.
       title: title of the figure.
+      titles: a title for each panel; by default `"model"`, `"truth"` and `"data"` if
+        there are several.
       path: PNG file to write.
 
     Returns:
@@ -83,7 +88,8 @@ def density(
     Raises:
       TypeError: if `log_prob` or `truth` is not callable, or `resolution` no integer.
       ValueError: on a wrong shape, bounds that are not increasing, points that are NaN
-        or infinite, or a density that is; a `top` that is not positive.
+        or infinite, or a density that is; a `top` that is not positive; a wrong number
+        of titles.
     """
     check_planar_bounds(bounds)
     check_top(top)
@@ -101,8 +107,11 @@ def density(
     lengths = [high - low for low, high in bounds]
     comparable = max(lengths) <= _COMPARABLE * min(lengths)
     names = [*densities, *([] if points is None else ["data"])]
+    check_titles(titles, len(names))
+    if titles is None:
+        titles = names if len(names) > 1 else [""]
     figure, panels = side_by_side(len(names), (3.3 * len(names) + 0.8, 3.6))
-    for name, axes in zip(names, panels, strict=True):
+    for name, heading, axes in zip(names, titles, panels, strict=True):
         if name in densities:
             heat = axes.imshow(
                 densities[name],
@@ -122,7 +131,7 @@ def density(
             axes.set_aspect("equal")
         else:
             axes.set(aspect="auto", box_aspect=1)
-        axes.set(xlabel="$x_1$", ylabel="$x_2$", title=name if len(names) > 1 else "")
+        axes.set(xlabel="$x_1$", ylabel="$x_2$", title=heading)
         axes.label_outer()
     clipped = any(p.max() > top for p in densities.values())
     figure.colorbar(
@@ -144,6 +153,7 @@ def histogram(
     bounds: Bounds | None = None,
     bins: int = 60,
     xlabel: str = "$x$",
+    label: str = "formula",
     path: str | os.PathLike | None = None,
 ) -> Picture:
     """Draws a histogram of numbers, and over it the density by a formula if given.
@@ -162,6 +172,7 @@ def histogram(
         density counts samples beyond too.
       bins: number of bins.
       xlabel: label of the horizontal axis.
+      label: what the density is called in the legend.
       path: PNG file to write.
 
     Returns:
@@ -186,14 +197,14 @@ def histogram(
     p = None if log_prob is None else density_at("log_prob", log_prob, line)
 
     figure, (axes,) = side_by_side(1, (4.8, 3.2))
-    for (label, values), color in zip(
+    for (name, values), color in zip(
         sets.items(), distinct_colors(len(sets)), strict=True
     ):
         counts = np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
-        axes.stairs(counts, edges, fill=True, color=color, alpha=0.35, label=label)
+        axes.stairs(counts, edges, fill=True, color=color, alpha=0.35, label=name)
         axes.stairs(counts, edges, color=color, lw=1)
     if p is not None:
-        axes.plot(line, p, color="black", lw=1.5, label="formula")
+        axes.plot(line, p, color="black", lw=1.5, label=label)
     axes.set(xlim=bounds, xlabel=xlabel, ylabel="density")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
@@ -210,6 +221,7 @@ def warped_grid(
     limits: PlanarBounds | None = None,
     names: tuple[str, str] = ("x", "x"),
     before: bool = True,
+    graded: bool = False,
     path: str | os.PathLike | None = None,
 ) -> Picture:
     """Draws a square grid before and after a map of the plane.
@@ -231,10 +243,13 @@ def warped_grid(
       names: letters of the coordinates before and after.
       before: whether the grid before the map is shown beside the one after it. A film
         may do without.
+      graded: whether colours say where each line comes from: lines along the second
+        coordinate go from dark to bright with the first, and the others are left out.
       path: PNG file to write.
 
     Returns:
-      The figure: lines along the first coordinate are blue, along the second red.
+      The figure: lines along the first coordinate are blue, along the second red,
+      unless they are graded.
 
     Raises:
       TypeError: if `forward` is not callable, or `lines` not an integer.
@@ -259,7 +274,10 @@ def warped_grid(
     figure, panels = side_by_side(len(shown), (3.7 * len(shown), 3.7))
     for axes, (title, letter, grid) in zip(panels, shown, strict=True):
         for curves, color in zip(grid, (BLUE, RED), strict=True):
-            axes.add_collection(LineCollection(curves, colors=color, linewidths=0.8))
+            if graded and color == BLUE:
+                continue
+            colors = graded_colors(lines) if graded else color
+            axes.add_collection(LineCollection(curves, colors=colors, linewidths=0.8))
         axes.autoscale_view()
         if limits is not None:
             axes.set(xlim=limits[0], ylim=limits[1])

@@ -40,6 +40,9 @@ __all__ = ["change_of_variables", "masks", "matrices", "rearrangement"]
 # Rows and columns of a matrix whose numbers can be read.
 _WRITTEN = 4
 
+# z and x get one unit unless their ranges differ by more than this factor.
+_COMPARABLE = 4
+
 
 def change_of_variables(
     forward: Callable,
@@ -53,10 +56,12 @@ def change_of_variables(
 ) -> Picture:
     r"""Shows how a map of numbers moves a density, in boxes that keep their area.
 
-    The lower panel cuts the density of $z$ into boxes of equal area. The curve maps
-    each box to the left panel, where it stands on the axis of $x$. Where the curve is
-    steep, a box gets wide and low in proportion: $p(x) = p(z) \, |dz/dx|$. All boxes
-    have the same area on the page too.
+    The lower panel cuts the density of $z$ into boxes of equal area. The curve carries
+    each box up and over to the right panel, where it stands on the axis of $x$. Where
+    the curve is steep, a box gets wide and low in proportion: $p(x) = p(z) \, |dz/dx|$.
+    On the page $z$ and $x$ have one unit, and so have both densities, unless the ranges
+    of $z$ and $x$ differ by more than a factor of 4; all boxes have the same area there
+    in any case.
 
     Example:
       >>> import numpy as np
@@ -108,38 +113,54 @@ def change_of_variables(
     low, high = limits = (x.min(), x.max()) if limits is None else limits
     check_increasing(limits, "limits")
 
-    figure = blank(5.6, 5.6)
-    main = figure.add_axes((0.4, 0.36, 0.55, 0.55))
-    below = figure.add_axes((0.4, 0.12, 0.55, 0.2), sharex=main)
-    left = figure.add_axes((0.18, 0.36, 0.2, 0.55), sharey=main)
+    # Inches: the longer side of the map, the depth of both densities, gaps, margins.
+    longest, depth, gap, margin = 3.4, 1.2, 0.12, 0.6
+    ranges = np.array([np.ptp(edges), high - low])
+    comparable = ranges.max() <= _COMPARABLE * ranges.min()
+    width, height = longest * ranges / (ranges.max() if comparable else ranges)
+    total = width + depth + gap + margin + 0.2, height + depth + gap + margin + 0.35
+    figure = blank(*total)
+
+    def panel(x, y, width, height, **shared):
+        place = np.array(
+            [x / total[0], y / total[1], width / total[0], height / total[1]]
+        )
+        return figure.add_axes(tuple(place), **shared)
+
+    main = panel(margin, margin + depth + gap, width, height)
+    below = panel(margin, margin, width, depth, sharex=main)
+    right = panel(
+        margin + width + gap, margin + depth + gap, depth, height, sharey=main
+    )
     main.plot(edges, x, color="black", lw=1.5)
-    ranges = np.ptp(edges), high - low
     # One unit of area is as large in both panels.
+    per_unit = (height / ranges[1]) / (width / ranges[0])
     if top is None:
-        top = 1.2 * max(z_heights.max(), x_heights.max() * ranges[1] / ranges[0])
-    main.set(xlim=bounds, ylim=limits, title="$x = f(z)$")
-    below.set(ylim=(top, 0), xlabel="$z$", ylabel="$p(z)$")
-    left.set(xlim=(top * ranges[0] / ranges[1], 0), ylabel="$x$", xlabel="$p(x)$")
-    left.xaxis.set_label_position("top")
-    left.xaxis.tick_top()
-    left.locator_params("x", nbins=3)
+        top = 1.15 * max(z_heights.max(), x_heights.max() / per_unit)
+    main.set(xlim=bounds, ylim=limits, title="$x = f(z)$", ylabel="$x$")
+    below.set(ylim=(0, top), xlabel="$z$", ylabel="$p(z)$")
+    right.set(xlim=(0, top * per_unit), xlabel="$p(x)$")
+    right.locator_params("x", nbins=3)
     below.locator_params("y", nbins=4)
+    below.locator_params("x", nbins=max(2, round(2 * width)))
+    main.locator_params("y", nbins=max(2, round(2 * height)))
     below.plot((edges[1:] + edges[:-1]) / 2, p, color="black", lw=1.2)
-    left.plot(q, (x[1:] + x[:-1]) / 2, color="black", lw=1.2)
+    right.plot(q, (x[1:] + x[:-1]) / 2, color="black", lw=1.2)
     colors = graded_colors(boxes)
     style: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.6, "align": "edge"}
     below.bar(z_boxes[:-1], z_heights, np.diff(z_boxes), color=colors, **style)
-    left.barh(x_boxes[:-1], x_heights, np.diff(x_boxes), color=colors, **style)
+    right.barh(x_boxes[:-1], x_heights, np.diff(x_boxes), color=colors, **style)
     for z_end, x_end in zip(z_boxes, x_boxes, strict=True):
         main.plot(
-            [z_end, z_end, bounds[0]],
+            [z_end, z_end, bounds[1]],
             [low, x_end, x_end],
             color="0.75",
             lw=0.6,
             zorder=0,
         )
-    main.tick_params(labelbottom=False, labelleft=False)
-    for axes in (below, left):
+    main.tick_params(labelbottom=False)
+    right.tick_params(labelleft=False)
+    for axes in (below, right):
         axes.spines[:].set_visible(False)
     return finish(figure, path)
 
@@ -266,6 +287,7 @@ def matrices(
     xlabel: str = "column",
     ylabel: str = "row",
     top: float | None = None,
+    scale: bool = True,
     path: str | os.PathLike | None = None,
 ) -> Picture:
     """Draws matrices as heat maps that share one scale: red is positive, blue negative.
@@ -287,6 +309,7 @@ def matrices(
       ylabel: what the rows are.
       top: magnitude at the ends of the colour scale, which is then the same in all
         frames of an animation; the largest of all matrices by default.
+      scale: whether the colour scale is shown; zeros and ones need none.
       path: PNG file to write.
 
     Returns:
@@ -321,7 +344,8 @@ def matrices(
             text = f"{round(value, 2) + 0.0:.2f}"
             color = "white" if abs(value) > 0.6 * top else "black"
             axes.text(column, row, text, ha="center", va="center", color=color)
-    figure.colorbar(heat, cax=panels[-1].inset_axes((1.06, 0, 0.06, 1)))
+    if scale:
+        figure.colorbar(heat, cax=panels[-1].inset_axes((1.06, 0, 0.06, 1)))
     trim(figure)
     return finish(figure, path)
 

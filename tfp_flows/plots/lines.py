@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from tfp_flows.core.arguments import check_choice
 from tfp_flows.plots._figure import (
@@ -24,6 +24,7 @@ from tfp_flows.plots._values import check_numbers
 __all__ = ["curves", "history", "spectrum"]
 
 _UNITS = {"loss": "nats", "nll": "nats", "bits_per_dim": "bits per dimension"}
+_TITLES = {"nll": "negative log-likelihood", "bits_per_dim": "negative log-likelihood"}
 
 
 def history(
@@ -35,7 +36,8 @@ def history(
     """Draws the curves of training and validation over the epochs.
 
     Values that are NaN or infinite leave gaps. The axis may cut off the highest tenth
-    of a curve, if the rest would be flattened otherwise.
+    of a curve, if the rest would be flattened otherwise; an arrow then says how high it
+    goes.
 
     Example:
       >>> from tfp_flows import plots
@@ -77,9 +79,23 @@ def history(
             marked = len(values) <= 20 or np.isnan(values).any()
             marker = "o" if marked else None
             axes.plot(epochs, values, color=color, label=label, marker=marker, ms=4)
-        axes.set_ylim(_readable_limits(both))
+        limits = _readable_limits(both)
+        axes.set_ylim(limits)
+        highest = np.nanmax(both) if limits else 0.0
+        if limits and highest > limits[1]:
+            # To the right of the last epoch that is cut off.
+            last = max(
+                np.flatnonzero(values > limits[1]).max(initial=0) for values in both
+            )
+            text = f" \N{UPWARDS ARROW} {highest:.4g}"
+            where = {"transform": axes.get_xaxis_transform(), "va": "top"}
+            axes.text(last + 2, 0.99, text, color="0.4", **where)
         axes.set_xlim(0.5, len(both[0]) + 0.5)
-        axes.set(xlabel="epoch", ylabel=_UNITS.get(metric, metric), title=metric)
+        axes.set(
+            xlabel="epoch",
+            ylabel=_UNITS.get(metric, metric),
+            title=_TITLES.get(metric, metric),
+        )
         ticks = MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
         axes.xaxis.set_major_locator(ticks)
         axes.spines[["top", "right"]].set_visible(False)
@@ -200,6 +216,12 @@ def _lines(
         points = np.unique(np.concatenate([x for x, _ in lines.values()]))
         if len(points) <= 8:
             axes.set_xticks(points, [f"{n:g}" for n in points])
+    if "y" in log:
+        low, high = axes.get_ylim()
+        if high < 100 * low:  # Few powers of ten, if any: numbers between them too.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     if any(lines):
