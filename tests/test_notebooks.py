@@ -49,10 +49,28 @@ def _texts(notebook, kind):
     return [cell.source for cell in notebook.cells if cell.cell_type == kind]
 
 
+def _solutions(notebook):
+    """The code of the solutions of all exercises."""
+    prose = "\n".join(_texts(notebook, "markdown"))
+    found = re.findall(r"<summary>Solution</summary>(.*?)</details>", prose, re.S)
+    blocks = [
+        re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S) for text in found
+    ]
+    return [code for block in blocks for code in block]
+
+
 @pytest.mark.slow
 @each
-def test_it_runs(path):
-    execute.run(path, quick=True, timeout=600)
+def test_it_runs_and_so_do_its_solutions(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    solutions = _solutions(notebook)
+    assert len(solutions) >= 3
+    for i, code in enumerate(solutions):
+        # What they draw is not described, and need not be shown.
+        cell = v4.new_code_cell(f"# Solution {i}\n{code}\nNone", id=f"solution-{i}")
+        notebook.cells.append(cell)
+    nbformat.write(notebook, tmp_path / path.name)
+    execute.run(tmp_path / path.name, quick=True, timeout=600)
 
 
 @each
