@@ -164,6 +164,16 @@ def test_many_chunks_are_one_trace(monkeypatch):
     close(flow.sample(1200, seed=0), flow.copy(chunk_size=1200).sample(1200, seed=0))
 
 
+def test_many_calls_do_not_warn_of_retracing(caplog):
+    def identity(x):
+        return [x]
+
+    for _ in range(6):
+        (found,) = in_chunks(identity, 1, [tf.range(9.0)], [0], [0], tf.float32)
+    close(found, np.arange(9), 0)
+    assert not caplog.text
+
+
 def test_labels_out_of_range_among_many():
     flow = flows.real_nvp((2,), layers=1, width=4, num_classes=3, normalize=False)
     labels = np.zeros(100, "int32")

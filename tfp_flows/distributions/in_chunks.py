@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import tensorflow as tf
 
@@ -97,7 +98,9 @@ def in_chunks(
         return [_join(part, axis, len(batch), length) for part in found]
 
     if tf.executing_eagerly():
-        loop = tf.function(loop, autograph=False)
+        # A partial, since TensorFlow counts calls by the code of a function, and would
+        # warn of retracing at the fifth call, whatever the flow.
+        loop = tf.function(partial(loop), autograph=False)
     return loop(*tensors)
 
 

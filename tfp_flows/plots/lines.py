@@ -88,8 +88,8 @@ def history(
                 np.flatnonzero(values > limits[1]).max(initial=0) for values in both
             )
             text = f" \N{UPWARDS ARROW} {highest:.4g}"
-            where = {"transform": axes.get_xaxis_transform(), "va": "top"}
-            axes.text(last + 2, 0.99, text, color="0.4", **where)
+            above = axes.get_xaxis_transform()
+            axes.text(last + 2, 0.99, text, color="0.4", va="top", transform=above)
         axes.set_xlim(0.5, len(both[0]) + 0.5)
         axes.set(
             xlabel="epoch",
