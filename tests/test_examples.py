@@ -235,6 +235,7 @@ class TestServe:
         assert roots - set(sys.stdlib_module_names) == {"tensorflow"}
 
 
+@pytest.mark.slow
 def test_multi_worker(tmp_path):
     """On one device; `tests/training/test_multi_worker.py` is about several."""
     train = runpy.run_path(str(EXAMPLES / "multi_worker.py"))["train"]

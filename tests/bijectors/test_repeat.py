@@ -359,6 +359,7 @@ def test_copies_share_units_and_deep_copies_do_not():
     close(again.forward(X), bijector.forward(X))
 
 
+@pytest.mark.slow
 def test_derivatives_of_higher_order_and_other_kinds():
     bijector = perturb(B.Repeat(pair, 2), seed=0)
 

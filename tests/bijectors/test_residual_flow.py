@@ -116,7 +116,7 @@ def test_series_is_biased_by_what_it_leaves_out():
 @pytest.mark.parametrize(
     ("log_det", "probes", "jit"),
     [
-        ("series", 1, False),
+        pytest.param("series", 1, False, marks=pytest.mark.slow),
         ("roulette", 3, False),
         pytest.param("roulette", 1, False, marks=pytest.mark.slow),
         pytest.param("series", 3, True, marks=pytest.mark.slow),
@@ -424,7 +424,7 @@ class Halved(networks.LipschitzMLP):
         return tf.sin(super().evaluate(weights, x, context)) / 2
 
 
-@pytest.mark.parametrize("log_det", ["exact", "series"])
+@pytest.mark.parametrize("log_det", fast_and_slow(["exact", "series"], "exact"))
 def test_networks_that_evaluate_otherwise(log_det):
     network = Halved(3, (6,), seed=0, dtype="float64")
     options = {"evaluation_terms": 40, "dtype": "float64"}

@@ -333,6 +333,7 @@ def test_a_run_whose_process_vanished(settings, whole, tmp_path, saved):
     assert_same_end(whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_saved_nothing_starts_anew(settings, whole, tmp_path):
     shutil.copy(whole / "settings.json", tmp_path)
     lines = []

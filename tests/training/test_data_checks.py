@@ -463,6 +463,7 @@ def test_units_of_images_and_contexts():
         assert "units" not in said(x, other, context=context)
 
 
+@pytest.mark.slow
 def test_fit_says_units_once_what_starts_from_data_has_started():
     x = table()[:200] * [1.0, 3e5]
     model = compiled(own_flow(bijectors.ActNorm([2])), keras.optimizers.SGD(0.0))

@@ -537,6 +537,7 @@ class DensityModel(tf_keras.Model):
         return standard().log_prob(z) + log_det
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holder", [Density, DensityModel])
 def test_tf_keras_trains_a_bijector(holder):
     chain = [

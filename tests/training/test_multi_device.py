@@ -21,6 +21,7 @@ from tests.training.support import (
 )
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on(tmp_path):
     """Killed in the second epoch, started again: the weights of one that ran through.
 

@@ -467,6 +467,7 @@ def test_variables_that_outgrow_the_file_are_not_made(tmp_path, monkeypatch):
         load_model(path)
 
 
+@pytest.mark.slow
 def test_wide_flows_of_large_events_load(tmp_path):
     """The limits let through what is large in one way."""
     for i, flow in enumerate(

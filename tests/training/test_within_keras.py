@@ -405,6 +405,7 @@ def test_tensorboard(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"train", "validation"}
 
 
+@pytest.mark.slow
 def test_a_search_over_arguments(tmp_path):
     """What Keras Tuner does: builds, fits with a checkpoint, reads the best epoch."""
     results = {}
