@@ -11,6 +11,7 @@ from tests.support import perturb
 from tfp_flows import FlowModel, flows
 from tfp_flows.distributions import log_prob_and_standard_error
 from tfp_flows.models import HybridModel
+from tfp_flows.training import DataWarning
 
 X = np.random.default_rng(0).normal(size=(24, 3)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 4, size=24)
@@ -43,6 +44,16 @@ def log_prob_of_class(model, y, x=X):
 def assert_same(found, expected):
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_units_are_described_without_the_labels(as_stream):
+    """The flow takes no context, also where its warning encodes the data."""
+    data = (1e5 * X, Y)
+    if as_stream:
+        data = (tf.data.Dataset.from_tensor_slices(data).batch(24),)
+    with pytest.warns(DataWarning, match="far from 1"):
+        hybrid().fit(*data, epochs=1, verbose=0)
 
 
 def test_one_pass_gives_density_and_logits():

@@ -14,7 +14,6 @@ from tfp_flows.distributions import Flow
 from tfp_flows.training import data_checks
 from tfp_flows.training.data_checks import Data
 from tfp_flows.training.flow_model import FlowModel
-from tfp_flows.training.initialize import needs_initialization
 
 __all__ = ["HybridModel"]
 
@@ -275,14 +274,6 @@ class HybridModel(FlowModel):
         x, labels = inputs if isinstance(inputs, tuple) else (inputs, None)
         return (self._with_noise(x) if self.dequantize else x), labels, weight
 
-    def _take(self, x, y=None, weight=None, class_weight=None):
-        data, names = data_checks.take(x, y, weight, flow=self.flow)
-        data = self._check(data, names)
-        if class_weight is not None:
-            weight = data_checks.class_weights(class_weight, data.context, data.weight)
-            data = data._replace(weight=weight)
-        return data, names
-
     def _take_stream(self, x, y=None, weight=None, class_weight=None, training=False):
         if y is not None or weight is not None:
             raise ValueError(
@@ -294,24 +285,14 @@ class HybridModel(FlowModel):
                 "class_weight is for arrays; weigh the examples of a stream by batches "
                 "(x, y, sample_weight)."
             )
-        starts = training and needs_initialization(self.flow)
-        x, data = data_checks.take_stream(
-            x,
-            self.flow,
-            data_checks.START_ROWS if starts else 1,
-            self.distribute_strategy,
-        )
-        data = self._check(data)
-        if training:
-            self._describe(data)
-            self._initialize(data)
-        return x
+        return super()._take_stream(x, training=training)
 
-    def _check(self, data: Data, names: Any = None) -> Data:
-        """Checks data, whose `context` are the labels; makes these `[N]`, int32."""
+    def _of_flow(self, data: Data) -> Data:
+        return data._replace(context=None)
+
+    def _with_targets(self, data: Data) -> Data:
+        """Checks the labels, which are the `context`, and makes them `[N]`, int32."""
         labels = data.context
-        data = data._replace(context=None)
-        data_checks.check(data, self.flow, names, self.dequantize)
         if labels is None:
             return data
         if labels.shape == (len(data.x), 1):
@@ -330,9 +311,6 @@ class HybridModel(FlowModel):
                 f"missing ones; got labels from {low:g} to {high:g}."
             )
         return data._replace(context=labels.astype(np.int32))
-
-    def _initialize(self, data: Data, own: bool = False) -> None:
-        super()._initialize(data._replace(context=None), own)
 
     # Saving.
 

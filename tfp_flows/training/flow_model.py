@@ -511,13 +511,22 @@ class FlowModel(keras.Model):
 
     # Looking at data.
 
+    def _of_flow(self, data: Data) -> Data:
+        """The part of the data that the flow gets."""
+        return data
+
+    def _with_targets(self, data: Data) -> Data:
+        """The data, with checked targets of what is more than a flow."""
+        return data
+
     def _take(self, x, y=None, weight=None, class_weight=None):
         """Makes arrays of data and checks them; also returns names of columns."""
         data, labels = data_checks.take(x, y, weight, flow=self.flow)
+        data = self._with_targets(data)
         if class_weight is not None:
             weight = data_checks.class_weights(class_weight, data.context, data.weight)
             data = data._replace(weight=weight)
-        data_checks.check(data, self.flow, labels, self.dequantize)
+        data_checks.check(self._of_flow(data), self.flow, labels, self.dequantize)
         return data, labels
 
     def _take_stream(self, x, y=None, weight=None, class_weight=None, training=False):
@@ -534,9 +543,10 @@ class FlowModel(keras.Model):
             data_checks.START_ROWS if starts else 1,
             self.distribute_strategy,
         )
+        data = self._with_targets(data)
         if class_weight is not None:
             data_checks.class_weights(class_weight, data.context, data.weight)
-        data_checks.check(data, self.flow, quantum=self.dequantize)
+        data_checks.check(self._of_flow(data), self.flow, quantum=self.dequantize)
         if training:
             self._initialize(data, own=_is_sharded(x))
             self._describe(data)
@@ -545,6 +555,7 @@ class FlowModel(keras.Model):
     def _describe(self, data, labels=None):
         """Warns of data that a flow cannot model well."""
         self._looked = True
+        data = self._of_flow(data)
         data_checks.describe_oddities(
             data.x, self.flow, labels, self.dequantize, data.context
         )
@@ -584,7 +595,7 @@ class FlowModel(keras.Model):
     def _initialize(self, data: Data, own: bool = False) -> None:
         """Initialises the flow, unless it is initialised already."""
         if needs_initialization(self.flow):
-            start = start_of(data)._replace(weight=None)
+            start = start_of(self._of_flow(data))._replace(weight=None)
             parts = multi_device.common_start(
                 tf.nest.flatten(start), self.distribute_strategy, own
             )
