@@ -167,8 +167,11 @@ def test_colour_images(name):
 
 
 @pytest.mark.slow
-def test_real_nvp_of_32_couplings_and_width_256():
-    check(flows.real_nvp((20,), layers=32, seed=0), scales())
+@pytest.mark.parametrize(
+    ("name", "data"), [("real_nvp", scales), ("flow_plus_plus", cancer)]
+)
+def test_32_couplings_of_the_default_width(name, data):
+    check(ALL[name](data().shape[1:], layers=32, seed=0), data())
 
 
 @pytest.mark.slow

@@ -67,11 +67,14 @@ def test_output_shape_and_zero_start(name):
             assert np.abs(network(*arguments)).min() > 0, (mode, kind)
 
 
-def test_an_output_scale_multiplies_the_output():
+@pytest.mark.parametrize(
+    ("kind", "width"), [(networks.MLP, (8,)), (networks.ResidualMLP, 8)]
+)
+def test_an_output_scale_multiplies_the_output(kind, width):
     x = normal(BATCH, 4, dtype="float32")
-    plain = networks.MLP(OUTPUTS, (8,), seed=0)
-    scaled = networks.MLP(OUTPUTS, (8,), output_scale=0.5, seed=0)
-    again = networks.MLP.from_config(scaled.get_config())
+    plain = kind(OUTPUTS, width, seed=0)
+    scaled = kind(OUTPUTS, width, output_scale=0.5, seed=0)
+    again = kind.from_config(scaled.get_config())
     for network in (plain, scaled, again):
         network(x)
         perturb(network, 0.3, seed=1)

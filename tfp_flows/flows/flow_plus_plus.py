@@ -83,7 +83,7 @@ def flow_plus_plus(
         # Densities take the closed form, samples find a root.
         inverted = Inverted(mixture)
         yield mixture_coupling(
-            plan, mask, shape, inverted, *network, f"coupling_{name}"
+            plan, mask, shape, inverted, *network, f"coupling_{name}", counts[0]
         )
 
     def block(shape, prefix, count, by_channel=False):

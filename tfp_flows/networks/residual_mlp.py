@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.core.arguments import check_number
 from tfp_flows.networks.network import Network
 
 __all__ = ["ResidualMLP"]
@@ -31,11 +32,21 @@ class ResidualMLP(Network):
       outputs: size of the output.
       width: width of the hidden layers.
       blocks: number of residual blocks.
+      output_scale: float, number that the output is multiplied by; below one it makes
+        training steps of the output smaller, see `ConvNet`.
       **kwargs: see `Network`.
     """
 
-    def __init__(self, outputs: int, width: int = 256, blocks: int = 2, **kwargs: Any):
+    def __init__(
+        self,
+        outputs: int,
+        width: int = 256,
+        blocks: int = 2,
+        output_scale: float = 1.0,
+        **kwargs: Any,
+    ):
         super().__init__(outputs, **kwargs)
+        self.output_scale = check_number("output_scale", output_scale, above=0)
         self.width, self.blocks = width, blocks
         dense = self._dense
         self._first = dense(width, "input")
@@ -60,7 +71,13 @@ class ResidualMLP(Network):
         for i, (one, two) in enumerate(self._blocks):
             inner = self._modulate(one(self.activation(h)), context, i)
             h = h + two(self.activation(inner))
-        return self._output(self.activation(h))
+        out = self._output(self.activation(h))
+        return out if self.output_scale == 1.0 else self.output_scale * out
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "width": self.width, "blocks": self.blocks}
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "blocks": self.blocks,
+            "output_scale": self.output_scale,
+        }

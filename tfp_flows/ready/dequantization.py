@@ -81,12 +81,13 @@ def _noise_flow(plan, *, layers=4, width=None, depth=2, heads=None, components=3
     if width is None and plan.is_image:
         width = 32
 
+    count = check_integer("layers", layers)
+
     def layer(mask, shape, name):
         yield mixture_coupling(
-            plan, mask, shape, transformer, width, depth, heads, name
+            plan, mask, shape, transformer, width, depth, heads, name, count
         )
 
-    count = check_integer("layers", layers)
     members = couplings_in_turn(plan, layer, count)
     return Flow(
         standard_logistic(plan.event_shape, plan.dtype),

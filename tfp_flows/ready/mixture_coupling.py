@@ -25,6 +25,7 @@ def mixture_coupling(
     depth: int,
     heads: int | None,
     name: str,
+    layers: int,
 ) -> Coupling:
     """A coupling of Flow++ with its network: of attention on images, else residual.
 
@@ -37,6 +38,7 @@ def mixture_coupling(
       depth: its residual blocks.
       heads: images only: heads of the self-attention (4).
       name: name of the coupling.
+      layers: how many such couplings a flow of vectors has.
     """
     outputs = transformer.num_parameters * count_changed(mask, shape)
     if len(shape) == 3:
@@ -49,7 +51,8 @@ def mixture_coupling(
         )
     else:
         check_unused("for the self-attention on images", heads=heads)
-        network = ResidualMLP(
-            outputs, 256 if width is None else width, depth, **plan.network()
-        )
+        width = 256 if width is None else width
+        # As in `flows.real_nvp`, but mixtures stand a quarter of what scales do.
+        damped = {"output_scale": min(1.0, 2 * 256 / (layers * width))}
+        network = ResidualMLP(outputs, width, depth, **damped, **plan.network())
     return Coupling(mask, network, transformer, shape, name=name, **plan.layer)
