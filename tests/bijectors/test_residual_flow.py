@@ -100,6 +100,7 @@ def test_roulette_is_unbiased_in_value_and_gradient(training):
     assert np.median(error) < 0.1 * np.abs(true_gradient).max()
 
 
+@pytest.mark.slow
 def test_series_is_biased_by_what_it_leaves_out():
     """The check above sees the bias; more terms remove it."""
     x = 0.3 * normal(3, 4)
@@ -232,6 +233,7 @@ def test_standard_error_of_the_log_determinant():
         bijector.log_det_and_standard_error(x, draws=1)
 
 
+@pytest.mark.slow
 def test_standard_error_of_a_flow():
     options = {"layers": 2, "width": 6, "depth": 1, "num_classes": 2, "seed": 0}
     flow = flows.residual_flow((3,), log_det="roulette", dtype="float64", **options)
@@ -490,6 +492,7 @@ def test_training_moves_the_power_iteration_and_files_keep_it(tmp_path, jit_comp
     np.testing.assert_allclose(flow.decode(flow.encode(x)), x, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_log_likelihood_improves_and_samples_fit():
     """Points around a ring: a few steps of the unbiased estimate."""
     flow = flows.residual_flow(

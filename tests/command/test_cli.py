@@ -853,6 +853,7 @@ def test_a_full_disk(points, tmp_path, fails, monkeypatch):
     assert written == {"settings.json", "history.csv"}
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_while_resuming(moons, tmp_path, points, fails, says):
     output = tmp_path / "run"
     shutil.copytree(moons.directory, output)

@@ -311,7 +311,7 @@ class Vanishing(keras.callbacks.Callback):
             raise Vanished
 
 
-@pytest.mark.parametrize("saved", [True, False], ids=["saved", "never saved"])
+@pytest.mark.parametrize("saved", fast_and_slow([True, False], True))
 def test_a_run_whose_process_vanished(settings, whole, tmp_path, saved):
     with pytest.raises(Vanished):
         train(

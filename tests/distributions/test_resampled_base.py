@@ -193,6 +193,7 @@ def test_shapes():
     assert base.log_prob(normal(3, 1, 2, dtype="float32")).shape == (3, 1)
 
 
+@pytest.mark.slow
 def test_fit_copy_save_and_export(tmp_path):
     """A ring, which a flow cannot make of one bump without a thread."""
     draw = np.random.default_rng(0)

@@ -446,6 +446,7 @@ def test_steps_per_execution():
     assert_same(several, weights)
 
 
+@pytest.mark.slow
 def test_jit_compile():
     loss, weights = run(vector())
     # XLA sums in another order: some 1e-7 at each of 18 steps.

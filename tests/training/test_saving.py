@@ -72,6 +72,7 @@ def loaded_by_tensorflow(saved):
     run_child("load_exported", saved.directory, saved.name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("loaded_elsewhere")
 @pytest.mark.parametrize("route", ["weights", "checkpoint", "keras"])
 def test_a_new_process_says_the_same(saved, route):
