@@ -450,3 +450,23 @@ def test_labels_out_of_range_and_of_a_wrong_kind():
     for missing in ({}, {"context": None}):
         with pytest.raises(ValueError, match="context is required"):
             flow.log_prob(x, **missing)
+
+
+@pytest.mark.parametrize(
+    "name",
+    fast_and_slow(["neural_spline_flow", "flow_plus_plus"], "neural_spline_flow"),
+)
+def test_no_large_matrices(name):
+    """Of 300 features they would be 90,000 numbers in each layer."""
+    few, many = (
+        flows.READY[name]((size,), layers=2, width=1, depth=1) for size in (256, 300)
+    )
+
+    def largest(flow):
+        return max(tf.size(v) for v in flow.trainable_variables)
+
+    assert largest(few) == 256**2
+    assert largest(many) < 300**2
+    perturb(many, 0.1)
+    x = tf.random.stateless_normal([2, 300], [0, 1])
+    np.testing.assert_allclose(many.decode(many.encode(x)), x, atol=1e-3)

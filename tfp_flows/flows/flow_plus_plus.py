@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1
+from tfp_flows.bijectors import PLU, ActNorm, InvertibleConv1x1, Permutation
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.flows.layers import check_sides, linear, squeezed
+from tfp_flows.flows.layers import LARGEST_MATRIX, check_sides, linear, squeezed
 from tfp_flows.ready import Bijectors, Plan, couplings_in_turn, ready
 from tfp_flows.ready.mixture_coupling import mixture_coupling
 from tfp_flows.transformers import Inverted, LogisticMixture
@@ -33,9 +33,10 @@ def flow_plus_plus(
 
     Ho et al. 2019, "Flow++: Improving Flow-Based Generative Models with Variational
     Dequantization and Architecture Design". Each coupling stands behind an activation
-    normalisation and a linear layer, and moves an entry by the cumulative distribution
-    function of a mixture of logistics (equations 7 and 8). The learned dequantisation
-    of section 3.1 is `dequantize="variational"`.
+    normalisation and a linear layer (a permutation, of more than 256 features), and
+    moves an entry by the cumulative distribution function of a mixture of logistics
+    (equations 7 and 8). The learned dequantisation of section 3.1 is
+    `dequantize="variational"`.
 
     On images, of even sides from 4: couplings with a checkerboard mask, a squeeze,
     couplings with a channel mask and again with a checkerboard, by networks of gated
@@ -78,7 +79,9 @@ def flow_plus_plus(
 
     def coupling(mask, shape, name):
         yield ActNorm(shape, dtype=plan.dtype, name=f"actnorm_{name}")
-        if shape[-1] > 1:
+        if not plan.is_image and plan.size > LARGEST_MATRIX:
+            yield Permutation("random", plan.size, seed=plan.seed())
+        elif shape[-1] > 1:
             yield linear(plan, matrix, shape, name=f"linear_{name}")
         # Densities take the closed form, samples find a root.
         inverted = Inverted(mixture)

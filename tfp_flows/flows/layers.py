@@ -96,6 +96,11 @@ def squeezed(shape: Sequence[int]) -> tuple[tfb.Bijector, tuple[int, ...]]:
     return tfb.Invert(Squeeze(2)), (height // 2, width // 2, 4 * channels)
 
 
+# A step of Adam moves each entry of a product in proportion to the size of the matrix:
+# with thousands of features it throws data far off, and permutations stand instead.
+LARGEST_MATRIX = 256
+
+
 def linear(
     plan: Plan, matrix: Callable[..., tfb.Bijector], *args: Any, **options: Any
 ) -> tfb.Bijector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfp_flows.bijectors import PLU, QR, ActNorm, Coupling, Permutation
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.layers import autoregression
+from tfp_flows.flows.layers import LARGEST_MATRIX, autoregression
 from tfp_flows.flows.layers import linear as linear_layer
 from tfp_flows.networks import ResidualMLP
 from tfp_flows.ready import Bijectors, Plan, in_turn, ready
@@ -49,9 +49,10 @@ def neural_spline_flow(
       bound: float, the splines act on `[-bound, bound]`.
       width: int, units of each hidden layer.
       depth: int, residual blocks of each network.
-      linear: string, what stands before each transform: `"plu"` (the default) or
-        `"qr"`, a learned matrix that starts as a random rotation, or `"permutation"`, a
-        random one (before every other coupling, so that two change every entry).
+      linear: string, what stands before each transform: `"plu"` (the default up to 256
+        features) or `"qr"`, a learned matrix that starts as a random rotation, or
+        `"permutation"`, a random one (before every other coupling, so that two change
+        every entry), the default for more features.
       actnorm: bool, whether an `ActNorm` stands before that, which keeps the data of
         each spline within its bound and is set from data.
     """
@@ -66,6 +67,8 @@ def neural_spline_flow(
         )
     if plan.size == 1:
         check_unused("for two or more features", linear=linear)
+    if linear is None:
+        linear = "plu" if plan.size <= LARGEST_MATRIX else "permutation"
     both = masks_in_turn(plan) if couples else None
     spline = RationalQuadratic(bins, bound)
     matrix = QR if linear == "qr" else PLU
