@@ -68,10 +68,15 @@ def test_output_shape_and_zero_start(name):
 
 
 @pytest.mark.parametrize(
-    ("kind", "width"), [(networks.MLP, (8,)), (networks.ResidualMLP, 8)]
+    ("kind", "width", "shape"),
+    [
+        (networks.MLP, (8,), (4,)),
+        (networks.ResidualMLP, 8, (4,)),
+        (networks.GatedResidualConvNet, 8, (4, 4, 2)),
+    ],
 )
-def test_an_output_scale_multiplies_the_output(kind, width):
-    x = normal(BATCH, 4, dtype="float32")
+def test_an_output_scale_multiplies_the_output(kind, width, shape):
+    x = normal(BATCH, *shape, dtype="float32")
     plain = kind(OUTPUTS, width, seed=0)
     scaled = kind(OUTPUTS, width, output_scale=0.5, seed=0)
     again = kind.from_config(scaled.get_config())

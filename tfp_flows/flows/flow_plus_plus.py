@@ -86,7 +86,7 @@ def flow_plus_plus(
         # Densities take the closed form, samples find a root.
         inverted = Inverted(mixture)
         yield mixture_coupling(
-            plan, mask, shape, inverted, *network, f"coupling_{name}", counts[0]
+            plan, mask, shape, inverted, *network, f"coupling_{name}", sum(counts)
         )
 
     def block(shape, prefix, count, by_channel=False):
@@ -108,7 +108,7 @@ def _counts(plan, layers):
     if plan.is_image:
         check_sides(plan, plan.name, divisible_by=2, at_least=4)
     if not (plan.is_image and isinstance(layers, list)):
-        return [check_integer("layers", layers)] * 3
+        return [check_integer("layers", layers)] * (3 if plan.is_image else 1)
     if len(layers) != 3 or not any(layers):
         raise ValueError(
             "layers must be three numbers of couplings for images (checkerboard, "

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfp_flows.core.arguments import check_number
 from tfp_flows.networks.network import Network
 from tfp_flows.networks.never_empty import never_empty
 
@@ -40,6 +41,8 @@ class GatedResidualConvNet(Network):
       width: channels of the hidden layers.
       blocks: number of residual blocks.
       heads: heads of the self-attention, which divide `width`; 0 for no attention.
+      output_scale: float, number that the output is multiplied by; below one it makes
+        training steps of the output smaller, see `ConvNet`.
       **kwargs: see `Network`.
 
     Raises:
@@ -54,9 +57,11 @@ class GatedResidualConvNet(Network):
         width: int = 96,
         blocks: int = 10,
         heads: int = 4,
+        output_scale: float = 1.0,
         **kwargs: Any,
     ):
         super().__init__(outputs, **kwargs)
+        self.output_scale = check_number("output_scale", output_scale, above=0)
         if heads < 0 or (heads and width % heads):
             raise ValueError(f"heads must divide width={width}, or be 0; got {heads}.")
         self.width, self.blocks, self.heads = width, blocks, heads
@@ -110,7 +115,8 @@ class GatedResidualConvNet(Network):
             if self.heads:
                 attention, gate = self._attention[i]
                 h = h + _gated(gate(self._attend(attention(self._norm(h)))))
-        return self._output(self.activation(h))
+        out = self._output(self.activation(h))
+        return out if self.output_scale == 1.0 else self.output_scale * out
 
     def _attend(self, qkv):
         """Self-attention of all positions, with several heads."""
@@ -129,6 +135,7 @@ class GatedResidualConvNet(Network):
             "width": self.width,
             "blocks": self.blocks,
             "heads": self.heads,
+            "output_scale": self.output_scale,
         }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfp_flows.bijectors import Coupling
 from tfp_flows.core.arguments import check_unused
-from tfp_flows.networks import GatedResidualConvNet, ResidualMLP
+from tfp_flows.networks import GatedResidualConvNet, Network, ResidualMLP
 from tfp_flows.ready.stacks import count_changed
 from tfp_flows.transformers import Transformer
 
@@ -38,21 +38,21 @@ def mixture_coupling(
       depth: its residual blocks.
       heads: images only: heads of the self-attention (4).
       name: name of the coupling.
-      layers: how many such couplings a flow of vectors has.
+      layers: how many such couplings the flow has.
     """
     outputs = transformer.num_parameters * count_changed(mask, shape)
-    if len(shape) == 3:
-        network = GatedResidualConvNet(
-            outputs,
-            96 if width is None else width,
-            depth,
-            4 if heads is None else heads,
-            **plan.network(),
-        )
+    is_image = len(shape) == 3
+    if width is None:
+        width = 96 if is_image else 256
+    # As in `flows.real_nvp`, by less: a mixture moves an entry by many parameters, and
+    # the last layer of an image's network takes 3x3 positions.
+    stands = 160 if is_image else 2 * 256
+    options = {"output_scale": min(1.0, stands / (layers * width)), **plan.network()}
+    network: Network
+    if is_image:
+        heads = 4 if heads is None else heads
+        network = GatedResidualConvNet(outputs, width, depth, heads, **options)
     else:
         check_unused("for the self-attention on images", heads=heads)
-        width = 256 if width is None else width
-        # As in `flows.real_nvp`, but mixtures stand a quarter of what scales do.
-        damped = {"output_scale": min(1.0, 2 * 256 / (layers * width))}
-        network = ResidualMLP(outputs, width, depth, **damped, **plan.network())
+        network = ResidualMLP(outputs, width, depth, **options)
     return Coupling(mask, network, transformer, shape, name=name, **plan.layer)
