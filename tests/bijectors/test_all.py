@@ -48,6 +48,7 @@ REPRESENTATIVE = frozenset(
         "radial_amortized",
         "sylvester_orthogonal",
         "residual",
+        "continuous",
         "chain_context",
     }
 )

@@ -5,6 +5,7 @@ from tfp_flows.bijectors.additive_coupling import AdditiveCoupling
 from tfp_flows.bijectors.affine_coupling import AffineCoupling
 from tfp_flows.bijectors.batch_norm import BatchNorm
 from tfp_flows.bijectors.chain import Chain
+from tfp_flows.bijectors.continuous_flow import ContinuousFlow
 from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.inverse_autoregressive import InverseAutoregressive
@@ -33,6 +34,7 @@ __all__ = [
     "AffineCoupling",
     "BatchNorm",
     "Chain",
+    "ContinuousFlow",
     "Coupling",
     "Elementwise",
     "InverseAutoregressive",
