@@ -21,6 +21,8 @@ from tfp_flows.bijectors.radial import Radial
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.scaling import Scaling
+from tfp_flows.bijectors.simplex import Simplex
+from tfp_flows.bijectors.sphere import Sphere
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.bijectors.standardize import Standardize
 from tfp_flows.bijectors.sylvester import Sylvester
@@ -49,6 +51,8 @@ __all__ = [
     "Repeat",
     "ResidualFlow",
     "Scaling",
+    "Simplex",
+    "Sphere",
     "Squeeze",
     "Standardize",
     "Sylvester",

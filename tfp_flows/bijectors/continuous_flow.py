@@ -160,11 +160,11 @@ class ContinuousFlow(JointBijector):
         self._solver = check_choice("solver", solver, ("rk4", "dormand_prince"))
         if solver == "rk4":
             check_unused('for solver="dormand_prince"', tolerance=tolerance)
-            choices = "autodiff", "adjoint"
+            choices = ["autodiff", "adjoint"]
             gradients = "autodiff" if gradients is None else gradients
         else:
             check_unused('for solver="rk4"', steps=steps)
-            choices = ("adjoint",)
+            choices = ["adjoint"]
             gradients = "adjoint" if gradients is None else gradients
         self._gradients = check_choice("gradients", gradients, choices)
         self._steps = _STEPS if steps is None else check_integer("steps", steps)
@@ -297,8 +297,9 @@ class ContinuousFlow(JointBijector):
             count, own = self._probes, tf.convert_to_tensor(self._seed)
             if seed is None and not training:
                 # The same signs for all examples.
-                shape: Any = [count, *batch, *event]
-                vectors = random_signs(shape, tf.stack([own, 0]), x.dtype)
+                vectors = random_signs(
+                    [count, *batch, *event], tf.stack([own, 0]), x.dtype
+                )
             else:
                 seed = _random.stateless_fold_in(stateless_seed(seed), own, ALGORITHM)
                 shape = tf.concat([[count], tf.shape(x)], 0)
