@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import linear_sum_assignment
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import Chain, ContinuousFlow
@@ -225,6 +224,8 @@ def _members(bijector: tfb.Bijector) -> Iterator[tfb.Bijector]:
 
 def _paired(noise: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """The noise in the order in which it is nearest to the data, in sum of squares."""
+    from scipy.optimize import linear_sum_assignment
+
     a, b = (tf.reshape(part, [tf.shape(part)[0], -1]) for part in (x, noise))
     # Squares of the two alone are the same for all pairings.
     cost = -tf.matmul(a, b, transpose_b=True)
