@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import close, normal
+from tests.support import close, fast_and_slow, normal
 from tfp_flows.core import ode
 
 START = normal(4, 3)
@@ -98,9 +98,9 @@ def test_the_adjoint_keeps_no_steps():
     assert kept(ode.runge_kutta_with_adjoint) == 0
 
 
-def test_second_derivatives_by_the_adjoint():
-    def second(solve):
-        x = START
+@pytest.mark.parametrize("compiled", fast_and_slow([False, True], False))
+def test_second_derivatives_by_the_adjoint(compiled):
+    def second(solve, x):
         rate = tf.constant(0.9, x.dtype)
 
         def rates(t, state):
@@ -115,7 +115,11 @@ def test_second_derivatives_by_the_adjoint():
             slope = inner.gradient(value, x)
         return outer.gradient(slope, x)
 
-    close(second(RUNGE_KUTTA[1]), second(RUNGE_KUTTA[0]), 1e-5)
+    def by_adjoint(x):
+        return second(ode.runge_kutta_with_adjoint, x)
+
+    run = tf.function(by_adjoint, autograph=False) if compiled else by_adjoint
+    close(run(START), second(ode.runge_kutta, START), 1e-5)
 
 
 def adaptive(*arguments):

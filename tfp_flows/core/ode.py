@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.core.tf_internals import could_possibly_record, recording
+from tfp_flows.core.tf_internals import could_possibly_record, recording, stop_recording
 
 __all__ = ["dormand_prince", "runge_kutta", "runge_kutta_with_adjoint"]
 
@@ -106,12 +106,13 @@ def runge_kutta_with_adjoint(
 
     @tf.custom_gradient
     def solve(x, *arguments):
-        result = runge_kutta(rates, [x, *integrals], arguments, start, stop, steps)
+        with stop_recording():
+            result = runge_kutta(rates, [x, *integrals], arguments, start, stop, steps)
 
         def gradient(*upstream, variables=None):
             variables = list(variables or ())
             end = result[0]
-            if tf.executing_eagerly() and could_possibly_record():
+            if could_possibly_record():
                 # The same number again, for a gradient of this gradient.
                 end = solve(x, *arguments)[0]
 

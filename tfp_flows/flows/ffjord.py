@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfp_flows.bijectors import ContinuousFlow
+from tfp_flows.core.arguments import check_unused
 from tfp_flows.networks import MLP
 from tfp_flows.ready import Bijectors, Plan, ready
 
@@ -21,7 +22,7 @@ def ffjord(
     steps: int | None = None,
     tolerance: float | None = None,
     log_det: str = "auto",
-    probes: int = 1,
+    probes: int | None = None,
     gradients: str | None = None,
     kinetic_energy: float = 0.0,
     jacobian_norm: float = 0.0,
@@ -52,22 +53,22 @@ def ffjord(
       tolerance: float, `"dormand_prince"` only: error of a step.
       log_det: string, `"auto"`, `"exact"` or `"hutchinson"`. If it is estimated,
         `distributions.log_prob_and_standard_error` says how far off densities may be.
-      probes: int, if estimated: vectors for each estimate of a trace.
+      probes: int, if estimated: vectors for each estimate of a trace (1).
       gradients: string, `"autodiff"` or `"adjoint"`, whose memory does not grow with
         `steps`.
       kinetic_energy: float, weight of the mean squared velocity in the loss.
       jacobian_norm: float, weight of the squared norm of the velocity's Jacobian.
     """
     for i in range(layers):
-        options = {"activation": activation, **plan.network()}
-        yield ContinuousFlow(
-            MLP(plan.size, [width] * depth, **options),
+        network = {"activation": activation, **plan.network()}
+        flow = ContinuousFlow(
+            MLP(plan.size, [width] * depth, **network),
             plan.event_shape,
             solver=solver,
             steps=steps,
             tolerance=tolerance,
             log_det=log_det,
-            probes=probes,
+            probes=1 if probes is None else probes,
             gradients=gradients,
             kinetic_energy=kinetic_energy,
             jacobian_norm=jacobian_norm,
@@ -75,3 +76,6 @@ def ffjord(
             name=f"continuous_{i}",
             **plan.layer,
         )
+        if flow.log_det == "exact":
+            check_unused("for a log_det that is estimated, not exact", probes=probes)
+        yield flow
