@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import close, perturb
+from tests.support import close, normal, perturb
 from tfp_flows import Flow, FlowModel, bijectors, distributions, masks, networks
 from tfp_flows.transformers import RationalQuadratic
 
@@ -134,6 +134,20 @@ def test_a_context_on_the_sphere():
     )
     assert np.abs(one - two).max() > 0.01
     close([one.mean(), two.mean()], np.full(2, 1 / (4 * math.pi)), 0.01)
+
+
+def test_a_network_of_angles():
+    network = networks.PeriodicMLP(3, (8,), context_mode="film", seed=0)
+    x, context = normal(4, 2, dtype="float32"), normal(4, 1, dtype="float32")
+    network.build(x.shape, context.shape)
+    perturb(network)
+    out = network(x, context)
+    close(network(x - 4 * math.pi, context), out, 1e-4)
+    assert np.abs(network(x + 1.0, context) - out).max() > 1e-3
+    again = networks.PeriodicMLP.from_config(network.get_config())
+    again.build(x.shape, context.shape)
+    again.set_weights(network.get_weights())
+    close(again(x, context), out, 1e-6)
 
 
 def test_a_density_on_the_torus():
