@@ -30,36 +30,39 @@ def small(size=3, **options):
     return perturb(bijectors.ContinuousFlow(network, (size,), **options))
 
 
-def test_a_linear_velocity():
+@pytest.mark.parametrize(
+    "options",
+    [{"steps": 16}, pytest.param({"solver": "dormand_prince"}, marks=pytest.mark.slow)],
+)
+def test_a_linear_velocity(options):
     # The time is a fourth entry, which grows by one.
     whole = np.zeros((5, 5))
     whole[:3, :3], whole[:3, 3], whole[3, 4] = MATRIX, [0.5, -1.0, 2.0], 1.0
     x = normal(4, 3)
     start = np.concatenate([x, np.zeros((4, 1)), np.ones((4, 1))], 1)
     expected = (start @ expm(whole).T)[:, :3]
-    for options in ({"steps": 16}, {"solver": "dormand_prince"}):
-        flow = linear(**options)
+    flow = linear(**options)
 
-        @tf.function(autograph=False)
-        def there_and_back(x, flow=flow):
-            y, log_det = flow.forward_and_log_det(x)
-            return y, log_det, flow.inverse(y)
+    @tf.function(autograph=False)
+    def there_and_back(x):
+        y, log_det = flow.forward_and_log_det(x)
+        return y, log_det, flow.inverse(y)
 
-        y, log_det, back = there_and_back(x)
-        close(y, expected, 1e-6)
-        close(log_det, np.full(4, np.trace(MATRIX)), 1e-6)
-        close(back, x, 1e-6)
+    y, log_det, back = there_and_back(x)
+    close(y, expected, 1e-6)
+    close(log_det, np.full(4, np.trace(MATRIX)), 1e-6)
+    close(back, x, 1e-6)
 
 
 def test_twice_the_steps_are_sixteen_times_as_good():
     x = 2.0 * normal(5, 3)
-    fine = small(steps=32).forward_and_log_det(x)
+    fine = small(steps=16).forward_and_log_det(x)
     errors = [
         [np.abs(a - b).max() for a, b in zip(found, fine, strict=True)]
-        for found in (small(steps=n).forward_and_log_det(x) for n in (2, 4, 8))
+        for found in (small(steps=n).forward_and_log_det(x) for n in (1, 2, 4))
     ]
     orders = np.log2(np.divide(errors[:-1], errors[1:]))
-    assert (orders > 3.4).all()
+    assert (orders > 3.0).all()
 
 
 def test_the_velocity_is_that_of_the_network():
@@ -102,10 +105,10 @@ def test_the_estimate_of_the_trace():
         found = lambda seed: flow.forward_and_log_det(x, seed=seed)[1]
         return tf.map_fn(found, seeds, fn_output_signature=x.dtype)
 
-    values = draw(tf.random.experimental.stateless_split([0, 1], 1000)).numpy()
+    values = draw(tf.random.experimental.stateless_split([0, 1], 300)).numpy()
     error = values.std(0) / np.sqrt(len(values))
     assert (np.abs(values.mean(0) - exact) < 4 * error).all()
-    assert (error > 0).all() and error.max() < 0.1 * np.abs(exact).max()
+    assert (error > 0).all() and error.max() < 0.2 * np.abs(exact).max()
     # More vectors, less variance.
     many = small(log_det="hutchinson", probes=100)
     difference = np.abs(many.forward_and_log_det(x)[1] - exact)
@@ -127,6 +130,7 @@ def test_in_one_dimension_the_estimate_is_exact():
     )
 
 
+@pytest.mark.slow
 def test_standard_errors_of_a_flow():
     flow = flows.ffjord((3,), width=8, depth=1, steps=2, log_det="hutchinson", seed=0)
     perturb(flow, 0.5)
@@ -139,7 +143,7 @@ def test_both_gradients(log_det):
     x, context = normal(4, 3), normal(4, 2, seed=1)
     found = []
     for gradients in ("autodiff", "adjoint"):
-        options = {"log_det": log_det, "context_shape": (2,), "steps": 8}
+        options = {"log_det": log_det, "context_shape": (2,), "steps": 5}
         flow = small(gradients=gradients, **options)
         with tf.GradientTape() as tape:
             tape.watch([x, context])
@@ -149,12 +153,12 @@ def test_both_gradients(log_det):
             )
         found.append(tape.gradient(loss, [x, context, *flow.trainable_variables]))
     for a, b in zip(*found, strict=True):
-        close(a, b, 1e-5)
+        close(a, b, 1e-4)
         assert np.abs(a).max() > 1e-3
 
 
 def test_costs_of_a_linear_velocity_are_in_the_loss():
-    options = {"kinetic_energy": 0.5, "jacobian_norm": 0.25}
+    options = {"kinetic_energy": 0.5, "jacobian_norm": 0.25, "steps": 3}
     x = normal(6, 3).numpy()
 
     def losses(**options):
@@ -178,11 +182,12 @@ def test_costs_of_a_linear_velocity_are_in_the_loss():
         z = z - v / 100
     norm = np.square(MATRIX).sum()
     close(losses(**options), 0.5 * energy + 0.25 * norm, 1e-3)
-    close(losses(jacobian_norm=2.0, steps=4), 2.0 * norm, 1e-5)
+    close(losses(jacobian_norm=2.0, steps=1), 2.0 * norm, 1e-5)
     only = {"jacobian_norm": 1.0, "log_det": "hutchinson", "probes": 200}
-    close(losses(**only, steps=2), norm, 0.2)
+    close(losses(**only, steps=1), norm, 0.2)
 
 
+@pytest.mark.slow
 def test_costs_move_variables():
     flow = flows.ffjord((2,), width=8, depth=1, steps=2, kinetic_energy=100.0, seed=0)
     perturb(flow, 0.5)
@@ -232,7 +237,7 @@ def test_errors(options, words):
 
 def test_options_that_no_variable_depends_on():
     flow = small()
-    fine = flow.copy(steps=64, gradients="adjoint")
+    fine = flow.copy(steps=8, gradients="adjoint")
     x = normal(4, 3)
     assert 1e-12 < np.abs(fine.forward(x) - flow.forward(x)).max() < 1e-4
     assert fine.trainable_variables[0] is flow.trainable_variables[0]

@@ -68,7 +68,7 @@ def gradients(solve, limit, rate):
 
 def test_the_adjoint_nears_the_gradient_of_the_steps():
     rate = tf.constant(0.4, "float64")
-    truth = gradients(ode.runge_kutta, 64, rate)
+    truth = gradients(ode.runge_kutta, 32, rate)
     errors = []
     for steps in (4, 8):
         found = gradients(ode.runge_kutta_with_adjoint, steps, rate)

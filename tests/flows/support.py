@@ -213,16 +213,15 @@ SMALL = {
     ),
     "ffjord": Small(
         flows.ffjord,
-        {"event_shape": (3,), "depth": 1, "steps": 4, **MLP},
-        gentle=0.03,
+        {"event_shape": (3,), "depth": 1, "steps": 2, **MLP},
+        gentle=0.01,
     ),
     "ffjord_image_adjoint": Small(
         flows.ffjord,
         {
             "event_shape": (2, 2, 1),
-            "layers": 2,
             "depth": 1,
-            "steps": 4,
+            "steps": 2,
             "gradients": "adjoint",
             "bounds": (0, 16),
             **MLP,
