@@ -89,7 +89,13 @@ def test_poles_seams_and_what_is_off(dtype):
     assert (np.abs(z[:, 1]) <= math.pi).all()
     assert np.isfinite(tape.gradient(again, x)).all()
     close(ildj, np.zeros(6))
-    # Rounding is forgiven.
+    # Rounding may lead to a pole, or beyond.
+    z = tf.constant([[1.0, 0.3], [-1.0, 0.0], [1.0 + 1e-7, 0.0]], dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        y = sphere.forward(z)
+    assert np.isfinite(y).all() and np.isfinite(tape.gradient(y, z)).all()
+    # Data may be off by it.
     off = tf.constant([[0.0, 0.6, 0.8002], [0.0, 0.6, 0.9], [0.0, 0.0, 0.0]], dtype)
     z, ildj = sphere.inverse_and_log_det(off)
     np.testing.assert_array_equal(ildj, [0.0, -np.inf, -np.inf])

@@ -38,21 +38,15 @@ X = np.random.default_rng(0).normal([1.0, -1.0], [0.5, 1.0], (256, 2)).astype("f
 
 # TFP's solver takes seconds to trace.
 @pytest.mark.slow
-def test_it_trains():
-    model = FlowModel(small())
+def test_it_trains_and_keeps_its_weights(tmp_path):
+    flow = small()
+    model = FlowModel(flow)
     assert len(model.trainable_variables) == 4
     model.compile(keras.optimizers.Adam(0.05))
     losses = model.fit(X, batch_size=256, epochs=10, verbose=0).history["loss"]
     assert losses[-1] < losses[0] - 0.3
-
-
-@pytest.mark.slow
-def test_densities_samples_and_weights(tmp_path):
-    flow = small()
-    model = FlowModel(flow)
-    model.compile()
-    losses = model.evaluate(X, verbose=0, return_dict=True)
-    close(losses["nll"], -np.mean(flow.log_prob(X)), 1e-3)
+    nll = -np.mean(flow.log_prob(X))
+    assert nll < losses[-1] + 0.01
     close(flow.decode(flow.encode(X)), X, 0.01)
     assert flow.sample(4, seed=0).shape == (4, 2)
     model.save_weights(tmp_path / "flow.weights.h5")
