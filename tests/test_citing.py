@@ -11,7 +11,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows
-from tfp_flows import bijectors, distributions, flows, inference, masks, networks
+from tfp_flows import (
+    bijectors,
+    distributions,
+    flows,
+    inference,
+    masks,
+    networks,
+    training,
+)
 from tfp_flows.citing import bibliography
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -31,6 +39,7 @@ def keys(flow) -> list[str]:
         ("maf", ["germain2015made", "papamakarios2017maf"]),
         ("iaf", ["germain2015made", "kingma2016iaf"]),
         ("planar", ["rezende2015variational"]),
+        ("ffjord", ["chen2018neural", "grathwohl2019ffjord"]),
         ("sylvester", ["vandenberg2018sylvester"]),
         # Its linear layers are Glow's.
         (
@@ -52,7 +61,7 @@ def keys(flow) -> list[str]:
 )
 def test_ready_flows(name, expected):
     options = {} if name in ("planar", "sylvester") else {"width": 4}
-    layers = 1 if name in ("iaf", "residual_flow") else 2
+    layers = 1 if name in ("iaf", "residual_flow", "ffjord") else 2
     flow = getattr(flows, name)((2,), layers=layers, seed=0, **options)
     assert keys(flow) == expected
     assert keys(tfp_flows.FlowModel(flow)) == expected
@@ -77,6 +86,14 @@ def test_options_that_are_papers():
     }
     learned = real_nvp(bounds=(0, 4), dequantize={"name": "variational", "layers": 2})
     assert set(keys(learned)) - own == {"ho2019flowpp"}
+    costs = {"kinetic_energy": 1.0, "width": 4}
+    continuous = flows.ffjord((2,), **costs)
+    of_velocity = {"chen2018neural", "grathwohl2019ffjord"}
+    of_costs = {"finlay2020train", "onken2021ot"}
+    assert set(keys(continuous)) - of_velocity == of_costs
+    matching = training.FlowMatching(flows.ffjord((2,), width=4), "optimal_transport")
+    of_matching = {"lipman2023flow", "tong2024improving"}
+    assert set(keys(matching)) - of_velocity == of_matching
     noisy = tfp_flows.FlowModel(real_nvp(), dequantize=True)
     assert set(keys(noisy)) - own == {"theis2016note"}
 

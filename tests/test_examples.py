@@ -254,3 +254,14 @@ def test_two_moons_inference(capsys):
     assert accuracy < 0.75
     assert results["coverage"].p_value > 0.001
     assert "mean C2ST 0." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_flow_matching(capsys):
+    example = runpy.run_path(str(EXAMPLES / "flow_matching.py"))
+    ways = ("likelihood", example["MATCHING"])
+    found = example["main"](4.0, ways, width=32, depth=2, steps=4)
+    assert found["flow matching"][0] > 3 * found["likelihood"][0]
+    # A Gaussian of the same data has 3.293, the truth 2.381.
+    assert all(2.3 < nats < 3.25 for _, nats, _ in found.values())
+    assert "truth: 2.381 nats" in capsys.readouterr().out

@@ -163,6 +163,12 @@ def residual(dtype, activation="lipswish", event_shape=(3,), **kwargs):
     return B.ResidualFlow(network, event_shape, dtype=dtype, **kwargs)
 
 
+def continuous(dtype, **kwargs):
+    """Slow enough for two steps to be as good as exact."""
+    network = mlp(3, dtype, output_scale=0.01)
+    return B.ContinuousFlow(network, (3,), steps=2, dtype=dtype, **kwargs)
+
+
 class Contraction(tf.Module):
     """A contraction that is no Lipschitz network of this package."""
 
@@ -547,6 +553,13 @@ CASES = [
         "residual_any_contraction",
         lambda d: B.ResidualFlow(Contraction(d), (3,), dtype=d),
         (3,),
+    ),
+    Case("continuous", continuous, (3,)),
+    Case(
+        "continuous_adjoint_context",
+        lambda d: continuous(d, gradients="adjoint", context_shape=(2,)),
+        (3,),
+        context_shape=(2,),
     ),
     Case("chain", chain, (4,)),
     Case("chain_context", lambda d: chain(d, (3,)), (4,), context_shape=(3,)),

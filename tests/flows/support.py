@@ -23,11 +23,14 @@ class Small:
       build: one of `tfp_flows.flows`.
       arguments: its arguments.
       high: data lie in (0, high) if given, else anywhere.
+      gentle: factor of how far it is moved from its start, below 1 where steps of a
+        solver are exact only for slow velocities.
     """
 
     build: Callable[..., tfp_flows.Flow]
     arguments: dict[str, Any]
     high: float | None = None
+    gentle: float = 1.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,7 +40,7 @@ class Small:
         """The flow, moved away from the special point at which it starts."""
         flow = self.build(**{"seed": 0, **self.arguments, **others})
         if perturbed:
-            perturb(flow, perturbed)
+            perturb(flow, self.gentle * perturbed)
         return flow
 
     def data(self, batch: int = 4, dtype: str = "float64", seed: int = 0) -> tf.Tensor:
@@ -207,6 +210,24 @@ SMALL = {
             "bounds": (0, 16),
         },
         16.0,
+    ),
+    "ffjord": Small(
+        flows.ffjord,
+        {"event_shape": (3,), "depth": 1, "steps": 2, **MLP},
+        gentle=0.01,
+    ),
+    "ffjord_image_adjoint": Small(
+        flows.ffjord,
+        {
+            "event_shape": (2, 2, 1),
+            "depth": 1,
+            "steps": 2,
+            "gradients": "adjoint",
+            "bounds": (0, 16),
+            **MLP,
+        },
+        16.0,
+        0.01,
     ),
     "glow": Small(
         flows.glow,

@@ -24,6 +24,7 @@ SIZES = {
     "sylvester": {"layers": 2},
     "residual_flow": {"layers": 2, "width": 16},
     "flow_plus_plus": {"width": 16, "layers": 2, "components": 4, "depth": 1},
+    "ffjord": {"width": 16, "depth": 1, "steps": 1},
 }
 IMAGE_SIZES = {
     "nice": {"width": 64},

@@ -265,6 +265,9 @@ _OTHER = {
     "direction": "sampling",
     "partition": "reverse",
     "log_det": "series",
+    "solver": "dormand_prince",
+    # That of the equation is hardly another one.
+    "gradients": "none",
     "coefficient": 0.5,
     "max_log_scale": 0.01,
     "bound": 1.0,
@@ -288,10 +291,12 @@ def _look(flow, keywords):
     shapes = [v.shape.as_list() for v in flow.trainable_variables]
     training = {"training": True, "seed": 1} if "training" in flow.keywords else {}
     training = {k: v for k, v in training.items() if k in flow.keywords}
-    return [
-        shapes,
-        *(flow.log_prob(x, **keywords, **t).numpy().tolist() for t in ({}, training)),
+    densities = [
+        flow.log_prob(x, **keywords, **t).numpy().tolist() for t in ({}, training)
     ]
+    layers = [getattr(m, "keras_layer", None) for m in flow.submodules]
+    losses = [float(loss) for layer in layers if layer for loss in layer.losses]
+    return [shapes, *densities, losses]
 
 
 @pytest.mark.parametrize(("name", "given"), _BRANCHES)

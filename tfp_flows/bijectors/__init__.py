@@ -5,6 +5,7 @@ from tfp_flows.bijectors.additive_coupling import AdditiveCoupling
 from tfp_flows.bijectors.affine_coupling import AffineCoupling
 from tfp_flows.bijectors.batch_norm import BatchNorm
 from tfp_flows.bijectors.chain import Chain
+from tfp_flows.bijectors.continuous_flow import ContinuousFlow
 from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.inverse_autoregressive import InverseAutoregressive
@@ -20,6 +21,8 @@ from tfp_flows.bijectors.radial import Radial
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.residual_flow import ResidualFlow
 from tfp_flows.bijectors.scaling import Scaling
+from tfp_flows.bijectors.simplex import Simplex
+from tfp_flows.bijectors.sphere import Sphere
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.bijectors.standardize import Standardize
 from tfp_flows.bijectors.sylvester import Sylvester
@@ -33,6 +36,7 @@ __all__ = [
     "AffineCoupling",
     "BatchNorm",
     "Chain",
+    "ContinuousFlow",
     "Coupling",
     "Elementwise",
     "InverseAutoregressive",
@@ -47,6 +51,8 @@ __all__ = [
     "Repeat",
     "ResidualFlow",
     "Scaling",
+    "Simplex",
+    "Sphere",
     "Squeeze",
     "Standardize",
     "Sylvester",

@@ -8,6 +8,7 @@ from tfp_flows.networks.lipschitz_network import LipschitzNetwork
 from tfp_flows.networks.made import MADE
 from tfp_flows.networks.mlp import MLP
 from tfp_flows.networks.network import Network
+from tfp_flows.networks.periodic_mlp import PeriodicMLP
 from tfp_flows.networks.residual_conv_net import ResidualConvNet
 from tfp_flows.networks.residual_mlp import ResidualMLP
 
@@ -20,6 +21,7 @@ __all__ = [
     "LipschitzMLP",
     "LipschitzNetwork",
     "Network",
+    "PeriodicMLP",
     "ResidualConvNet",
     "ResidualMLP",
 ]

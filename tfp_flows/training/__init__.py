@@ -7,6 +7,7 @@ from tfp_flows.core.data_warnings import (
 )
 from tfp_flows.training.architecture import ArchitectureMismatch
 from tfp_flows.training.divergence import TrainingDiverged
+from tfp_flows.training.flow_matching import FlowMatching
 from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
 from tfp_flows.training.freeze import freeze
 from tfp_flows.training.fused_adam import FusedAdam
@@ -20,6 +21,7 @@ __all__ = [
     "BitsPerDim",
     "ConstantDataWarning",
     "DataWarning",
+    "FlowMatching",
     "FlowModel",
     "FusedAdam",
     "NegativeLogLikelihood",
