@@ -555,12 +555,6 @@ CASES = [
         (3,),
     ),
     Case("continuous", continuous, (3,)),
-    Case(
-        "continuous_adjoint_context",
-        lambda d: continuous(d, gradients="adjoint", context_shape=(2,)),
-        (3,),
-        context_shape=(2,),
-    ),
     Case("chain", chain, (4,)),
     Case("chain_context", lambda d: chain(d, (3,)), (4,), context_shape=(3,)),
     Case("repeat", lambda d: B.Repeat(lambda: unit(d), 2), (4,)),
