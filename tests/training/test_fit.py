@@ -202,14 +202,18 @@ def test_loss_and_metrics():
     close(model(held_out), log_prob)
 
 
-def test_regularisers_of_networks_are_in_the_loss():
-    network = networks.MLP(2, (8,), seed=0, kernel_regularizer=keras.regularizers.L2(3))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_regularisers_of_networks_are_in_the_loss(dtype):
+    """Keras adds losses up in its own dtype, which need not be that of the flow."""
+    network = networks.MLP(
+        2, (8,), seed=0, kernel_regularizer=keras.regularizers.L2(3), dtype=dtype
+    )
     flow = Flow(
-        distributions.standard_normal((2,)),
-        bijectors.AffineCoupling(masks.half(2), network),
+        distributions.standard_normal((2,), dtype),
+        bijectors.AffineCoupling(masks.half(2), network, dtype=dtype),
     )
     perturb(flow)
-    x = points()
+    x = points().astype(dtype)
     nll = -flow.log_prob(x).numpy().mean()
     kernels = copies(v for v in flow.trainable_variables if "kernel" in v.name)
     assert len(kernels) == 2

@@ -640,6 +640,11 @@ class FlowModel(keras.Model):
         with self.distribute_strategy.scope():
             build_symbolically(self, self._as_step(data_batch))
 
+    @property
+    def losses(self) -> list[tf.Tensor]:
+        """Losses that layers add, in the floating dtype in which Keras adds them up."""
+        return [tf.cast(loss, keras.config.floatx()) for loss in super().losses]
+
     def compute_loss(
         self,
         x: Any = None,
