@@ -181,9 +181,10 @@ class MADE(Network):
 
     def generate(
         self,
-        step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        step: Callable[..., tuple[tf.Tensor, tf.Tensor]],
         z: tf.Tensor,
         context: tf.Tensor | None = None,
+        indexed: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes entries one after the other, each from those before it.
 
@@ -192,6 +193,7 @@ class MADE(Network):
             (x_i [batch], log_det [batch])`, which computes one entry.
           z: `[batch, D]`.
           context: `[batch, C]` or `None`.
+          indexed: whether `step` is given the index of the entry, too, a tensor.
 
         Returns:
           `(x [batch, D], log_det [batch])`, the log-determinants summed over entries.
@@ -247,6 +249,11 @@ class MADE(Network):
             for film, block in zip(self._film, blocks, strict=False)
         ]
         z = arrange(self._in_order(tf.transpose(z)), entries[:, None])
+        order = tf.convert_to_tensor(
+            self._first_order
+            if self._order_variable is None
+            else self._order_variable.value
+        )
         shape = tf.shape(z)
 
         def body(j, x, log_det, *known):
@@ -272,7 +279,10 @@ class MADE(Network):
                     return out
 
                 parameters = tf.cast(self._compose(linear, None), z.dtype)
-                x_t, log_det_t = step(z[j, t, 0], parameters)
+                index = ()
+                if indexed:
+                    index = (order[tf.minimum(j * length + t, size - 1)],)
+                x_t, log_det_t = step(z[j, t, 0], parameters, *index)
                 new[0].append(x_t[None])
                 log_dets.append(log_det_t)
             known = [
