@@ -17,6 +17,7 @@ SIZES = {
     "nice": {"width": 32},
     "real_nvp": {"width": 16},
     "maf": {"width": 32, "layers": 3},
+    "naf": {"width": 32, "layers": 2, "components": 4},
     "iaf": {"width": 32, "layers": 1, "depth": 1},
     "neural_spline_flow": {"width": 16, "layers": 2},
     "planar": {"layers": 4},
