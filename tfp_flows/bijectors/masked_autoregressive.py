@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import split_parameters
@@ -123,9 +125,14 @@ class MaskedAutoregressive(JointBijector):
     @property
     def _structure(self):
         order = getattr(self.conditioner, "fixed_order", None)
-        return f" {self._transformer!r}" + (
-            "" if order is None else f" order {order.tolist()}"
-        )
+        text = f" {self._transformer!r}"
+        if order is not None:
+            text += f" order {order.tolist()}"
+        adjacency = getattr(self.conditioner, "adjacency", None)
+        if adjacency is not None:
+            packed = np.packbits(adjacency)
+            text += f" adjacency {hashlib.sha256(packed).hexdigest()[:16]}"
+        return text
 
     def _is_increasing(self, **keywords):
         # Of several entries, the later ones may fall as the first one rises.
