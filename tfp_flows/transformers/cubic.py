@@ -82,7 +82,7 @@ class Cubic(Spline):
 
     def _bin(self, value, parameters, known):
         """Where the bin of a value begins, its size, relative slopes at its ends."""
-        sizes = tf.stack(tf.split(parameters, 2, -2), -3)
+        sizes = tf.stack(tf.split(parameters, [self.bins, self.bins], -2), -3)
         begin, (before, size, after), _ = self._find(value, sizes, known, (-1, 0, 1))
         w, h = size
         slope = h / w
@@ -94,7 +94,7 @@ class Cubic(Spline):
             other = height / width
             mean = (other * w + slope * width) / (width + w)
             between = tf.minimum(2 * tf.minimum(other, slope), mean)
-            return tf.where(is_end, tf.minimum(1.0, 3 * slope), between) / slope
+            return tf.where(is_end, tf.minimum(3 * slope, 1.0), between) / slope
 
         return begin, size, (end(before), end(after))
 

@@ -80,10 +80,10 @@ class LinearRational(Spline):
         self, x: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         inside, safe = self._inside(x)
-        (x_k, y_k), (w, h), bin_ = self._bin(safe, parameters, 0)
+        (x_k, y_k), (w, h), curve = self._bin(safe, parameters, 0)
         t = to_unit((safe + self.bound - x_k) / w)
-        left = t <= bin_[0]
-        piece = _piece(left, *bin_)
+        left = t <= curve[0]
+        piece = _piece(left, *curve)
         share, log_slope = _evaluate(tf.where(left, t, 1 - t), *piece)
         share = tf.where(left, share, 1 - share)
         y = tf.where(inside, y_k + h * share - self.bound, x)
@@ -94,10 +94,10 @@ class LinearRational(Spline):
         self, y: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         inside, safe = self._inside(y)
-        (x_k, y_k), (w, h), bin_ = self._bin(safe, parameters, 1)
+        (x_k, y_k), (w, h), curve = self._bin(safe, parameters, 1)
         u = to_unit((safe + self.bound - y_k) / h)
-        left = u <= bin_[1]
-        end, middle, length, height = piece = _piece(left, *bin_)
+        left = u <= curve[1]
+        end, middle, length, height = piece = _piece(left, *curve)
         u = tf.where(left, u, 1 - u)
         t = end * length * u / (middle * (height - u) + end * u)
         _, log_slope = _evaluate(t, *piece)
