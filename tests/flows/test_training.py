@@ -121,7 +121,7 @@ def check(flow, x, steps=20, furthest=20.0):
             name,
             data,
             marks=()
-            if (data is moons) == (name in ("iaf", "residual_flow"))
+            if (data is moons) == (name in ("iaf", "naf", "residual_flow"))
             else pytest.mark.slow,
         )
         for name in SIZES

@@ -227,7 +227,10 @@ def test_large_numbers_in_single_precision(transformer, scale):
     np.testing.assert_allclose(back, x, rtol=2e-5, atol=1e-3)
 
 
-@every
+# Those that stand in the ready flows are traced in many tests.
+@pytest.mark.parametrize(
+    "transformer", fast_and_slow(TRANSFORMERS, *TRANSFORMERS[12:]), ids=repr
+)
 def test_nan_stays_and_reaches_no_other_number(transformer):
     """In a graph of unknown shapes, too, where numbers of Python have no dtype yet."""
     x, theta = tf.constant([math.nan, 1.0], "float64"), alike(transformer, 2)

@@ -12,12 +12,19 @@ from tfp_flows.ready import Bijectors, Plan, ready
 
 __all__ = ["naf"]
 
+
+def _sigmoids(components: int) -> T.LogisticMixture:
+    # Wider logistics would throw rare samples as far, see `flow_plus_plus`.
+    mixture = T.LogisticMixture(
+        components, max_component_log_scale=1.0, min_component_log_scale=-5.0
+    )
+    mixture.papers = (*mixture.papers, "huang2018naf")
+    return mixture
+
+
 # What `transformer` may be, by its `components`.
 _TRANSFORMERS: dict[str, Callable[[int], T.Transformer]] = {
-    # Wider logistics would throw rare samples as far, see `flow_plus_plus`.
-    "sigmoids": lambda n: T.LogisticMixture(
-        n, max_component_log_scale=1.0, min_component_log_scale=-5.0
-    ),
+    "sigmoids": _sigmoids,
     "sigmoid_network": lambda n: T.SigmoidNetwork(n, max_log_scale=1.0),
     "monotone_network": T.MonotoneNetwork,
     "sum_of_squares": lambda n: T.SumOfSquares(2, n),

@@ -57,7 +57,7 @@ class LogisticMixture(Transformer):
       TypeError: if an argument is not a number, or `components` not an integer.
     """
 
-    papers = ("ho2019flowpp",)
+    papers: tuple[str, ...] = ("ho2019flowpp",)
 
     has_direct_inverse = False
 
