@@ -35,7 +35,6 @@ TRANSFORMERS = {
     "Stacked, 2 LogisticMixture(4)": T.Stacked([T.LogisticMixture(4)] * 2),
     "SigmoidNetwork(4)": T.SigmoidNetwork(4),
     "SigmoidNetwork(8)": T.SigmoidNetwork(8),
-    "MonotoneNetwork": T.MonotoneNetwork(8),
     "SumOfSquares": T.SumOfSquares(3, 3),
     "Bernstein": T.Bernstein(8),
     'Analytic("cubic_rational")': T.Analytic("cubic_rational", 4),

@@ -440,7 +440,6 @@ CASES = [
             "bernstein": transformers.Bernstein(4),
             "sum_of_squares": transformers.Inverted(transformers.SumOfSquares(2, 2)),
             "sigmoid_network": transformers.SigmoidNetwork(2),
-            "monotone_network": transformers.MonotoneNetwork(2),
             "analytic": transformers.Analytic("sinh", 2),
             "soft_log": transformers.SoftLog(0.5),
             "stacked": transformers.Stacked([SPLINE, AFFINE]),

@@ -26,7 +26,6 @@ def _sigmoids(components: int) -> T.LogisticMixture:
 _TRANSFORMERS: dict[str, Callable[[int], T.Transformer]] = {
     "sigmoids": _sigmoids,
     "sigmoid_network": lambda n: T.SigmoidNetwork(n, max_log_scale=1.0),
-    "monotone_network": T.MonotoneNetwork,
     "sum_of_squares": lambda n: T.SumOfSquares(2, n),
     "bernstein": T.Bernstein,
     "analytic": lambda n: T.Analytic("sinh", n),
@@ -68,9 +67,9 @@ def naf(
 
     Args:
       transformer: string, the function of each entry, see `tfp_flows.transformers`:
-        `"sigmoids"` (`LogisticMixture`), `"sigmoid_network"`, `"monotone_network"`,
-        `"sum_of_squares"`, `"bernstein"`, `"analytic"`, `"rational_quadratic"`,
-        `"linear_rational"` or `"cubic"`.
+        `"sigmoids"` (`LogisticMixture`), `"sigmoid_network"`, `"sum_of_squares"`,
+        `"bernstein"`, `"analytic"`, `"rational_quadratic"`, `"linear_rational"` or
+        `"cubic"`.
       components: int, its size: the number of logistics, units, functions or bins (2 or
         more), or the degree of its polynomials.
       layers: int, number of autoregressive transforms.

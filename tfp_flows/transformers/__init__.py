@@ -7,7 +7,6 @@ from tfp_flows.transformers.cubic import Cubic
 from tfp_flows.transformers.inverted import Inverted
 from tfp_flows.transformers.linear_rational import LinearRational
 from tfp_flows.transformers.logistic_mixture import LogisticMixture
-from tfp_flows.transformers.monotone_network import MonotoneNetwork
 from tfp_flows.transformers.per_entry import PerEntry
 from tfp_flows.transformers.rational_quadratic import RationalQuadratic
 from tfp_flows.transformers.shift import Shift
@@ -25,7 +24,6 @@ __all__ = [
     "Inverted",
     "LinearRational",
     "LogisticMixture",
-    "MonotoneNetwork",
     "PerEntry",
     "RationalQuadratic",
     "Shift",

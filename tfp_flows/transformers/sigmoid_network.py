@@ -66,20 +66,18 @@ class SigmoidNetwork(Transformer):
         self.layers = check_integer("layers", layers)
         self.max_log_scale = check_number("max_log_scale", max_log_scale, above=0)
         spread = np.linspace(-0.7, 0.7, width) if width > 1 else np.zeros(1)
-        # Rows of a first w prefer the sigmoid of their own index.
-        own = 2.0 * np.eye(width)[..., None]
-        ends = [1, *[self.width] * (self.layers - 1), 1]
-        self._shapes = [
-            [(out, width), (width, inner), (width,), (width,)]
-            for inner, out in itertools.pairwise(ends)
+        self._spread = spread[:, None]
+        # Of each layer: inputs and outputs.
+        self._ends = list(itertools.pairwise([1, *[self.width] * (self.layers - 1), 1]))
+        self.num_parameters = sum(map(sum, self._sizes()))
+
+    def _sizes(self):
+        """How many numbers w, u, a and b of each layer have."""
+        k = self.width
+        # Rows of one positive number that sum to one need no parameters.
+        return [
+            (out * k, inner * k if inner > 1 else 0, k, k) for inner, out in self._ends
         ]
-        self._starts = [
-            (own if out == width else 0.0, 0.0, 0.0, -spread[:, None])
-            for out in ends[1:]
-        ]
-        self.num_parameters = sum(
-            int(np.prod(shape)) for layer in self._shapes for shape in layer
-        )
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor
@@ -107,18 +105,23 @@ class SigmoidNetwork(Transformer):
 
     def _split(self, parameters):
         """Of each layer `log w`, `log u`, `log a` and `b`."""
-        sizes = [int(np.prod(s)) for layer in self._shapes for s in layer]
-        raw = iter(tf.split(parameters, sizes, -2))
+        k, dtype = self.width, parameters.dtype
+        raw = iter(tf.split(parameters, list(itertools.chain(*self._sizes())), -2))
         layers = []
-        for shapes, starts in zip(self._shapes, self._starts, strict=True):
-            w, u, a, b = (
-                _matrix(next(raw), shape) + tf.cast(start, parameters.dtype)
-                for shape, start in zip(shapes, starts, strict=True)
+        for inner, out in self._ends:
+            w, u, a, b = (next(raw) for _ in range(4))
+            w = _rows(w, out, k)
+            if out > 1:
+                # Rows prefer the sigmoid of their own index.
+                w += 2 * tf.eye(k, dtype=dtype)[..., None]
+            log_u = (
+                tf.nn.log_softmax(_rows(u, k, inner), -2)
+                if inner > 1
+                else tf.zeros([1, 1, 1], dtype)
             )
             log_a = smooth_bound(a, self.max_log_scale)
-            layers.append(
-                (tf.nn.log_softmax(w, -2), tf.nn.log_softmax(u, -2), log_a, b)
-            )
+            b -= tf.constant(self._spread, dtype)
+            layers.append((tf.nn.log_softmax(w, -2), log_u, log_a, b))
         return layers
 
     def __repr__(self):
@@ -128,11 +131,9 @@ class SigmoidNetwork(Transformer):
         )
 
 
-def _matrix(raw, shape):
+def _rows(raw, rows, columns):
     """`[..., rows * columns, n]` as `[..., rows, columns, n]`."""
-    if len(shape) == 1:
-        return raw
-    return tf.stack(tf.split(raw, shape[0], -2), -3)
+    return tf.stack(tf.split(raw, [columns] * rows, -2), -3)
 
 
 def _evaluate(x, layers):
