@@ -219,6 +219,6 @@ def test_transformers(module):
     row = transformers.measure("moons", transformers.TRANSFORMERS[name], 40)
     assert 0 < row["kl"] < 2 and row["step"] > 0 and row["sample"] > 0
     text = transformers.table({name: dict.fromkeys(transformers.TOYS, row)})
-    found = cells(text, name)
+    found = cells(text, f"`{name}`")
     assert found[1] == "9" and found[2] == found[3]
     assert found[2] == f"{row['kl']:.3f} ± {row['error']:.3f}"
