@@ -210,3 +210,15 @@ def test_gpu_on_a_cpu(module, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     with pytest.raises(SystemExit, match="no GPU"):
         gpu.main([])
+
+
+@pytest.mark.slow
+def test_transformers(module):
+    transformers = module("transformers")
+    name = "Bernstein"
+    row = transformers.measure("moons", transformers.TRANSFORMERS[name], 40)
+    assert 0 < row["kl"] < 2 and row["step"] > 0 and row["sample"] > 0
+    text = transformers.table({name: dict.fromkeys(transformers.TOYS, row)})
+    found = cells(text, f"`{name}`")
+    assert found[1] == "9" and found[2] == found[3]
+    assert found[2] == f"{row['kl']:.3f} ± {row['error']:.3f}"

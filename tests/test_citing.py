@@ -38,6 +38,15 @@ def keys(flow) -> list[str]:
         ("nice", ["dinh2014nice"]),
         ("maf", ["germain2015made", "papamakarios2017maf"]),
         ("iaf", ["germain2015made", "kingma2016iaf"]),
+        (
+            "naf",
+            [
+                "germain2015made",
+                "ho2019flowpp",
+                "huang2018naf",
+                "papamakarios2017maf",
+            ],
+        ),
         ("planar", ["rezende2015variational"]),
         ("ffjord", ["chen2018neural", "grathwohl2019ffjord"]),
         ("sylvester", ["vandenberg2018sylvester"]),

@@ -193,6 +193,10 @@ def chain(dtype, context_shape=None):
     )
 
 
+AFFINE, SPLINE = transformers.Affine("exp"), transformers.RationalQuadratic(3)
+LINES = transformers.PerEntry([SPLINE, AFFINE, AFFINE, SPLINE])
+
+
 def unit(dtype):
     return [
         affine(masks.half(4), dtype),
@@ -421,6 +425,48 @@ CASES = [
             dtype=d,
         ),
         (3,),
+    ),
+    *(
+        Case(
+            f"{name}_coupling",
+            lambda d, t=transformer: B.Coupling(
+                masks.half(4), mlp(2 * t.num_parameters, d), t, dtype=d
+            ),
+            (4,),
+        )
+        for name, transformer in {
+            "linear_rational": transformers.LinearRational(3, bound=2.0),
+            "cubic": transformers.Cubic(3, bound=2.0),
+            "bernstein": transformers.Bernstein(4),
+            "sum_of_squares": transformers.Inverted(transformers.SumOfSquares(2, 2)),
+            "sigmoid_network": transformers.SigmoidNetwork(2),
+            "analytic": transformers.Analytic("sinh", 2),
+            "soft_log": transformers.SoftLog(0.5),
+            "stacked": transformers.Stacked([SPLINE, AFFINE]),
+        }.items()
+    ),
+    Case(
+        "per_entry_autoregressive",
+        lambda d: B.MaskedAutoregressive(
+            made(4, d, 8, order="reverse"), LINES, dtype=d
+        ),
+        (4,),
+    ),
+    Case(
+        "per_entry_coupling_with_angles",
+        lambda d: B.Coupling(
+            masks.half(4),
+            mlp(20, d),
+            transformers.PerEntry(
+                [
+                    transformers.RationalQuadratic(3, circular=True),
+                    transformers.Affine("exp"),
+                ]
+            ),
+            dtype=d,
+        ),
+        (4,),
+        bounds=(-math.pi, math.pi),
     ),
     Case(
         "elementwise_context",

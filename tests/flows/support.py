@@ -153,6 +153,11 @@ SMALL = {
         },
         16.0,
     ),
+    # A mixture of one logistic, as above.
+    "naf": Small(
+        flows.naf,
+        {"event_shape": (3,), "layers": 2, "components": 1, "depth": 1, **MLP},
+    ),
     "iaf": Small(flows.iaf, {"event_shape": (3,), "layers": 2, "depth": 1, **MLP}),
     "neural_spline_flow": Small(
         flows.neural_spline_flow,

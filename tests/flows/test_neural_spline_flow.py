@@ -52,6 +52,27 @@ def test_linear_where_the_splines_end():
     assert np.abs(np.sort(flow.encode(inside)) - np.sort(inside)).min() > 1e-3
 
 
+@pytest.mark.parametrize("spline", ["linear_rational", "cubic"])
+def test_other_splines(spline):
+    options = {**SMALL, "linear": "permutation", "spline": spline, "dtype": "float64"}
+    flow = perturb(flows.neural_spline_flow((2,), layers=2, **options), 0.2)
+    (spline_of_flow,) = {
+        repr(b.transformer) for b in flow.submodules if hasattr(b, "transformer")
+    }
+    assert spline.replace("_", "") in spline_of_flow.lower()
+    x = tf.constant([[0.3, -1.0], [5.0, 0.1]], tf.float64)
+    np.testing.assert_allclose(flow.decode(flow.encode(x)), x, atol=1e-9)
+    assert abs(mass(flow) - 1) < 1e-3
+
+
+def mass(flow):
+    """The integral of a density over two numbers."""
+    ticks = np.linspace(-6, 6, 301)
+    grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
+    density = np.exp(flow.log_prob(tf.constant(grid, flow.dtype)))
+    return density.sum() * (ticks[1] - ticks[0]) ** 2
+
+
 def test_parameters_and_bins():
     """Durkan et al. 2019, section 3.1: 3K - 1 numbers for each entry."""
     flow = flows.neural_spline_flow(
@@ -70,6 +91,7 @@ def test_parameters_and_bins():
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"bins": 1}, "bins must be at least 2, got 1"),
         ({"bound": -1.0}, "bound must be above 0"),
+        ({"spline": "b"}, "'rational_quadratic', 'linear_rational', 'cubic'; got 'b'"),
     ],
 )
 def test_errors(options, words):

@@ -17,6 +17,7 @@ SIZES = {
     "nice": {"width": 32},
     "real_nvp": {"width": 16},
     "maf": {"width": 32, "layers": 3},
+    "naf": {"width": 32, "layers": 2, "components": 4},
     "iaf": {"width": 32, "layers": 1, "depth": 1},
     "neural_spline_flow": {"width": 16, "layers": 2},
     "planar": {"layers": 4},
@@ -120,7 +121,7 @@ def check(flow, x, steps=20, furthest=20.0):
             name,
             data,
             marks=()
-            if (data is moons) == (name in ("iaf", "residual_flow"))
+            if (data is moons) == (name in ("iaf", "naf", "residual_flow"))
             else pytest.mark.slow,
         )
         for name in SIZES

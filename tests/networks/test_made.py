@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import normal
+from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.networks import MADE
 
 
@@ -54,6 +57,67 @@ def test_every_entry_sees_the_context_nonlinearly(mode):
     one, two = first_parameters(context) - zero, first_parameters(2 * context) - zero
     assert np.abs(one).min() > 1e-6
     assert np.abs(two - 2 * one).max() > 1e-3
+
+
+# Entry 3 has no parents, 1 has one, 0 and 4 the same two; 2 depends on nothing and
+# nothing on it.
+GRAPH = np.zeros((5, 5), bool)
+for child, parent in ((1, 3), (0, 1), (0, 3), (4, 1), (4, 3)):
+    GRAPH[child, parent] = True
+
+
+def with_graph(given=(), graph=GRAPH, **options):
+    options = {"hidden": (8, 8), "activation": "tanh", "dtype": "float64", **options}
+    network = MADE(len(graph), 2, adjacency=graph, seed=0, **options)
+    x = normal(4, len(graph))
+    random_weights(network, x, *given)
+    return network, x
+
+
+@pytest.mark.parametrize(
+    ("mode", "residual"), [(None, False), ("concat", True), ("film", False)]
+)
+def test_an_entry_sees_the_entries_that_its_row_names_and_no_other(mode, residual):
+    given = [] if mode is None else [normal(4, 2, seed=1)]
+    options = {"residual": residual, "context_mode": mode or "concat"}
+    network, x = with_graph(given, **options)
+    np.testing.assert_array_equal(influence(network, x, *given), GRAPH)
+    generated, log_det = network.generate(shift_and_scale, x, *given)
+    parameters = tf.reshape(network(generated, *given), [4, 2, 5])
+    want, slopes = shift_and_scale(x, tf.unstack(parameters, axis=1))
+    np.testing.assert_allclose(generated, want, atol=1e-12)
+    np.testing.assert_allclose(log_det, tf.reduce_sum(slopes, -1), atol=1e-12)
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 12), share=st.floats(0, 1))
+def test_the_jacobian_has_the_pattern_of_the_graph(seed, size, share):
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(size)
+    graph = np.tril(draw.uniform(size=(size, size)) < share, -1)
+    graph = graph[np.ix_(order, order)]
+    network, x = with_graph(graph=graph, hidden=(size, 2 * size))
+    flow = MaskedAutoregressive(network, dtype="float64")
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        z = flow.inverse(x)
+    pattern = np.abs(tape.batch_jacobian(z, x)).max(0) > 0
+    np.testing.assert_array_equal(pattern, graph | np.eye(size, dtype=bool))
+    back = flow.forward(tf.constant(z.numpy()))
+    np.testing.assert_allclose(back, x, atol=1e-9)
+
+
+def test_a_graph_is_part_of_the_configuration_and_of_the_architecture():
+    network, x = with_graph()
+    again = MADE.from_config(json.loads(json.dumps(network.get_config())))
+    again(x)
+    for a, b in zip(again.variables, network.variables, strict=True):
+        a.assign(b)
+    np.testing.assert_array_equal(again(x), network(x))
+    other = GRAPH.copy()
+    other[2, 3] = True
+    one, two = (MaskedAutoregressive(with_graph(graph=g)[0]) for g in (GRAPH, other))
+    assert one._structure != two._structure
 
 
 def shift_and_scale(z, parameters):
@@ -171,11 +235,25 @@ def test_a_regularizer_and_half_precision_reach_every_kernel():
         ({"hidden": (8, 4), "residual": True}, "one width"),
         ({"order": "up"}, "natural.*reverse.*random"),
         ({"order": [0, 1, 1]}, "each of 0 .. 2 once"),
+        ({"adjacency": np.zeros((2, 3), bool)}, r"shape \(3, 3\).*got \(2, 3\)"),
+        ({"adjacency": np.eye(3) > 0}, r"no cycles; entries \[0\] depend"),
+        ({"adjacency": np.roll(np.eye(3), 1, 1) > 0}, r"entries \[0, 1, 2\] depend"),
+        (
+            {"adjacency": np.tri(3, k=-1) > 0, "order": "reverse"},
+            "order follows from adjacency, got order='reverse'",
+        ),
     ],
 )
 def test_errors(arguments, words):
     with pytest.raises(ValueError, match=words):
         MADE(**{"event_size": 3, "num_parameters": 2, **arguments})
+
+
+def test_a_graph_of_numbers_or_for_too_narrow_a_network():
+    with pytest.raises(TypeError, match="adjacency must be boolean, got dtype float64"):
+        MADE(3, 2, adjacency=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"at least 2 wide.*different rows.*got 1"):
+        MADE(3, 2, (4, 1), adjacency=np.tri(3, k=-1) > 0)(tf.zeros([1, 3]))
 
 
 def test_wrong_input():

@@ -258,6 +258,8 @@ _OTHER = {
     "conv1x1": "dense",
     "permutation": "random",
     "linear": "qr",
+    "spline": "cubic",
+    "transformer": "bernstein",
     "order": "random",
     "kind": "autoregressive",
     "form": "householder",

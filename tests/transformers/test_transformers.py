@@ -1,4 +1,4 @@
-"""Splines and mixtures of logistics at their edges, far out and in single precision."""
+"""Every transformer: slopes, inverses, edges, far out and in single precision."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import BPoly, CubicHermiteSpline
 
 from tests.support import fast_and_slow
 from tfp_flows import bijectors as B
@@ -31,13 +32,27 @@ TRANSFORMERS = [
     transformers.LogisticMixture(1),
     transformers.LogisticMixture(5),
     transformers.Inverted(transformers.LogisticMixture(3)),
+    transformers.LinearRational(6, bound=2.0),
+    transformers.Cubic(6, bound=2.0),
+    transformers.Bernstein(8),
+    transformers.SumOfSquares(2, 2),
+    transformers.SigmoidNetwork(3),
+    transformers.Analytic("cubic_rational", 1),
+    transformers.Analytic("sinh", 3),
+    transformers.Analytic("cubic", 2),
+    transformers.SoftLog(2.0),
+    transformers.Stacked(
+        [transformers.RationalQuadratic(4), transformers.Affine("exp", 1.0)]
+    ),
 ]
 every = pytest.mark.parametrize("transformer", TRANSFORMERS, ids=repr)
-lines = pytest.mark.parametrize(
-    "transformer",
-    [t for t in TRANSFORMERS if not getattr(t, "circular", False)],
-    ids=repr,
-)
+# Whose values stay in the range of single precision, both ways.
+LINES = [
+    t
+    for t in TRANSFORMERS
+    if not getattr(t, "circular", False) and not isinstance(t, transformers.SoftLog)
+]
+lines = pytest.mark.parametrize("transformer", LINES, ids=repr)
 
 
 def parameters_of(transformer, n, scale=1.0, seed=0, dtype="float64"):
@@ -79,11 +94,12 @@ def test_slopes_round_trips_and_order(transformer, scale):
 @every
 def test_zeros_are_nearly_the_identity(transformer):
     x = inputs(transformer, 100)
+    if isinstance(transformer, transformers.SoftLog):
+        x = x / 6 * transformer.threshold
     theta = alike(transformer, 100, 0.0)
     y, log_det = transformer.forward_and_log_det(x, theta)
-    exact = not isinstance(
-        transformer, (transformers.LogisticMixture, transformers.Inverted)
-    )
+    near = "LogisticMixture", "Inverted", "SigmoidNetwork", "SumOfSquares"
+    exact = type(transformer).__name__ not in near
     exact = exact and getattr(transformer, "scale", None) != "sigmoid"
     tolerance = 1e-12 if exact else 0.2
     np.testing.assert_allclose(y, x, atol=tolerance, rtol=tolerance)
@@ -191,8 +207,9 @@ def test_the_slope_of_tanh_far_out_is_not_that_of_a_rounded_value(dtype, jit):
 @lines
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_large_numbers_in_single_precision(transformer, scale):
-    """No NaN at 1e6, finite gradients, and exact where the function is a line."""
-    x = tf.constant([-1e6, -1e4, -50.0, -2.0, 0.0, 2.0, 50.0, 1e4, 1e6], "float32")
+    """No NaN at 1e30, finite gradients, and exact where the function is a line."""
+    far = [2.0, 50.0, 1e4, 1e6, 1e30]
+    x = tf.constant([*(-f for f in far), 0.0, *far], "float32")
     theta = parameters_of(transformer, 1, scale, dtype="float32")
     for method in (transformer.forward_and_log_det, transformer.inverse_and_log_det):
         with tf.GradientTape() as tape:
@@ -205,6 +222,37 @@ def test_large_numbers_in_single_precision(transformer, scale):
     y, _ = transformer.forward_and_log_det(x, theta)
     back, _ = transformer.inverse_and_log_det(tf.constant(y), theta)
     np.testing.assert_allclose(back, x, rtol=2e-5, atol=1e-3)
+
+
+# Those that stand in the ready flows are traced in many tests.
+@pytest.mark.parametrize(
+    "transformer", fast_and_slow(TRANSFORMERS, *TRANSFORMERS[12:]), ids=repr
+)
+def test_nan_stays_and_reaches_no_other_number(transformer):
+    """In a graph of unknown shapes, too, where numbers of Python have no dtype yet."""
+    x, theta = tf.constant([math.nan, 1.0], "float64"), alike(transformer, 2)
+    shapes = [None], [transformer.num_parameters, None]
+    signature = [tf.TensorSpec(shape, "float64") for shape in shapes]
+    for method in (transformer.forward_and_log_det, transformer.inverse_and_log_det):
+        value, log_det = tf.function(method, signature, autograph=False)(x, theta)
+        np.testing.assert_array_equal(np.isnan(value), [True, False])
+        depends = not getattr(transformer, "has_constant_slope", False)
+        np.testing.assert_array_equal(np.isnan(log_det), [depends, False])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "transformer", [t for t in LINES if t in TRANSFORMERS[12:]], ids=repr
+)
+def test_extreme_numbers_when_compiled(transformer):
+    """As in double precision and not compiled."""
+    x = tf.constant([-1e30, -1e4, 1.0, 1e4, 1e30], "float32")
+    theta = parameters_of(transformer, 1, dtype="float32")
+    for method in (transformer.forward_and_log_det, transformer.inverse_and_log_det):
+        got = tf.function(method, jit_compile=True)(x, theta)
+        want = method(tf.cast(x, "float64"), tf.cast(theta, "float64"))
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
 def knots_of(spline, theta):
@@ -379,6 +427,190 @@ def test_the_mixture_is_its_formula():
     np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
+def values(transformer, x, theta):
+    return transformer.forward_and_log_det(tf.constant(x), theta)[0]
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def widths_and_heights(spline, theta):
+    """Ends of bins along both axes, from the definition."""
+    k, ends = spline.bins, []
+    for raw in (theta[:k, 0].numpy(), theta[k : 2 * k, 0].numpy()):
+        share = spline.min_bin + (1 - k * spline.min_bin) * np.exp(raw) / np.exp(
+            raw
+        ).sum(0)
+        ends.append(np.append(0, np.cumsum(share)) * 2 * spline.bound - spline.bound)
+    return ends
+
+
+def test_a_linear_rational_spline_is_its_algorithm():
+    """Dolatabadi et al. 2020, algorithm 1, with values at both ends of each bin."""
+    spline = transformers.LinearRational(5, bound=2.0)
+    theta = parameters_of(spline, 1)
+    x, y = widths_and_heights(spline, theta)
+    raw = theta[10:14, 0].numpy() + np.log(np.expm1(1 - spline.min_slope))
+    d = np.concatenate([[1], spline.min_slope + softplus(raw), [1]])
+    meet = 0.025 + 0.95 / (1 + np.exp(-theta[14:, 0].numpy()))
+    inputs, want = [], []
+    for k in range(5):
+        phi = np.linspace(0.01, 0.99, 7)
+        w0, w1 = 1.0, np.sqrt(d[k] / d[k + 1])
+        wm = meet[k] * w0 * d[k] + (1 - meet[k]) * w1 * d[k + 1]
+        wm *= (x[k + 1] - x[k]) / (y[k + 1] - y[k])
+        ym = (1 - meet[k]) * w0 * y[k] + meet[k] * w1 * y[k + 1]
+        ym /= (1 - meet[k]) * w0 + meet[k] * w1
+        left = w0 * y[k] * (meet[k] - phi) + wm * ym * phi
+        left /= w0 * (meet[k] - phi) + wm * phi
+        right = wm * ym * (1 - phi) + w1 * y[k + 1] * (phi - meet[k])
+        right /= wm * (1 - phi) + w1 * (phi - meet[k])
+        inputs.append(x[k] + phi * (x[k + 1] - x[k]))
+        want.append(np.where(phi <= meet[k], left, right))
+    got = values(spline, np.concatenate(inputs), theta)
+    np.testing.assert_allclose(got, np.concatenate(want), atol=1e-12)
+
+
+def test_a_cubic_spline_has_steffens_slopes():
+    spline = transformers.Cubic(6, bound=2.0)
+    theta = parameters_of(spline, 1, 2.0, seed=57)
+    x, y = widths_and_heights(spline, theta)
+    w = np.diff(x)
+    s = np.diff(y) / w
+    p = (s[:-1] * w[1:] + s[1:] * w[:-1]) / (w[:-1] + w[1:])
+    inner = 2 * np.minimum(np.minimum(s[:-1], s[1:]), 0.5 * p)
+    assert s[0] < 1 / 3 < s[-1] < 1
+    want = CubicHermiteSpline(x, y, np.concatenate([[3 * s[0]], inner, [1.0]]))
+    grid = np.linspace(-2, 2, 101)
+    np.testing.assert_allclose(values(spline, grid, theta), want(grid), atol=1e-12)
+
+
+def test_a_bernstein_polynomial_is_scipys():
+    polynomial = transformers.Bernstein(6, bound=2.0)
+    theta = parameters_of(polynomial, 1)
+    raw = theta[1:, 0].numpy() + np.log(np.expm1(0.999))
+    steps = (0.001 + softplus(raw)) * 4 / 6
+    alpha = np.append(0, np.cumsum(steps)) - steps.sum() / 2 + theta[0, 0].numpy()
+    want = BPoly(alpha[:, None], [-2, 2])
+    grid = np.linspace(-2, 2, 31)
+    np.testing.assert_allclose(values(polynomial, grid, theta), want(grid), atol=1e-12)
+    # Beyond, the line that touches it at its end.
+    line = want(2.0) + 5 * want(2.0, 1)
+    got, log_det = polynomial.forward_and_log_det(tf.constant([7.0], "float64"), theta)
+    np.testing.assert_allclose(got[0], line, rtol=1e-12)
+    np.testing.assert_allclose(log_det[0], np.log(want(2.0, 1)), rtol=1e-12)
+
+
+def test_a_sum_of_squares_is_its_integral():
+    polynomial = transformers.SumOfSquares(2, 3, bound=2.0)
+    theta = parameters_of(polynomial, 1)
+    a = theta[:-1, 0].numpy().reshape(4, 2) + polynomial._start[..., 0]
+    # At zero parameters, squares of the constants add up to one.
+    assert abs((polynomial._start[0] ** 2).sum() + polynomial.min_slope - 1) < 1e-12
+    want = sum(np.polynomial.Polynomial(p) ** 2 for p in a.T) + polynomial.min_slope
+    want = 2 * want.integ() + theta[-1, 0].numpy()
+    grid = np.linspace(-2, 2, 31)
+    got = values(polynomial, grid, theta)
+    np.testing.assert_allclose(got, want(grid / 2), atol=1e-12)
+
+
+def test_a_sigmoid_network_is_its_formula():
+    network = transformers.SigmoidNetwork(3)
+    assert network.num_parameters == 2 * 3**2 + 5 * 3
+    theta = parameters_of(network, 1)
+    parts = np.split(theta[:, 0].numpy(), np.cumsum([9, 0, 3, 3, 3, 9, 3]))
+
+    def softmax(rows):
+        return np.exp(rows) / np.exp(rows).sum(-1, keepdims=True)
+
+    h = x = np.linspace(-4, 4, 9)
+    h = h[None]
+    for i, (own, inner) in enumerate([(2 * np.eye(3), 1), (0, 3)]):
+        w, u, a, b = parts[4 * i : 4 * i + 4]
+        w = softmax(w.reshape(-1, 3) + own)
+        a = np.exp(smooth_bound(a, 3.0))[:, None]
+        b = (b - np.linspace(-0.7, 0.7, 3))[:, None]
+        u = softmax(u.reshape(3, inner)) if inner > 1 else np.ones([3, 1])
+        f = w @ (1 / (1 + np.exp(-(a * (u @ h) + b))))
+        h = np.log(f / (1 - f))
+    np.testing.assert_allclose(values(network, x, theta), h[0], atol=1e-12)
+
+
+def test_a_single_layer_is_a_mixture():
+    """The deep sigmoidal flow (DSF) of one layer, in the other parametrisation."""
+    network = transformers.SigmoidNetwork(4, 1, max_log_scale=5.0)
+    theta = parameters_of(network, 1)
+    w, a, b = tf.split(theta, 3)
+    b -= np.linspace(-0.7, 0.7, 4)[:, None]
+    means = -b * np.exp(-smooth_bound(a, 5.0)) - np.linspace(-1, 1, 4)[:, None]
+    mixture = tf.concat([w, means, -a, tf.zeros([2, 1], "float64")], 0)
+    x = np.linspace(-4, 4, 9)
+    want = values(transformers.LogisticMixture(4), x, mixture)
+    np.testing.assert_allclose(values(network, x, theta), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", transformers.Analytic.kinds)
+def test_an_analytic_bijection_is_its_formula(kind):
+    analytic = transformers.Analytic(kind, 2)
+    theta = parameters_of(analytic, 1, 2.0)
+    centers, scales, amounts, (log_scale, shift) = np.split(theta[:, 0], [2, 4, 6])
+    x, spread = np.linspace(-4, 4, 9), np.array([-2.0, 2.0])
+    y = x
+    for center, scale, raw in zip(centers + spread, scales, amounts, strict=True):
+        scale = np.exp(smooth_bound(scale, 3.0))
+        u = (y - center) / scale
+        if kind == "cubic_rational":
+            y = y + smooth_bound(raw, 7.92 if raw > 0 else 0.99) * scale * u / (
+                1 + u**2
+            )
+        elif kind == "sinh":
+            y = center + scale * np.arcsinh(np.sinh(u) + smooth_bound(raw, 10.0))
+        else:
+            moved = u + u**3 + smooth_bound(raw, 10.0)
+            roots = [np.roots([1, 0, 1, -m]) for m in moved]
+            root = [r[np.abs(r.imag).argmin()].real for r in roots]
+            y = center + scale * np.array(root)
+    want = np.exp(smooth_bound(log_scale, 2.0)) * y + shift
+    np.testing.assert_allclose(values(analytic, x, theta), want, atol=1e-9)
+
+
+@pytest.mark.parametrize("raw", [-1e4, 1e4])
+def test_the_slope_of_a_cubic_rational_bijection_stays_above_zero(raw):
+    """The least one is 1 + lambda at the center, or 1 - lambda / 8 beside it."""
+    x = tf.constant(np.linspace(-4, 4, 4001))
+    theta = tf.constant([[0.0], [0.0], [raw], [0.0], [0.0]], "float64")
+    _, log_det = transformers.Analytic("cubic_rational", 1).forward_and_log_det(
+        x, theta
+    )
+    assert abs(np.exp(log_det).min() - 0.01) < 1e-3
+
+
+def test_soft_logarithms():
+    soft = transformers.SoftLog(10.0)
+    x = np.array([-1e30, -11.0, -9.0, 0.0, 5.0, 1e4])
+    y, log_det = soft.forward_and_log_det(tf.constant(x), tf.zeros([1, 6], "float64"))
+    beyond = np.log1p(np.maximum(np.abs(x) - 10, 0))
+    np.testing.assert_allclose(y, np.sign(x) * (np.minimum(abs(x), 10) + beyond))
+    np.testing.assert_allclose(log_det, -beyond)
+    # Single precision ends before such a number does.
+    far, _ = soft.inverse_and_log_det(tf.constant([120.0]), tf.zeros([1, 1]))
+    assert np.isinf(far)
+
+
+def test_stacked_is_one_after_the_other():
+    first, second = transformers.Bernstein(3), transformers.Analytic("sinh", 1)
+    both = transformers.Stacked([first, second])
+    theta = parameters_of(both, 1)
+    x = tf.constant(np.linspace(-4, 4, 9))
+    y, one = first.forward_and_log_det(x, theta[:4])
+    y, two = second.forward_and_log_det(y, theta[4:])
+    got, log_det = both.forward_and_log_det(x, theta)
+    np.testing.assert_array_equal(got, y)
+    np.testing.assert_array_equal(log_det, one + two)
+    assert not both.has_direct_inverse and both.is_increasing
+
+
 @pytest.mark.parametrize("components", [1, 3, 16])
 def test_slopes_of_a_mixture_far_out_in_single_precision(components):
     mixture = transformers.LogisticMixture(components)
@@ -529,6 +761,23 @@ def test_third_derivative_and_flat_places_of_a_root():
             "min_component_log_scale must be below 0",
         ),
         (lambda: transformers.Affine("softplus"), "'exp', 'tanh', 'sigmoid'"),
+        (lambda: transformers.LinearRational(1), "bins must be at least 2, got 1"),
+        (lambda: transformers.LinearRational(min_slope=0.0), "min_slope"),
+        (lambda: transformers.Cubic(4, min_bin=0.25), "min_bin.*0.25, got 0.25"),
+        (lambda: transformers.Bernstein(0), "degree must be at least 1, got 0"),
+        (lambda: transformers.Bernstein(bound=-1.0), "bound must be above 0"),
+        (lambda: transformers.SumOfSquares(0), "polynomials must be at least 1"),
+        (lambda: transformers.SumOfSquares(2, 0), "degree must be at least 1"),
+        (lambda: transformers.SigmoidNetwork(0), "width must be at least 1"),
+        (lambda: transformers.SigmoidNetwork(layers=0), "layers must be at least 1"),
+        (
+            lambda: transformers.Analytic("tanh"),
+            "kind must be one of 'cubic_rational', 'sinh', 'cubic'",
+        ),
+        (lambda: transformers.Analytic(count=0), "count must be at least 1"),
+        (lambda: transformers.SoftLog(0.0), "threshold must be above 0"),
+        (lambda: transformers.Stacked([]), "one or more, got none"),
+        (lambda: transformers.PerEntry([]), "one for each entry, got none"),
         (
             lambda: transformers.Affine("exp", max_log_scale=0.0),
             "max_log_scale must be above 0, got 0.0",

@@ -15,7 +15,7 @@ from tfp_flows.core.event_split import AxisPartition, partition
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.transformers import Transformer
-from tfp_flows.transformers.transformer import attribute
+from tfp_flows.transformers.transformer import attribute, check_entries
 
 __all__ = ["Coupling"]
 
@@ -60,7 +60,8 @@ class Coupling(JointBijector):
 
     Raises:
       ValueError: if the mask is all `True` or all `False`, does not fit
-        `event_shape`, or the conditioner returns another shape.
+        `event_shape`, the transformer is for another number of entries, or the
+        conditioner returns another shape.
       TypeError: if the mask is not boolean or the conditioner not callable.
     """
 
@@ -83,6 +84,7 @@ class Coupling(JointBijector):
         self._transformer = transformer
         count = transformer.num_parameters
         *leading, last = self._partition.changed_shape
+        check_entries(transformer, last)
         self._conditioner = Conditioner(
             conditioner,
             self._partition.kept_shape,

@@ -13,7 +13,7 @@ from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import sum_trailing
 from tfp_flows.transformers import Transformer
-from tfp_flows.transformers.transformer import attribute
+from tfp_flows.transformers.transformer import attribute, check_entries
 
 __all__ = ["Elementwise"]
 
@@ -46,8 +46,9 @@ class Elementwise(JointBijector):
       name: name of the bijector.
 
     Raises:
-      ValueError: if `event_shape` is empty, only one of `conditioner` and
-        `context_shape` is given, or the conditioner returns another shape.
+      ValueError: if `event_shape` is empty, the transformer is for another number of
+        entries, only one of `conditioner` and `context_shape` is given, or the
+        conditioner returns another shape.
       TypeError: if `event_shape` is no sequence of integers.
     """
 
@@ -75,6 +76,7 @@ class Elementwise(JointBijector):
         self._transformer = transformer
         count = transformer.num_parameters
         *leading, last = event_shape
+        check_entries(transformer, last)
         self._raw = self._add_variable(
             "parameters", tf.zeros([*leading, count, last], dtype)
         )

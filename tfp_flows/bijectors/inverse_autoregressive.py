@@ -40,7 +40,8 @@ class InverseAutoregressive(MaskedAutoregressive):
       name: name of the bijector.
 
     Raises:
-      ValueError: if `event_size` is missing, or the conditioner returns another shape.
+      ValueError: if `event_size` is missing, the transformer is for another number of
+        entries, or the conditioner returns another shape.
       TypeError: if the conditioner is not callable.
     """
 
@@ -67,7 +68,7 @@ class InverseAutoregressive(MaskedAutoregressive):
         )
 
     def _forward_and_log_det(self, x, context=None):
-        return self._parallel(self._transformer.forward_and_log_det, x, x, context)
+        return self._parallel("forward_and_log_det", x, x, context)
 
     def _inverse_and_log_det(self, y, context=None):
-        return self._sequential(self._transformer.inverse_and_log_det, y, context)
+        return self._sequential("inverse_and_log_det", y, context)

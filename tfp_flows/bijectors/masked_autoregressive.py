@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import split_parameters
@@ -13,7 +15,11 @@ from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.transformers import Affine, Transformer
-from tfp_flows.transformers.transformer import attribute
+from tfp_flows.transformers.transformer import (
+    at_entry,
+    attribute,
+    check_entries,
+)
 
 __all__ = ["MaskedAutoregressive"]
 
@@ -52,7 +58,8 @@ class MaskedAutoregressive(JointBijector):
       name: name of the bijector.
 
     Raises:
-      ValueError: if `event_size` is missing, or the conditioner returns another shape.
+      ValueError: if `event_size` is missing, the transformer is for another number of
+        entries, or the conditioner returns another shape.
       TypeError: if the conditioner is not callable.
     """
 
@@ -84,6 +91,7 @@ class MaskedAutoregressive(JointBijector):
                 "entries."
             )
         self._transformer = Affine() if transformer is None else transformer
+        check_entries(self._transformer, event_size)
         count = self._transformer.num_parameters
         self._conditioner = Conditioner(
             conditioner,
@@ -117,9 +125,14 @@ class MaskedAutoregressive(JointBijector):
     @property
     def _structure(self):
         order = getattr(self.conditioner, "fixed_order", None)
-        return f" {self._transformer!r}" + (
-            "" if order is None else f" order {order.tolist()}"
-        )
+        text = f" {self._transformer!r}"
+        if order is not None:
+            text += f" order {order.tolist()}"
+        adjacency = getattr(self.conditioner, "adjacency", None)
+        if adjacency is not None:
+            packed = np.packbits(adjacency)
+            text += f" adjacency {hashlib.sha256(packed).hexdigest()[:16]}"
+        return text
 
     def _is_increasing(self, **keywords):
         # Of several entries, the later ones may fall as the first one rises.
@@ -129,39 +142,49 @@ class MaskedAutoregressive(JointBijector):
         return True
 
     def _forward_and_log_det(self, x, context=None):
-        return self._sequential(self._transformer.forward_and_log_det, x, context)
+        return self._sequential("forward_and_log_det", x, context)
 
     def _inverse_and_log_det(self, y, context=None):
-        return self._parallel(self._transformer.inverse_and_log_det, y, y, context)
+        return self._parallel("inverse_and_log_det", y, y, context)
 
-    def _parallel(self, transform, value, seen, context):
+    def _parallel(self, method, value, seen, context):
         """Transforms all entries, with parameters computed from `seen`."""
+        transform = getattr(self._transformer, method)
         parameters = self._conditioner(seen, context)
         count = self._transformer.num_parameters
         out, log_det = transform(value, split_parameters(parameters, count))
         return out, tf.reduce_sum(log_det, -1)
 
-    def _sequential(self, transform, value, context):
+    def _sequential(self, method, value, context):
         """Transforms entries one by one, with parameters from the results before."""
         generate = getattr(self.conditioner, "generate", None)
         if generate is None:
-            return self._repeat(transform, value, context)
+            return self._repeat(method, value, context)
+
+        step, options = getattr(self._transformer, method), {}
+        if attribute(self._transformer, "entries") is not None:
+            options["indexed"] = True
+
+            def step(z, parameters, entry):
+                transform = getattr(at_entry(self._transformer, entry), method)
+                return transform(z, parameters)
+
         flat = tf.reshape(value, [-1, value.shape[-1]])
         if context is not None:
             context = tf.reshape(context, [-1, *self.context_shape])
-        out, log_det = generate(transform, flat, context)
+        out, log_det = generate(step, flat, context, **options)
         out = reshape_event(out, 1, [value.shape[-1]], like=value)
         return out, reshape_event(log_det, 1, [], like=value)
 
-    def _repeat(self, transform, value, context):
+    def _repeat(self, method, value, context):
         """For any conditioner: each pass gets at least one more entry right."""
         size = value.shape[-1]
         out, _ = tf.while_loop(
             lambda _, i: i < size,
-            lambda out, i: (self._parallel(transform, value, out, context)[0], i + 1),
+            lambda out, i: (self._parallel(method, value, out, context)[0], i + 1),
             (tf.zeros_like(value), 0),
             maximum_iterations=size,
         )
         # Computed again outside of the loop, so that gradients go through the result.
-        _, log_det = self._parallel(transform, value, out, context)
+        _, log_det = self._parallel(method, value, out, context)
         return out, log_det

@@ -29,6 +29,7 @@ _VECTORS: _Recipes = {
     ),
     "ffjord": ({"epochs": 60, "learning_rate": 2e-3}, {}),
     "maf": ({"epochs": 60, "learning_rate": 2e-3}, {"layers": 8, "width": 64}),
+    "naf": ({"epochs": 40}, {"width": 64}),
     "iaf": ({"epochs": 60, "learning_rate": 2e-3}, {"width": 64}),
     "neural_spline_flow": ({"epochs": 40}, {"layers": 4, "width": 64}),
     "flow_plus_plus": (
@@ -49,6 +50,7 @@ _SMALL_IMAGES: _Recipes = {
     ),
     "ffjord": ({"epochs": 30}, {"width": 128}),
     "maf": ({"epochs": 60}, {"width": 256}),
+    "naf": ({"epochs": 20}, {"layers": 2}),
     "iaf": ({"epochs": 20}, {"layers": 2, "width": 256}),
     "neural_spline_flow": ({"epochs": 40}, {"layers": 4, "width": 128}),
     "flow_plus_plus": (

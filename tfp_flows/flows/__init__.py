@@ -9,6 +9,7 @@ from tfp_flows.flows.flow_plus_plus import flow_plus_plus
 from tfp_flows.flows.glow import glow
 from tfp_flows.flows.iaf import iaf
 from tfp_flows.flows.maf import maf
+from tfp_flows.flows.naf import naf
 from tfp_flows.flows.neural_spline_flow import neural_spline_flow
 from tfp_flows.flows.nice import nice
 from tfp_flows.flows.planar import planar
@@ -35,6 +36,7 @@ __all__ = [
     "glow",
     "iaf",
     "maf",
+    "naf",
     "neural_spline_flow",
     "nice",
     "planar",

@@ -9,9 +9,15 @@ from tfp_flows.flows.layers import linear as linear_layer
 from tfp_flows.networks import ResidualMLP
 from tfp_flows.ready import Bijectors, Plan, in_turn, ready
 from tfp_flows.ready.stacks import count_changed, masks_in_turn
-from tfp_flows.transformers import RationalQuadratic
+from tfp_flows.transformers import Cubic, Inverted, LinearRational, RationalQuadratic
 
 __all__ = ["neural_spline_flow"]
+
+_SPLINES = {
+    "rational_quadratic": RationalQuadratic,
+    "linear_rational": LinearRational,
+    "cubic": Cubic,
+}
 
 
 @ready(flatten=True, takes=("context_mode", "conditioner_dtype"))
@@ -26,6 +32,7 @@ def neural_spline_flow(
     depth: int = 2,
     linear: str | None = None,
     actnorm: bool = False,
+    spline: str = "rational_quadratic",
 ) -> Bijectors:
     """Rational-quadratic splines, by couplings or autoregressive.
 
@@ -55,9 +62,13 @@ def neural_spline_flow(
         every entry), the default for more features.
       actnorm: bool, whether an `ActNorm` stands before that, which keeps the data of
         each spline within its bound and is set from data.
+      spline: string, `"rational_quadratic"`, `"linear_rational"` (Dolatabadi et al.
+        2020) or `"cubic"` (Durkan et al. 2019, "Cubic-Spline Flows"), whose samples
+        find a root.
     """
     check_choice("kind", kind, ("coupling", "autoregressive"))
     check_choice("linear", linear, (None, "plu", "qr", "permutation"))
+    check_choice("spline", spline, _SPLINES)
     couples = kind == "coupling"
     if not couples and plan.conditioner_dtype not in (None, plan.dtype):
         raise ValueError(
@@ -70,7 +81,9 @@ def neural_spline_flow(
     if linear is None:
         linear = "plu" if plan.size <= LARGEST_MATRIX else "permutation"
     both = masks_in_turn(plan) if couples else None
-    spline = RationalQuadratic(bins, bound)
+    function = _SPLINES[spline](bins, bound)
+    if not function.has_direct_inverse:
+        function = Inverted(function)
     matrix = QR if linear == "qr" else PLU
 
     def layer(i):
@@ -84,11 +97,11 @@ def neural_spline_flow(
             yield linear_layer(plan, matrix, plan.size)
         name = f"spline_{i}"
         if couples:
-            outputs = spline.num_parameters * count_changed(both[i], plan.event_shape)
+            outputs = function.num_parameters * count_changed(both[i], plan.event_shape)
             network = ResidualMLP(outputs, width, depth, **plan.network())
-            yield Coupling(both[i], network, spline, name=name, **plan.layer)
+            yield Coupling(both[i], network, function, name=name, **plan.layer)
         else:
             made = {"hidden": [width] * depth, "residual": True}
-            yield autoregression(plan, spline, i, name, **made)
+            yield autoregression(plan, function, i, name, **made)
 
     yield from in_turn(layer, layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,10 @@ class MADE(Network):
     entries in their order. It costs about one evaluation, because it computes each
     hidden unit only once, as soon as the entries that the unit sees are known.
 
+    With an `adjacency` matrix, an entry depends on those that its row names, and on no
+    others: a Bayesian network whose structure is known. A hidden unit sees what one of
+    the rows names, and units that see no more than it does.
+
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
@@ -52,12 +57,17 @@ class MADE(Network):
       order: `"natural"`, `"reverse"`, `"random"` (drawn from `seed`, and kept in a
         variable, so that it is saved with the weights), or the indices of the entries
         in the order in which they are generated.
+      adjacency: boolean matrix `[D, D]`, true in row i and column j if the parameters
+        of entry i depend on entry j, or `None` for all entries before it. It must have
+        no cycles; the order, then a topological one, is not to be given.
       **kwargs: see `Network`; not `outputs`.
 
     Raises:
       ValueError: if `event_size`, `num_parameters` or a width is not positive, `order`
-        is unknown or no permutation, or `residual` with unequal widths.
-      TypeError: if a size is not an integer.
+        is unknown or no permutation, or `residual` with unequal widths. If `adjacency`
+        is no square matrix of this size or has a cycle, or a hidden layer has fewer
+        units than the matrix has different rows.
+      TypeError: if a size is not an integer, or `adjacency` not boolean.
     """
 
     papers = ("germain2015made",)
@@ -69,6 +79,7 @@ class MADE(Network):
         hidden: Sequence[int] = (256, 256),
         residual: bool = False,
         order: str | Sequence[int] = "natural",
+        adjacency: Any = None,
         **kwargs: Any,
     ):
         event_size = check_integer("event_size", event_size)
@@ -83,6 +94,12 @@ class MADE(Network):
         super().__init__(event_size * num_parameters, **kwargs)
         self.event_size, self.num_parameters = event_size, num_parameters
         self.hidden, self.residual = hidden, bool(residual)
+        self.adjacency = None
+        if adjacency is not None:
+            self.adjacency = _check_adjacency(adjacency, event_size)
+            if not isinstance(order, str) or order != "natural":
+                raise ValueError(f"order follows from adjacency, got order={order!r}.")
+            order = _topological(self.adjacency)
         self._first_order = _order(order, event_size, self.seed)
         self._is_random = isinstance(order, str) and order == "random"
         self._order_variable = None
@@ -121,16 +138,13 @@ class MADE(Network):
                 initializer=lambda shape, dtype: tf.constant(self._first_order, dtype),
                 trainable=False,
             )
-        rank = np.argsort(self._first_order) + 1
-        lowest = 1 if context_shape is None and self.event_size > 1 else 0
         widths = self.hidden
         if self.residual:
             widths = self.hidden[:1] * (1 + 2 * len(self.hidden))
-        self._degrees = [_degrees(width, lowest, self.event_size) for width in widths]
-        columns = [*self._degrees, np.tile(rank - 1, self.num_parameters)]
-        self._masks = [
-            columns[i] >= seen[:, None] for i, seen in enumerate([rank, *self._degrees])
-        ]
+        if self.adjacency is None:
+            self._mask_by_order(widths, context_shape is not None)
+        else:
+            self._mask_by_adjacency(widths, context_shape is not None)
         names = [*(f"hidden_{i}" for i in range(len(widths))), "output"]
         if self.residual:
             names = ["input"] + [
@@ -167,6 +181,36 @@ class MADE(Network):
             )
         self._build_film(widths, context_shape)
 
+    def _mask_by_order(self, widths, has_context):
+        rank = np.argsort(self._first_order) + 1
+        lowest = 0 if has_context or self.event_size == 1 else 1
+        self._degrees = [_degrees(width, lowest, self.event_size) for width in widths]
+        columns = [*self._degrees, np.tile(rank - 1, self.num_parameters)]
+        self._masks = [
+            columns[i] >= seen[:, None] for i, seen in enumerate([rank, *self._degrees])
+        ]
+
+    def _mask_by_adjacency(self, widths, has_context):
+        # Which entries the units of each layer see, and then the entries themselves.
+        rows = np.unique(self.adjacency, axis=0)
+        if not has_context and len(rows) > 1:
+            # Units that see nothing would be constants.
+            rows = rows[rows.any(1)]
+        if min(widths) < len(rows):
+            raise ValueError(
+                f"hidden must be at least {len(rows)} wide, the number of different "
+                f"rows of adjacency, got {min(widths)}."
+            )
+        rank = np.argsort(self._first_order) + 1
+        seen = [rows[np.arange(width) * len(rows) // width] for width in widths]
+        # A unit is known once the last of the entries that it sees is.
+        self._degrees = [(s * rank).max(1) for s in seen]
+        seen.append(np.tile(self.adjacency, (self.num_parameters, 1)))
+        self._masks = [seen[0].T] + [
+            ~(before[:, None] & ~after).any(-1)
+            for before, after in itertools.pairwise(seen)
+        ]
+
     def call(self, x: Any, context: Any = None) -> Any:
         def linear(i, h):
             # Keras's own addition of a bias, which TensorFlow fuses with the product.
@@ -181,9 +225,10 @@ class MADE(Network):
 
     def generate(
         self,
-        step: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        step: Callable[..., tuple[tf.Tensor, tf.Tensor]],
         z: tf.Tensor,
         context: tf.Tensor | None = None,
+        indexed: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes entries one after the other, each from those before it.
 
@@ -192,6 +237,7 @@ class MADE(Network):
             (x_i [batch], log_det [batch])`, which computes one entry.
           z: `[batch, D]`.
           context: `[batch, C]` or `None`.
+          indexed: whether `step` is given the index of the entry, too, a tensor.
 
         Returns:
           `(x [batch, D], log_det [batch])`, the log-determinants summed over entries.
@@ -247,6 +293,11 @@ class MADE(Network):
             for film, block in zip(self._film, blocks, strict=False)
         ]
         z = arrange(self._in_order(tf.transpose(z)), entries[:, None])
+        order = tf.convert_to_tensor(
+            self._first_order
+            if self._order_variable is None
+            else self._order_variable.value
+        )
         shape = tf.shape(z)
 
         def body(j, x, log_det, *known):
@@ -272,7 +323,10 @@ class MADE(Network):
                     return out
 
                 parameters = tf.cast(self._compose(linear, None), z.dtype)
-                x_t, log_det_t = step(z[j, t, 0], parameters)
+                index = ()
+                if indexed:
+                    index = (order[tf.minimum(j * length + t, size - 1)],)
+                x_t, log_det_t = step(z[j, t, 0], parameters, *index)
                 new[0].append(x_t[None])
                 log_dets.append(log_det_t)
             known = [
@@ -351,13 +405,17 @@ class MADE(Network):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["outputs"]
+        given, order = self.adjacency, self._first_order.tolist()
+        if self._is_random or given is not None:
+            order = "random" if self._is_random else "natural"
         return {
             **config,
             "event_size": self.event_size,
             "num_parameters": self.num_parameters,
             "hidden": self.hidden,
             "residual": self.residual,
-            "order": "random" if self._is_random else self._first_order.tolist(),
+            "order": order,
+            "adjacency": None if given is None else given.tolist(),
         }
 
 
@@ -382,6 +440,44 @@ def _order(order: Any, size: int, seed: int | None) -> np.ndarray:
             f"order must hold each of 0 .. {size - 1} once, got {order!r}."
         )
     return indices.astype(int)
+
+
+def _check_adjacency(adjacency: Any, size: int) -> np.ndarray:
+    matrix = np.asarray(adjacency)
+    if matrix.dtype != bool:
+        raise TypeError(f"adjacency must be boolean, got dtype {matrix.dtype}.")
+    if matrix.shape != (size, size):
+        raise ValueError(
+            f"adjacency must have shape {(size, size)}, a row for each entry, got "
+            f"{matrix.shape}."
+        )
+    return matrix
+
+
+def _topological(adjacency: np.ndarray) -> list[int]:
+    """An order in which each entry comes after all that it depends on."""
+    order: list[int] = []
+    left = list(range(len(adjacency)))
+    while left:
+        free = [i for i in left if not adjacency[i, left].any()]
+        if not free:
+            raise ValueError(
+                f"adjacency must have no cycles; entries {_cycle(adjacency, left)} "
+                "depend on each other."
+            )
+        order += free
+        left = [i for i in left if i not in free]
+    return order
+
+
+def _cycle(adjacency: np.ndarray, left: list[int]) -> list[int]:
+    """A cycle among entries each of which depends on one of them."""
+    path = [left[0]]
+    while True:
+        following = next(j for j in left if adjacency[path[-1], j])
+        if following in path:
+            return path[path.index(following) :]
+        path.append(following)
 
 
 def _degrees(width: int, lowest: int, size: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfp_flows.transformers.transformer import Transformer, attribute
+from tfp_flows.transformers.transformer import Transformer, at_entry, attribute
 
 __all__ = ["Inverted"]
 
@@ -36,6 +36,11 @@ class Inverted(Transformer):
         self.is_constant_jacobian = attribute(transformer, "is_constant_jacobian")
         self.has_constant_slope = attribute(transformer, "has_constant_slope")
         self.is_increasing = attribute(transformer, "is_increasing")
+        self.entries = attribute(transformer, "entries")
+
+    def at(self, entry: tf.Tensor) -> Inverted:
+        """The transformer of one entry, see `Transformer.entries`."""
+        return Inverted(at_entry(self.transformer, entry))
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor

@@ -10,7 +10,7 @@ from tfp_flows.core.roots import monotone_root
 from tfp_flows.transformers.bounds import smooth_bound
 from tfp_flows.transformers.transformer import Transformer
 
-__all__ = ["LogisticMixture"]
+__all__ = ["LogisticMixture", "log_odds"]
 
 
 class LogisticMixture(Transformer):
@@ -19,10 +19,11 @@ class LogisticMixture(Transformer):
     $$ y = e^{a} \operatorname{logit} F(x) + b, \qquad
        F(x) = \sum_k \pi_k\, \sigma\!\left((x - \mu_k) e^{-s_k}\right) $$
 
-    (Ho et al. 2019, "Flow++", equations 7 and 8.) $F$ and $1 - F$ are computed as
-    logarithms, so that the function is exact far out too, where it is a straight line.
-    The inverse is found by Newton's method; its derivatives come from the implicit
-    function theorem.
+    (Ho et al. 2019, "Flow++", equations 7 and 8; but for $a$ and $b$ this is a layer of
+    the deep sigmoidal flow, DSF, of Huang et al. 2018, "Neural Autoregressive Flows".)
+    $F$ and $1 - F$ are computed as logarithms, so that the function is exact far out
+    too, where it is a straight line. The inverse is found by Newton's method; its
+    derivatives come from the implicit function theorem.
 
     The $3K + 2$ parameters are the logits of $\pi$, the means and log-scales of the
     components, $a$ and $b$. If all are zero, the function is near the identity: the
@@ -56,7 +57,7 @@ class LogisticMixture(Transformer):
       TypeError: if an argument is not a number, or `components` not an integer.
     """
 
-    papers = ("ho2019flowpp",)
+    papers: tuple[str, ...] = ("ho2019flowpp",)
 
     has_direct_inverse = False
 
@@ -134,18 +135,34 @@ class LogisticMixture(Transformer):
         )
 
 
-def _log_odds(x, log_weights, means, log_scales):
-    """`logit F(x)` and the logarithm of its derivative."""
-    u = (x[..., None, :] - means) * tf.exp(-log_scales)
+def log_odds(
+    u: tf.Tensor, log_slopes: tf.Tensor, log_weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    r"""$\operatorname{logit} \sum_k \pi_k \sigma(u_k)$ and the logarithm of its slope.
+
+    Args:
+      u: `[..., K, n]`.
+      log_slopes: logarithms of the slopes of the `u`, as functions of one number.
+      log_weights: $\log \pi$.
+
+    Returns:
+      Two tensors `[..., n]`.
+    """
     below, above = tf.math.log_sigmoid(u), tf.math.log_sigmoid(-u)
     share_below, log_f = _normalize(log_weights + below)
     share_above, log_1_f = _normalize(log_weights + above)
     # d log F/dx - d log(1 - F)/dx as a sum of positive terms.
     slopes = tf.concat([share_below + above, share_above + below], -2)
     log_slope = tf.reduce_logsumexp(
-        slopes - tf.concat([log_scales, log_scales], -2), -2
+        slopes + tf.concat([log_slopes, log_slopes], -2), -2
     )
     return log_f - log_1_f, log_slope
+
+
+def _log_odds(x, log_weights, means, log_scales):
+    """`logit F(x)` and the logarithm of its derivative."""
+    u = (x[..., None, :] - means) * tf.exp(-log_scales)
+    return log_odds(u, -log_scales, log_weights)
 
 
 def _normalize(terms):

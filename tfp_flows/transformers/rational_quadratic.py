@@ -6,13 +6,13 @@ import math
 
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_integer, check_number
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.core.arguments import check_number
+from tfp_flows.transformers.spline import Spline, slope_of, to_unit, zero_or_nan
 
 __all__ = ["RationalQuadratic"]
 
 
-class RationalQuadratic(Transformer):
+class RationalQuadratic(Spline):
     r"""A monotonic spline of rational-quadratic pieces on $[-B, B]$.
 
     With the bin $[x_k, x_{k+1}]$ that holds $x$, its width $w$ and height $h$, the
@@ -74,11 +74,9 @@ class RationalQuadratic(Transformer):
         min_slope: float = 1e-3,
         circular: bool = False,
     ):
-        self.bins = check_integer("bins", bins, at_least=2)
         if bound is None:
             bound = math.pi if circular else 3.0
-        self.bound = check_number("bound", bound, above=0)
-        self.min_bin = check_number("min_bin", min_bin, above=0, below=1 / self.bins)
+        super().__init__(bins, bound, min_bin)
         self.min_slope = check_number("min_slope", min_slope, above=0, below=1)
         self.circular = bool(circular)
         # On a circle, numbers jump from B to -B where it is cut.
@@ -92,10 +90,10 @@ class RationalQuadratic(Transformer):
         x = self._wrap(x)
         inside, safe = self._inside(x)
         (x_k, y_k), (w, h), (left, right) = self._bin(safe, sizes, slopes, 0)
-        t = _to_unit((safe + self.bound - x_k) / w)
+        t = to_unit((safe + self.bound - x_k) / w)
         share, log_det = _evaluate(t, 1 - t, h / w, left, right)
         y = tf.where(inside, y_k + h * share - self.bound, x)
-        return self._wrap(y + phase), tf.where(inside, log_det, _zero_or_nan(x))
+        return self._wrap(y + phase), tf.where(inside, log_det, zero_or_nan(x))
 
     def inverse_and_log_det(
         self, y: tf.Tensor, parameters: tf.Tensor
@@ -104,16 +102,11 @@ class RationalQuadratic(Transformer):
         y = self._wrap(y - phase)
         inside, safe = self._inside(y)
         (x_k, y_k), (w, h), (left, right) = self._bin(safe, sizes, slopes, 1)
-        u = _to_unit((safe + self.bound - y_k) / h)
+        u = to_unit((safe + self.bound - y_k) / h)
         t, rest = _solve(u, h / w, left, right)
         _, log_det = _evaluate(t, rest, h / w, left, right)
         x = tf.where(inside, x_k + t * w - self.bound, y)
-        return self._wrap(x), tf.where(inside, -log_det, _zero_or_nan(y))
-
-    def _inside(self, x):
-        """Which entries are within the bound, and `x` with 0 for all others."""
-        inside = (x >= -self.bound) & (x <= self.bound)
-        return inside, tf.where(inside, x, 0.0)
+        return self._wrap(x), tf.where(inside, -log_det, zero_or_nan(y))
 
     def _wrap(self, x):
         if not self.circular:
@@ -131,43 +124,12 @@ class RationalQuadratic(Transformer):
         return sizes, slopes, tf.squeeze(phase, -2) if ends else 0.0
 
     def _bin(self, value, sizes, slopes, known):
-        """The bin that holds each value.
+        """Where the bin of each value begins, its size, and the slopes at its ends.
 
-        The ends of all bins along the known axis are computed and compared with the
-        value. Of all other parameters, a mask selects those of its bin first, so that
-        only these are transformed.
-
-        Args:
-          value: `[..., n]`.
-          sizes: raw widths and heights, `[..., 2, K, n]`.
-          slopes: raw slopes between bins, `[..., K - 1, n]`; of a circle `[..., K, n]`,
-            those at the left ends.
-          known: 0 if `value` is x, 1 if it is y.
-
-        Returns:
-          Pairs of x and y: where the bin begins, counted from $-B$, and its size; and
-          the slopes at its ends, left and right. Each `[..., n]`.
+        See `Spline._find`; `slopes` are raw ones between bins, `[..., K - 1, n]`; of a
+        circle `[..., K, n]`, those at the left ends.
         """
-        sizes = tf.exp(sizes - tf.stop_gradient(tf.reduce_max(sizes, -2, True)))
-        total = tf.reduce_sum(sizes, -2)
-        # A size of min_bin + (1 - K min_bin) softmax, times 2B, is this times `scale`.
-        share = 1 - self.bins * self.min_bin
-        sizes += tf.expand_dims(self.min_bin / share * total, -2)
-        scale = 2 * self.bound * share / total
-        position = (value + self.bound) / tf.unstack(scale, axis=-2)[known]
-        above, end = [], 0.0
-        for size in tf.unstack(tf.unstack(sizes, axis=-3)[known], axis=-2)[:-1]:
-            end += size
-            above.append(position >= end)
-        yes = tf.ones_like(above[0])
-        here = [a & ~b for a, b in zip([yes, *above], [*above, ~yes], strict=True)]
-        above, here = (
-            tf.cast(tf.stack(mask, -2), value.dtype) for mask in ([*above, ~yes], here)
-        )
-        begin, size = (
-            scale * tf.reduce_sum(sizes * tf.expand_dims(mask, -3), -2)
-            for mask in (above, here)
-        )
+        begin, (size,), here = self._find(value, sizes, known)
         if self.circular:
             # A positive axis: `tf.vectorized_map` rolls the wrong one for a negative.
             axis = slopes.shape.rank - 2
@@ -176,9 +138,7 @@ class RationalQuadratic(Transformer):
             # At both ends of the line nothing is added: a raw slope of 0 means 1.
             ends = here[..., 1:, :] * slopes, here[..., :-1, :] * slopes
         raw = tf.stack([tf.reduce_sum(end, -2) for end in ends])
-        offset = math.log(math.expm1(1.0 - self.min_slope))
-        ends = tf.unstack(self.min_slope + tf.nn.softplus(raw + offset))
-        return tf.unstack(begin, axis=-2), tf.unstack(size, axis=-2), ends
+        return begin, size, tf.unstack(slope_of(raw, self.min_slope))
 
     def __repr__(self):
         return (
@@ -186,17 +146,6 @@ class RationalQuadratic(Transformer):
             f"min_bin={self.min_bin}, min_slope={self.min_slope}, "
             f"circular={self.circular})"
         )
-
-
-def _zero_or_nan(x):
-    """Log-slope of the identity: 0, or NaN at NaN."""
-    x = tf.stop_gradient(x)
-    return tf.where(tf.math.is_nan(x), x, tf.zeros([], x.dtype))
-
-
-def _to_unit(t):
-    """Clips `t`, which may be outside [0, 1] by rounding, and keeps its gradient."""
-    return t + tf.stop_gradient(tf.clip_by_value(t, 0.0, 1.0) - t)
 
 
 def _evaluate(t, rest, s, left, right):

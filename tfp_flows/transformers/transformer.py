@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import tensorflow as tf
 
-__all__ = ["Transformer", "attribute"]
+__all__ = ["Transformer", "at_entry", "attribute", "check_entries", "entries_of"]
 
 
 class Transformer(Protocol):
@@ -43,6 +44,9 @@ class Transformer(Protocol):
         parameters.
       has_constant_slope: whether the slope depends on the parameters alone.
       is_increasing: false if the function falls, or jumps as on a circle.
+      entries: how many entries n it is for, or `None` for any number. Others treat all
+        entries alike; one that does not has a method `at`, which is given the index of
+        an entry, a tensor, and returns the transformer of that entry.
     """
 
     num_parameters: int
@@ -50,6 +54,7 @@ class Transformer(Protocol):
     is_constant_jacobian: bool = False
     has_constant_slope: bool = False
     is_increasing: bool = True
+    entries: int | None = None
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor
@@ -67,3 +72,33 @@ class Transformer(Protocol):
 def attribute(transformer: Transformer, name: str) -> Any:
     """An attribute of a transformer, or the default of `Transformer`."""
     return getattr(transformer, name, getattr(Transformer, name))
+
+
+def at_entry(transformer: Transformer, entry: tf.Tensor) -> Transformer:
+    """The transformer of one entry, see `Transformer.entries`."""
+    at = getattr(transformer, "at", None)
+    return transformer if at is None else at(entry)
+
+
+def entries_of(transformers: Iterable[Transformer]) -> int | None:
+    """How many entries all of these are for; `None` for any number.
+
+    Raises:
+      ValueError: if it is not the same.
+    """
+    found = {attribute(t, "entries") for t in transformers} - {None}
+    if len(found) > 1:
+        raise ValueError(
+            f"transformers are for different numbers of entries: {sorted(found)}."
+        )
+    return found.pop() if found else None
+
+
+def check_entries(transformer: Transformer, entries: int) -> None:
+    """Raises a ValueError if a transformer is for another number of entries."""
+    found = attribute(transformer, "entries")
+    if found not in (None, entries):
+        raise ValueError(
+            f"transformer is for {found} entries, got {entries} to transform: "
+            f"{transformer!r}."
+        )
