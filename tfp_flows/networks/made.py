@@ -52,6 +52,9 @@ class MADE(Network):
       order: `"natural"`, `"reverse"`, `"random"` (drawn from `seed`, and kept in a
         variable, so that it is saved with the weights), or the indices of the entries
         in the order in which they are generated.
+      dropout: fraction of the activations in front of each block's last layer (of all
+        hidden activations, if not residual) that is left out in training, see
+        `Network`. `generate` leaves out none.
       **kwargs: see `Network`; not `outputs`.
 
     Raises:
@@ -69,6 +72,7 @@ class MADE(Network):
         hidden: Sequence[int] = (256, 256),
         residual: bool = False,
         order: str | Sequence[int] = "natural",
+        dropout: float = 0.0,
         **kwargs: Any,
     ):
         event_size = check_integer("event_size", event_size)
@@ -83,6 +87,7 @@ class MADE(Network):
         super().__init__(event_size * num_parameters, **kwargs)
         self.event_size, self.num_parameters = event_size, num_parameters
         self.hidden, self.residual = hidden, bool(residual)
+        self.dropout = dropout
         self._first_order = _order(order, event_size, self.seed)
         self._is_random = isinstance(order, str) and order == "random"
         self._order_variable = None
@@ -166,6 +171,8 @@ class MADE(Network):
                 regularizer=self.kernel_regularizer,
             )
         self._build_film(widths, context_shape)
+        # Last: the seeds of the others do not depend on it.
+        self._drop = self._dropout(self.dropout)
 
     def call(self, x: Any, context: Any = None) -> Any:
         def linear(i, h):
@@ -177,7 +184,7 @@ class MADE(Network):
                 h = self._modulate(h, context, i)
             return h
 
-        return self._compose(linear, x)
+        return self._compose(linear, x, self._drop)
 
     def generate(
         self,
@@ -330,17 +337,17 @@ class MADE(Network):
             tf.concat([order + i * self.event_size for i in range(count)], 0),
         )
 
-    def _compose(self, linear, x):
+    def _compose(self, linear, x, drop=lambda h: h):
         """The network, with `linear(i, h)` as its i-th masked layer."""
         h = linear(0, x)
         if not self.residual:
             for i in range(1, len(self._kernels)):
-                h = linear(i, self.activation(h))
+                h = linear(i, drop(self.activation(h)))
             return h
         last = len(self._kernels) - 1
         for i in range(1, last, 2):
             inner = linear(i, self.activation(h))
-            h = h + linear(i + 1, self.activation(inner))
+            h = h + linear(i + 1, drop(self.activation(inner)))
         return linear(last, self.activation(h))
 
     def _context_part(self, context):
@@ -357,6 +364,7 @@ class MADE(Network):
             "num_parameters": self.num_parameters,
             "hidden": self.hidden,
             "residual": self.residual,
+            "dropout": self.dropout,
             "order": "random" if self._is_random else self._first_order.tolist(),
         }
 
