@@ -210,3 +210,15 @@ def test_gpu_on_a_cpu(module, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     with pytest.raises(SystemExit, match="no GPU"):
         gpu.main([])
+
+
+@pytest.mark.slow
+def test_recipes_are_built_and_stepped(module):
+    recipes = module("recipes")
+    found = recipes.recipes.find("mnist", "nice")
+    # Dinh et al. 2014: four networks 392-1000-1000-1000-1000-1000-392, and a scaling.
+    network = 393 * 1000 + 4 * 1001 * 1000 + 1001 * 392
+    assert recipes.row(found, False)[4] == f"{4 * network + 784:,}"
+    spline = recipes.recipes.find("miniboone", "neural_spline_flow")
+    before, after = map(float, recipes.row(spline, True)[6:8])
+    assert after < before
