@@ -112,10 +112,11 @@ def test_a_run_follows_a_recipe(small, data, tmp_path, says, fails):
         (("--warmup", "1", "--decay", "epoch"), "needs decay 'step' or 'none'"),
         (("--warmup", "2", "--epochs", "2"), "warmup must be below epochs=2, got 2.0"),
         (("--warmup", "-1"), "invalid number from 0 value: '-1'"),
+        (("--patience", "2", "--validation", "0"), "patience=2 needs validation data"),
         (("--average", "1"), "invalid fraction from 0 to below 1 value: '1'"),
         (("--decay", "slow"), "invalid choice: 'slow'"),
     ],
 )
-def test_mistakes(fails, tmp_path, options, message):
-    line = fails("train", "moons", "--flow", "real_nvp", "-o", tmp_path / "x", *options)
+def test_mistakes(fails, data, tmp_path, options, message):
+    line = fails("train", data, "--flow", "real_nvp", "-o", tmp_path / "x", *options)
     assert message in line

@@ -197,6 +197,11 @@ def prepare(
         _check_same_data(source, before, directory)
     for split in ("train", "test"):
         source.steps(split, settings.batch_size)
+    if settings.patience is not None and not source.sizes["validation"]:
+        raise ValueError(
+            f"patience={settings.patience} needs validation data to look at: give a "
+            "validation fraction above 0."
+        )
     resumed = None
     if resume:
         resumed = directory / (files.MODEL if resume_best else files.LAST)
