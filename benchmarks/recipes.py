@@ -6,9 +6,10 @@
 builds the flow of each recipe (of all, or of the data sets that are named), counts its
 trainable parameters and writes `benchmarks/results/recipes.md`: the published result,
 and the number of parameters beside the published one where there is one. With `--step`
-it takes one training step on two examples of noise too, and adds the loss before and
-after it, which shows that the configuration trains, and the seconds that the first step
-took, tracing included.
+it takes one training step on two examples of noise too, at the full learning rate, and
+writes `recipes_step.md`, with the loss before and after it, and the seconds that the
+first step took, tracing included. Without a warm-up, which Glow and Flow++ have, a first
+step may raise the loss.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tfp_flows.command.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 HEAD = ["data", "flow", "recipe", "published", "parameters", "published parameters"]
-STEP = ["nll per dimension of noise, before a step", "after it", "first step, s"]
+STEP = ["nats per dimension of noise, before a step", "after it", "first step, s"]
 SHAPES = {
     "mnist": (28, 28, 1),
     "cifar10": (32, 32, 3),
