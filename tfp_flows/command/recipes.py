@@ -240,8 +240,9 @@ _FLOW_PLUS_PLUS: dict[str, Any] = {
     "metric": "bits_per_dim",
     "error": None,
     "differs": "units are rectified, not concatenated ELUs, so that networks have two "
-    "thirds of the weights; these are not normalised; the noise of the dequantisation "
-    "sees the image itself, not features of it; how long it trained is not said",
+    "thirds of the weights; these are not normalised, and outputs of the networks are "
+    "multiplied by a number below 1; the noise of the dequantisation sees the image "
+    "itself, not features of it; how long it trained is not said",
 }
 
 _RESIDUAL_RUN = {
