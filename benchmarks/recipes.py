@@ -8,8 +8,8 @@ trainable parameters and writes `benchmarks/results/recipes.md`: the published r
 and the number of parameters beside the published one where there is one. With `--step`
 it takes one training step on two examples of noise too, at the full learning rate, and
 writes `recipes_step.md`, with the loss before and after it, and the seconds that the
-first step took, tracing included. Without the warm-up that Glow and Flow++ have, a
-first step may raise the loss.
+first step took, tracing included. Without the warm-up that Glow has, a first step may
+raise the loss.
 """
 
 from __future__ import annotations
