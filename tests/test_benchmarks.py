@@ -222,3 +222,15 @@ def test_transformers(module):
     found = cells(text, f"`{name}`")
     assert found[1] == "9" and found[2] == found[3]
     assert found[2] == f"{row['kl']:.3f} ± {row['error']:.3f}"
+
+
+@pytest.mark.slow
+def test_recipes_are_built_and_stepped(module):
+    recipes = module("recipes")
+    found = recipes.recipes.find("mnist", "nice")
+    # Dinh et al. 2014: four networks 392-1000-1000-1000-1000-1000-392, and a scaling.
+    network = 393 * 1000 + 4 * 1001 * 1000 + 1001 * 392
+    assert recipes.row(found, False)[4] == f"{4 * network + 784:,}"
+    spline = recipes.recipes.find("miniboone", "neural_spline_flow")
+    before, after = map(float, recipes.row(spline, True)[6:8])
+    assert after < before

@@ -18,6 +18,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfp_flows
 from tests.support import fast_and_slow
@@ -251,6 +252,114 @@ def test_an_interrupted_run_reaches_the_same(settings, whole, tmp_path, points):
     report = train(settings, tmp_path, resume=True)
     assert report["training"]["resumed"] is True
     assert_same_end(whole, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def rich(settings):
+    """All that a recipe may ask for at once; epochs that end within a pass."""
+    options = {"layers": 1, "width": 8, "depth": 1, "bins": 2}
+    return dataclasses.replace(
+        settings,
+        flow="neural_spline_flow",
+        flow_options={**options, "dropout": 0.5, "linear": "lu"},
+        epoch_steps=3,
+        warmup=0.5,
+        decay="step",
+        weight_decay=0.1,
+        average=0.5,
+        patience=5,
+    )
+
+
+@pytest.fixture(scope="module")
+def rich_whole(rich, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("rich") / "run"
+    raw = []
+    train(rich, directory, lambda model: raw.append(flat(model)))
+    return directory, raw
+
+
+def flat(model):
+    return np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
+
+
+def test_averages_and_rates_of_a_run(rich, rich_whole):
+    directory, raw = rich_whole
+    assert column(directory, "epoch") == ["0", "1", "2"]
+    average, averages = raw[0], []
+    for weights in raw:
+        average = 0.5 * average + 0.5 * weights
+        averages.append(average)
+    nll = [float(v) for v in column(directory, "val_nll")]
+    best = files.load_model(directory)
+    assert iterations(best) == 3 * (1 + int(np.argmin(nll)))
+    np.testing.assert_allclose(flat(best), averages[iterations(best) - 1], rtol=1e-5)
+    # What is resumed is the weights themselves.
+    last = files.load_model(directory / "last.keras")
+    np.testing.assert_allclose(flat(last), raw[-1], rtol=1e-6)
+    found = evaluate(best, rich.load_data(), "validation", rich)["log_likelihood"]
+    assert found == pytest.approx(-min(nll), rel=1e-5)
+    # Two steps up to 0.01, and a cosine in seven steps down to 0.
+    rates = [float(r) for r in column(directory, "learning_rate")]
+    cosine = [0.005 * (1 + math.cos(math.pi * k / 7)) for k in (1, 4, 7)]
+    np.testing.assert_allclose(rates, cosine, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_a_rich_run_is_resumed_to_the_same(rich, rich_whole, tmp_path):
+    # At the end of an epoch, where averages are shown, and within the next one.
+    left = [3, 4]
+
+    def interrupt(model):
+        if left and iterations(model) == left[0]:
+            left.pop(0)
+            signal.raise_signal(signal.SIGINT)
+
+    for i in range(2):
+        with pytest.raises(training.Interrupted):
+            train(rich, tmp_path, interrupt, resume=i > 0)
+    train(rich, tmp_path, resume=True)
+    assert_same_end(rich_whole[0], tmp_path)
+    seconds = [float(s) for s in column(tmp_path, "seconds")]
+    assert seconds == sorted(seconds)
+
+
+@pytest.mark.slow
+def test_a_run_without_validation_ends_with_the_averages(rich, tmp_path):
+    raw = []
+    settings = dataclasses.replace(rich, validation=0.0, epochs=1, patience=None)
+    train(settings, tmp_path, lambda model: raw.append(flat(model)))
+    average = 0.25 * raw[0] + 0.25 * raw[1] + 0.5 * raw[2]
+    np.testing.assert_allclose(flat(files.load_model(tmp_path)), average, rtol=1e-5)
+
+
+def test_patience(settings, tmp_path):
+    """Epochs after the second one are worse: training ends after two of them."""
+
+    def spoil(model):
+        if iterations(model) > 2 * STEPS:
+            for v in model.trainable_variables:
+                v.assign_add(tf.ones_like(v))
+
+    patient = dataclasses.replace(settings, epochs=9, patience=2)
+    report = train(patient, tmp_path, spoil)
+    assert report["training"]["epochs"] == 4
+    assert report["training"]["best_epoch"] == 2
+
+
+@pytest.mark.slow
+def test_an_end_by_patience_is_remembered(settings, tmp_path):
+    impatient = {"epochs": 9, "learning_rate": 1e-9, "decay": "none", "patience": 1}
+    patient = dataclasses.replace(settings, **impatient)
+    report = train(patient, tmp_path)
+    epochs = report["training"]["epochs"]
+    said = []
+    again = train(patient, tmp_path, resume=True, say=said.append)
+    assert again["training"]["epochs"] == epochs
+    assert again["results"] == report["results"]
+    assert any("give more --patience" in line for line in said)
+    more = dataclasses.replace(patient, patience=3)
+    assert train(more, tmp_path, resume=True)["training"]["epochs"] > epochs
 
 
 class Stopping(keras.callbacks.Callback):

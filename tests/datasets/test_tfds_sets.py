@@ -255,3 +255,50 @@ def test_celeb_a_is_known_to_be_218_by_178(tmp_path):
     builder = tfds_sets._builder("celeb_a", tmp_path)
     image, classes = tfds_sets._features(builder, "celeb_a")
     assert (image.shape, classes) == ((218, 178, 3), None)
+
+
+def test_what_to_know_of_versions():
+    old, new = map(
+        tfds_sets.about_set, ("downsampled_imagenet/64x64", "imagenet_resized/64x64")
+    )
+    assert "van den Oord" in old and "Chrabaszcz" in new
+    assert "do not compare" in tfds_sets.about_set("celeb_a:2.1.0")
+    assert tfds_sets.about_set("cifar10") is None
+
+
+@pytest.mark.slow
+def test_downsampled_imagenet(tmp_path, monkeypatch):
+    """Its validation images are the test split, and its configuration says the size."""
+    import tensorflow_datasets as tfds
+
+    class Fake(tfds.core.GeneratorBasedBuilder):
+        name = "downsampled_imagenet"
+        pkg_dir_path = tmp_path
+        VERSION = tfds.core.Version("2.0.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="4x4")]
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"image": tfds.features.Image()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {s: self._images(n, v) for s, n, v in KINDS}
+
+        def _images(self, count, value):
+            for i in range(count):
+                yield i, {"image": np.full((4, 4, 3), value, np.uint8)}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    KINDS = ("train", 20, 1), ("validation", 5, 2)
+    monkeypatch.setattr(
+        tfds, "builder", lambda name, data_dir: Fake(data_dir=data_dir, config="4x4")
+    )
+    found = load("downsampled_imagenet/4x4", data_dir=tmp_path)
+    assert found.event_shape == (4, 4, 3) and found.num_classes is None
+    assert found.sizes == {"train": 18, "validation": 2, "test": 5}
+    values = {split: set(np.unique(found.arrays(split)[0])) for split in found.sizes}
+    assert values == {"train": {1}, "validation": {1}, "test": {2}}
+    batch = next(iter(found.dataset("train", 3)))
+    assert batch.shape == (3, 4, 4, 3)

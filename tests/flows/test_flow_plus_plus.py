@@ -196,3 +196,15 @@ def test_uniform_and_none():
 def test_errors(arguments, words):
     with pytest.raises(ValueError, match=words):
         build({**VECTOR, **arguments})
+
+
+@both
+def test_dropout_is_for_training(arguments):
+    flow = build(arguments, dequantize=None, bounds=None, normalize=False, dropout=0.5)
+    perturb(flow, 0.3)
+    model = tfp_flows.FlowModel(flow)
+    x = tf.random.stateless_normal((20, *arguments["event_shape"]), (0, 1))
+    tfp_flows.training.initialize(flow, x)
+    np.testing.assert_array_equal(model(x), flow.log_prob(x))
+    one, other = (model(x, training=True).numpy() for _ in range(2))
+    assert (np.abs(one - other) > 1e-4).mean() > 0.5

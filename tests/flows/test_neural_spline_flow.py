@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.support import perturb
-from tfp_flows import flows
+from tfp_flows import FlowModel, flows
 
 # New flows are looked at, which no data have initialised.
 pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
 SMALL = {"width": 4, "depth": 1, "bins": 4, "seed": 0}
 
 
-@pytest.mark.parametrize("linear", ["plu", "qr", "permutation"])
+@pytest.mark.parametrize("linear", ["plu", "qr", "lu", "permutation"])
 @pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
 @pytest.mark.parametrize("size", [2, 5])
 def test_two_transforms_change_every_entry(kind, linear, size):
@@ -82,11 +82,46 @@ def test_parameters_and_bins():
     assert sum(v.shape.num_elements() for v in flow.trainable_variables) == network
 
 
+def test_as_the_authors_arrange_it():
+    """A linear layer before each coupling and after the last, and marginal splines."""
+    size, layers, bins = 4, 3, 5
+    shared = {"layers": layers, "width": 8, "depth": 1, "bins": bins, "seed": 0}
+    flow = flows.neural_spline_flow(
+        (size,), linear="lu", marginals=True, normalize=False, **shared
+    )
+    # New splines are the identity, and new matrices permutations.
+    x = np.arange(8.0, dtype=np.float32).reshape(2, size)
+    np.testing.assert_array_equal(np.sort(flow.encode(x)), x)
+    plain = flows.neural_spline_flow((size,), linear="permutation", **shared)
+    count = lambda f: sum(v.shape.num_elements() for v in f.trainable_variables)
+    matrices, splines = (layers + 1) * size**2, layers * size * (3 * bins - 1)
+    assert count(flow) == count(plain) + matrices + splines
+
+
+@pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
+def test_dropout_is_for_training(kind):
+    options = {"kind": kind, "layers": 2, **SMALL, "width": 32, "normalize": False}
+    one, other = (
+        flows.neural_spline_flow((3,), dropout=rate, **options) for rate in (0.5, 0.0)
+    )
+    for flow in (one, other):
+        perturb(flow, 0.5)
+    model = FlowModel(one)
+    x = tf.random.stateless_normal((50, 3), (0, 1))
+    np.testing.assert_array_equal(one.log_prob(x), other.log_prob(x))
+    np.testing.assert_array_equal(model(x), one.log_prob(x))
+    first, second = (model(x, training=True).numpy() for _ in range(2))
+    assert (np.abs(first - second) > 1e-3).mean() > 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"kind": "spline"}, "'coupling', 'autoregressive'; got 'spline'"),
-        ({"linear": "lu"}, "'plu', 'qr', 'permutation'; got 'lu'"),
+        ({"linear": "lr"}, "'plu', 'qr', 'lu', 'permutation'; got 'lr'"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"dropout": 0.1, "recompute_gradients": True}, "recompute_gradients=False"),
+        ({"kind": "autoregressive", "marginals": True}, "marginals is for couplings"),
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"bins": 1}, "bins must be at least 2, got 1"),

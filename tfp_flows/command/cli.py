@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfp_flows import datasets, plots
-from tfp_flows.command import files, parser, tables, train
+from tfp_flows.command import ensemble, files, parser, recipes, tables, train
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.command.settings import Settings
@@ -107,15 +107,54 @@ def _train(arguments: argparse.Namespace) -> None:
     directory = Path(
         arguments.output or Path("runs") / f"{_stem(arguments.data)}-{arguments.flow}"
     )
+    resume = arguments.resume or arguments.resume_best
     with _user_errors():
-        resume = arguments.resume or arguments.resume_best
         files.check_directory(directory, resume, arguments.overwrite)
-        settings, source = _settings(arguments, directory, resume)
+        count = ensemble.count(directory, arguments.ensemble, resume)
+        if count is None:
+            settings, source = _settings(arguments, directory, resume)
+    if count is None:
+        _train_one(arguments, directory, settings, source, resume)
+        return
+    for i in range(count):
+        member = directory / ensemble.name(i)
+        with _user_errors():
+            goes_on = resume and (member / files.SETTINGS).exists()
+            first = directory / ensemble.name(0) if resume else member
+            # A member that is new follows the settings of the first.
+            settings, source = _settings(
+                arguments, member if goes_on else first, resume
+            )
+            settings = dataclasses.replace(settings, member=i)
+        _say(f"member {i + 1} of {count}")
+        _train_one(arguments, member, settings, source, goes_on)
+    with _user_errors():
+        report = ensemble.finish(
+            directory, count, source, settings, arguments.command_line
+        )
+    _say(f"{count} members in {directory}, mixed as one density:")
+    _say(_result_lines(report["results"], source.bounds))
+    _say(
+        f"  members alone: {report['mean']:.4f} nats, standard deviation "
+        f"{report['deviation']:.4f}"
+    )
+    _say_recipe(report)
+
+
+def _train_one(
+    arguments: argparse.Namespace,
+    directory: Path,
+    settings: Settings,
+    source: datasets.DataSource,
+    resume: bool,
+) -> None:
+    """Trains a flow in a directory of its own."""
+    with _user_errors():
         run = train.prepare(
             settings,
             directory,
-            resume=arguments.resume,
-            resume_best=arguments.resume_best,
+            resume=resume,
+            resume_best=resume and arguments.resume_best,
             overwrite=arguments.overwrite,
             source=source,
         )
@@ -123,7 +162,12 @@ def _train(arguments: argparse.Namespace) -> None:
         f"{arguments.flow} with {run.parameters:,} parameters on {source.name}: "
         f"{source.sizes['train']:,} examples of shape {list(source.event_shape)}"
     )
+    about = datasets.tfds_sets.about_set(settings.data)
+    if about is not None:
+        _say(f"{source.name}: {about}")
     _say(f"settings: {_describe(settings)}")
+    for line in _about_recipe(settings):
+        _say(line)
     with _user_errors(OSError):
         report = train.carry_out(
             run,
@@ -137,14 +181,17 @@ def _train(arguments: argparse.Namespace) -> None:
     drawn, finite = report["samples"].values()
     if finite < drawn:
         _say(f"  {drawn - finite} of {drawn} samples were not finite and are left out")
+    _say_recipe(report)
     _compare(report)
     _compare_with_uniform(report)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     with _user_errors():
-        model = files.load_model(arguments.model)
-        settings = _settings_beside(arguments.model)
+        members = ensemble.members(Path(arguments.model))
+        paths = members or [arguments.model]
+        model: Any = [files.load_model(path) for path in paths]
+        settings = _settings_beside(paths[0])
         source = _data(arguments, settings)
         results = evaluate(model, source, arguments.split, settings)
     _say(_result_lines(results, source.bounds))
@@ -242,11 +289,14 @@ def _settings(
         return settings, settings.load_data()
     # What to load does not depend on the rest.
     plain = Settings(**{k: v for k, v in given.items() if k != "flow_options"})
+    if plain.recipe is not None:
+        # A mistake there should not wait for the data.
+        recipes.find(plain.data, plain.flow, plain.recipe)
     source = plain.load_data()
     return Settings.suited(**given, source=source), source
 
 
-def _settings_beside(model: str) -> Settings | None:
+def _settings_beside(model: str | Path) -> Settings | None:
     path = Path(model)
     directory = path if path.is_dir() else path.parent
     if (directory / files.SETTINGS).exists():
@@ -295,6 +345,33 @@ def _result_lines(
             f"{results['kl_standard_error']:.4f} nats"
         )
     return "\n".join(lines)
+
+
+def _about_recipe(settings: Settings) -> Iterator[str]:
+    """What a run follows, and in what it does not."""
+    if settings.recipe is None:
+        return
+    recipe = recipes.find(settings.data, settings.flow, settings.recipe)
+    yield f"recipe {recipe.name}: {recipe.source}: {recipe.result}"
+    if recipe.differs:
+        yield f"  not as there: {recipe.differs}"
+    given = {**dataclasses.asdict(settings), **settings.flow_options}
+    theirs = {**recipe.settings, **recipe.flow_options}
+    changed = [f"{k}={given[k]}" for k, v in theirs.items() if given[k] != v]
+    if changed:
+        yield f"  changed here: {', '.join(changed)}"
+
+
+def _say_recipe(report: Mapping[str, Any]) -> None:
+    """Sets a result beside the published one."""
+    found = report.get("recipe")
+    if found is None:
+        return
+    error = "" if found["error"] is None else f" +/- {found['error']:.2f} (two errors)"
+    _say(
+        f"  published: {found['published']:.2f}{error} {recipes.UNITS[found['metric']]}"
+        f"; here {found['difference']:+.2f}"
+    )
 
 
 def _compare(report: Mapping[str, Any]) -> None:
@@ -367,6 +444,7 @@ def _describe(settings: Settings) -> str:
         f"{name}={value}"
         for name, value in shown.items()
         if name not in ("data", "flow", "fingerprint")
+        and (value or name not in ("member", "warmup"))
         and value is not None
         and value is not False
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import logsumexp
 
 from tfp_flows import datasets
 from tfp_flows.command.settings import Settings
@@ -28,7 +29,7 @@ _PART_SAMPLES = 10_000
 
 
 def evaluate(
-    model: FlowModel,
+    model: FlowModel | Sequence[FlowModel],
     source: datasets.DataSource,
     split: str = "test",
     settings: Settings | None = None,
@@ -36,7 +37,8 @@ def evaluate(
     """Computes the likelihood of a split under a model.
 
     Args:
-      model: model of a flow over the events of `source`.
+      model: model of a flow over the events of `source`; or several of them, which are
+        mixed in equal parts as one density.
       source: data; their labels are the context of a model that takes one.
       split: "train", "validation" or "test".
       settings: for the size of batches and the seed of the dequantisation.
@@ -55,24 +57,28 @@ def evaluate(
       ValueError: if data do not fit the model.
     """
     batch_size = settings.batch_size if settings else 128
-    if tuple(model.flow.event_shape) != source.event_shape:
-        raise ValueError(
-            f"{source.name} has examples of shape {list(source.event_shape)}, but the "
-            f"model is over {list(model.flow.event_shape)}."
+    models = [model] if isinstance(model, FlowModel) else list(model)
+    found = []
+    for model in models:
+        if tuple(model.flow.event_shape) != source.event_shape:
+            raise ValueError(
+                f"{source.name} has examples of shape {list(source.event_shape)}, but "
+                f"the model is over {list(model.flow.event_shape)}."
+            )
+        classes = _num_classes(model)
+        if classes and (source.num_classes or 0) > classes:
+            raise ValueError(
+                f"{source.name} has labels of {source.num_classes} classes, but the "
+                f"model knows {classes}."
+            )
+        batches = source.dataset(
+            split,
+            batch_size,
+            labels=classes is not None,
+            seed=settings.seed if settings else 0,
         )
-    classes = _num_classes(model)
-    if classes and (source.num_classes or 0) > classes:
-        raise ValueError(
-            f"{source.name} has labels of {source.num_classes} classes, but the model "
-            f"knows {classes}."
-        )
-    batches = source.dataset(
-        split,
-        batch_size,
-        labels=classes is not None,
-        seed=settings.seed if settings else 0,
-    )
-    log_q, errors = _log_probs(model, batches)
+        found.append(_log_probs(model, batches))
+    log_q, errors = _mixed(found)
     size = math.prod(source.event_shape)
     results: dict[str, Any] = {
         "split": split,
@@ -85,7 +91,7 @@ def evaluate(
         results["estimator_standard_error"] = float(
             np.sqrt(np.square(errors).sum()) / len(errors)
         )
-    if source.bounds and not isinstance(model.flow, VariationalDequantization):
+    if source.bounds and not isinstance(models[0].flow, VariationalDequantization):
         unit = size * math.log(source.bounds[1] - source.bounds[0])
         results["log_likelihood_unit"] = results["log_likelihood"] + unit
     toy = datasets.TOYS.get(source.name)
@@ -94,6 +100,22 @@ def evaluate(
         results["kl"] = float(difference.mean())
         results["kl_standard_error"] = standard_error(difference)
     return results
+
+
+def _mixed(
+    found: Sequence[tuple[np.ndarray, np.ndarray | None]],
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Log-densities of the mixture in equal parts, with their standard errors."""
+    if len(found) == 1:
+        return found[0]
+    parts = np.stack([log_q for log_q, _ in found])
+    log_q = logsumexp(parts, 0) - math.log(len(parts))
+    if found[0][1] is None:
+        return log_q, None
+    # Each counts as much as it contributes.
+    shares = np.exp(parts - log_q) / len(parts)
+    errors = shares * np.stack([e for _, e in found if e is not None])
+    return log_q, np.sqrt(np.square(errors).sum(0))
 
 
 def _log_probs(

@@ -57,8 +57,10 @@ _FILES += ("samples.npy", "density.png", SETTINGS)
 
 _LOCK = ".lock"
 
-# A part of a model's file that Keras does not look at.
+# Parts of a model's file that Keras does not look at: how far within an epoch it is,
+# and the states of dropout's random numbers, which Keras does not save.
 _PROGRESS = "tfp_flows_progress.json"
+_DRAWS = "tfp_flows_draws.json"
 
 # Keras does not compress: a file that unfolds to far more is none of its.
 _UNFOLDS_BY = 10
@@ -125,11 +127,18 @@ def save_model(
     model: FlowModel, path: Path, progress: Mapping[str, Any] | None = None
 ) -> None:
     """Saves a model, and how far within an epoch it is, if it is within one."""
+    draws = [variable.numpy().tolist() for variable in _draws_of(model)]
     with replacing(path) as partial:
         model.save(partial)
-        if progress is not None:
-            with zipfile.ZipFile(partial, "a") as archive:
-                archive.writestr(_PROGRESS, json.dumps(progress))
+        for name, content in ((_PROGRESS, progress), (_DRAWS, draws or None)):
+            if content is not None:
+                with zipfile.ZipFile(partial, "a") as archive:
+                    archive.writestr(name, json.dumps(content))
+
+
+def _draws_of(model: FlowModel) -> list[Any]:
+    """The states of generators of random numbers in a model's Keras layers."""
+    return [v for v in model.variables if v.path.endswith("/seed_generator_state")]
 
 
 def delete_run(directory: Path) -> None:
@@ -317,6 +326,10 @@ def load_model(path: str | os.PathLike) -> FlowModel:
         raise ValueError(
             f"{path} holds a {type(model).__name__}, not a tfp_flows.FlowModel."
         )
+    for variable, state in zip(
+        _draws_of(model), _read(path, _DRAWS) or (), strict=False
+    ):
+        variable.assign(state)
     return model
 
 
@@ -336,10 +349,15 @@ def check_model(path: Path) -> None:
 
 def read_progress(path: Path) -> dict[str, Any] | None:
     """How far within an epoch a saved model is, `None` if it is at the end of one."""
+    return _read(path, _PROGRESS)
+
+
+def _read(path: Path, part: str) -> Any:
+    """A part of a model's file that holds JSON, `None` if it has none."""
     with zipfile.ZipFile(path) as archive:
-        if _PROGRESS not in archive.namelist():
+        if part not in archive.namelist():
             return None
-        return json.loads(archive.read(_PROGRESS))
+        return json.loads(archive.read(part))
 
 
 def _damage(path: Path) -> str | None:

@@ -25,6 +25,7 @@ examples:
   tfp-flows train mnist --flow nice --epochs 1500 --data-dir ~/tensorflow_datasets
   tfp-flows train images.npz --flow glow --conditional --steps 16 --width 128
   tfp-flows train digits --flow glow --resume
+  tfp-flows train bsds300 --flow neural_spline_flow --recipe paper --data-dir ~/raw
   tfp-flows evaluate runs/digits-glow
   tfp-flows sample runs/digits-glow -n 64 --temperature 0.7 --output samples.png
   tfp-flows info runs/digits-glow
@@ -184,6 +185,17 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         help="replace the run in the directory, once an epoch is done",
     )
     train.add_argument(
+        "--recipe",
+        help="follow a published configuration, such as `paper`; what is given beside "
+        "it goes before",
+    )
+    train.add_argument(
+        "--ensemble",
+        type=_positive(int),
+        metavar="K",
+        help="train K flows that differ in their seed, and mix them as one density",
+    )
+    train.add_argument(
         "--conditional",
         action="store_true",
         default=None,
@@ -193,13 +205,45 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         "--epochs", type=_positive(int), help="passes over the training data"
     )
     train.add_argument(
+        "--epoch-steps",
+        type=_positive(int),
+        help="training steps that count as an epoch (default: all training data once)",
+    )
+    train.add_argument(
         "--batch-size", type=_positive(int), help="examples in a training step"
     )
     train.add_argument(
-        "--learning-rate", type=_positive(float), help="Adam's, at the start"
+        "--learning-rate", type=_positive(float), help="Adam's, at its highest"
+    )
+    train.add_argument(
+        "--warmup",
+        type=_not_negative,
+        metavar="EPOCHS",
+        help="epochs, or a fraction of one, in which the learning rate rises from 0",
+    )
+    train.add_argument(
+        "--decay",
+        choices=("epoch", "step", "none"),
+        help="how the learning rate falls to 0 along a cosine: epoch by epoch (the "
+        "default), step by step (the default after a warm-up), or not at all",
     )
     train.add_argument(
         "--clip-norm", type=_positive(float), help="bound on the gradient's norm"
+    )
+    train.add_argument(
+        "--weight-decay", type=_positive(float), help="Keras's, of all weights"
+    )
+    train.add_argument(
+        "--average",
+        type=_fraction,
+        metavar="MOMENTUM",
+        help="evaluate and keep the moving average of the weights, such as 0.999",
+    )
+    train.add_argument(
+        "--patience",
+        type=_positive(int),
+        metavar="EPOCHS",
+        help="end after so many epochs that are no better on the validation data",
     )
     train.add_argument(
         "--validation",
@@ -320,6 +364,16 @@ def _positive(kind):
 
     convert.__name__ = f"positive {kind.__name__}"
     return convert
+
+
+def _not_negative(text):
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
+_not_negative.__name__ = "number from 0"
 
 
 def _natural(text):

@@ -6,18 +6,21 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tfp_flows import datasets
+from tfp_flows.command import recipes
 from tfp_flows.core.arguments import check_choice, check_integer, check_number
 
-__all__ = ["Settings"]
+__all__ = ["DECAYS", "Settings"]
 
 # Images of at most so many pixels are small.
 _SMALL = 16 * 16
 
 # What suits two CPU cores: settings of the run, and options of the flow. What is not
 # here is the default of `Settings`, or of the flow, which is its paper's.
-_Recipes = dict[str, tuple[dict[str, Any], dict[str, Any]]]
-_VECTORS: _Recipes = {
+_Suited = dict[str, tuple[dict[str, Any], dict[str, Any]]]
+_VECTORS: _Suited = {
     "nice": ({"epochs": 50}, {"width": 256}),
     "real_nvp": ({"epochs": 60}, {"width": 128}),
     "planar": ({"epochs": 60, "learning_rate": 5e-3}, {"layers": 32}),
@@ -37,7 +40,7 @@ _VECTORS: _Recipes = {
         {"layers": 6, "width": 64, "components": 8},
     ),
 }
-_SMALL_IMAGES: _Recipes = {
+_SMALL_IMAGES: _Suited = {
     "nice": ({"epochs": 100}, {"width": 200}),
     "real_nvp": ({"epochs": 60}, {"width": 32, "depth": 2}),
     "glow": ({"epochs": 60}, {"steps": 8, "width": 64}),
@@ -58,7 +61,7 @@ _SMALL_IMAGES: _Recipes = {
         {"layers": 2, "width": 32, "depth": 2, "components": 4},
     ),
 }
-_IMAGES: _Recipes = {
+_IMAGES: _Suited = {
     # In the paper, MNIST is modelled without a logit.
     "nice": (
         {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},
@@ -75,6 +78,28 @@ _IMAGES: _Recipes = {
 # The option for the margin of the logit of pixels.
 _MARGIN = "logit_margin"
 
+DECAYS = ("epoch", "step", "none")
+
+# Fields that may be `None`; lowest values of whole numbers; bounds of other numbers.
+_OPTIONAL = ("epoch_steps", "clip_norm", "weight_decay", "average", "patience")
+_INTEGERS = {
+    "member": 0,
+    "epochs": 1,
+    "epoch_steps": 1,
+    "batch_size": 1,
+    "patience": 1,
+    "seed": 0,
+}
+_NUMBERS = {
+    "learning_rate": {"above": 0.0},
+    "warmup": {"at_least": 0.0},
+    "clip_norm": {"above": 0.0},
+    "weight_decay": {"above": 0.0},
+    "average": {"at_least": 0.0, "below": 1.0},
+    "validation": {"at_least": 0.0, "below": 1.0},
+    "temperature": {"above": 0.0},
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -85,10 +110,24 @@ class Settings:
       flow: name of a ready flow.
       flow_options: its keyword arguments, but for `seed`.
       conditional: whether labels are the context.
+      recipe: name of the published configuration that it follows, see
+        `tfp_flows.command.recipes`, or `None`.
+      member: 0, or which of an ensemble it is: the seed of weights, noise and order
+        differs, but not that of the held-out rows.
       epochs: passes over the training data.
+      epoch_steps: training steps that count as an epoch, after each of which the
+        validation split is looked at; `None` for a pass over the training data.
       batch_size: examples in a batch.
-      learning_rate: Adam's at the start; it falls to 0 along a cosine, epoch by epoch.
+      learning_rate: Adam's at the start, or where the warm-up ends.
+      warmup: epochs in which it rises there from 0, step by step; may be a fraction.
+      decay: how it falls to 0 along a cosine: "epoch" by epoch, "step" by step, or
+        "none" if it stays.
       clip_norm: bound on the norm of the gradient, or `None`.
+      weight_decay: Keras's, of all weights, or `None`.
+      average: momentum of the moving average of all weights, step by step, that is
+        looked at, kept and saved in place of the weights (Keras's `ema_momentum`), or
+        `None`.
+      patience: epochs without a better one after which training ends, or `None`.
       validation: fraction of the training data held out to choose the best epoch by,
         where the data bring no validation split.
       tidy: whether constant columns of a table are left out, and those of whole numbers
@@ -105,10 +144,18 @@ class Settings:
     flow: str
     flow_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     conditional: bool = False
+    recipe: str | None = None
+    member: int = 0
     epochs: int = 100
+    epoch_steps: int | None = None
     batch_size: int = 128
     learning_rate: float = 1e-3
+    warmup: float = 0.0
+    decay: str = "epoch"
     clip_norm: float | None = None
+    weight_decay: float | None = None
+    average: float | None = None
+    patience: int | None = None
     validation: float = 0.1
     tidy: bool = False
     temperature: float = 1.0
@@ -142,11 +189,18 @@ class Settings:
 
         Raises:
           ValueError: on an option that does not go with the data: labels or bounds
-            that they do not have.
+            that they do not have; or if there is no such recipe.
         """
         plain = cls(data, flow, **given)
+        if plain.recipe is not None:
+            recipe = recipes.find(data, flow, plain.recipe)
+            run, options = dict(recipe.settings), dict(recipe.flow_options)
         source = plain.load_data() if source is None else source
-        run, options = _recipe(source, flow)
+        if plain.recipe is None:
+            run, options = _suiting(source, flow)
+        if plain.warmup:
+            # What falls by whole epochs cannot rise within one.
+            run.setdefault("decay", "step")
         options.update(flow_options or {})
         if source.bounds:
             options["bounds"] = list(source.bounds)
@@ -189,9 +243,10 @@ class Settings:
           TypeError: naming the field.
           ValueError: if a number is out of range.
         """
-        for name in ("data", "flow", "data_dir"):
+        for name in ("data", "flow", "recipe", "data_dir"):
             value = getattr(self, name)
-            if not isinstance(value, str) and (name != "data_dir" or value is not None):
+            optional = name in ("recipe", "data_dir") and value is None
+            if not isinstance(value, str) and not optional:
                 raise TypeError(f"{name} must be text, got {value!r}.")
         for name in ("flow_options", "fingerprint"):
             value = getattr(self, name)
@@ -200,12 +255,30 @@ class Settings:
                 raise TypeError(f"{name} must be a mapping, got {value!r}.")
         for name in ("conditional", "tidy", "jit"):
             check_choice(name, getattr(self, name), (False, True))
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            check_integer(name, getattr(self, name), least)
-        for name in ("learning_rate", "temperature", "clip_norm"):
-            if name != "clip_norm" or self.clip_norm is not None:
-                check_number(name, getattr(self, name), above=0.0)
-        check_number("validation", self.validation, at_least=0.0, below=1.0)
+        for name, least in _INTEGERS.items():
+            if name not in _OPTIONAL or getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), least)
+        for name, bounds in _NUMBERS.items():
+            if name not in _OPTIONAL or getattr(self, name) is not None:
+                check_number(name, getattr(self, name), **bounds)
+        check_choice("decay", self.decay, DECAYS)
+        if self.warmup and self.decay == "epoch":
+            raise ValueError(
+                f"warmup={self.warmup} needs decay 'step' or 'none': a rate that falls "
+                "by whole epochs cannot rise within one."
+            )
+        if self.decay == "step" and self.warmup >= self.epochs:
+            raise ValueError(
+                f"warmup must be below epochs={self.epochs}, got {self.warmup}."
+            )
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of all but the data: that of the run, or of one of an ensemble."""
+        if not self.member:
+            return self.seed
+        state = np.random.SeedSequence([self.seed, self.member]).generate_state(1)
+        return int(state[0] >> 1)
 
     def load_data(self) -> datasets.DataSource:
         """The data of the run, in the same splits every time."""
@@ -220,10 +293,10 @@ class Settings:
     def differences(self, others: Settings) -> list[str]:
         """What stands in the way of continuing a run of `others` with these settings.
 
-        The number of epochs, the temperature and where the data lie may differ, but not
-        what they are.
+        The number of epochs, the patience, the temperature and where the data lie may
+        differ, but not what they are.
         """
-        free = {"epochs", "temperature", "data_dir", "data", "fingerprint"}
+        free = {"epochs", "patience", "temperature", "data_dir", "data", "fingerprint"}
         if others.fingerprint is None:
             free.remove("data")
         ours, theirs = dataclasses.asdict(self), dataclasses.asdict(others)
@@ -234,7 +307,7 @@ class Settings:
         ]
 
 
-def _recipe(
+def _suiting(
     source: datasets.DataSource, flow: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of `Settings`, and arguments of a flow, that suit some data."""

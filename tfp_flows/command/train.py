@@ -7,7 +7,6 @@ import dataclasses
 import math
 import os
 import platform
-import shutil
 import signal
 import threading
 import time
@@ -22,7 +21,7 @@ import numpy as np
 
 from tfp_flows import datasets, flows, plots
 from tfp_flows._version import __version__
-from tfp_flows.command import files, tables
+from tfp_flows.command import files, recipes, tables
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.settings import Settings
 from tfp_flows.training import (
@@ -33,9 +32,18 @@ from tfp_flows.training import (
     WholeNumbersWarning,
     initialize,
 )
+from tfp_flows.training.averages import ShowAverages
 from tfp_flows.training.initialize import needs_initialization
 
-__all__ = ["Interrupted", "Prepared", "carry_out", "prepare", "train", "versions"]
+__all__ = [
+    "Interrupted",
+    "Prepared",
+    "beside_recipe",
+    "carry_out",
+    "prepare",
+    "train",
+    "versions",
+]
 
 # What depends on data is set from so many numbers of a table, at least a batch.
 _INITIAL_NUMBERS = 2**19
@@ -69,6 +77,12 @@ class Prepared(NamedTuple):
     resumed: Path | None
 
     @property
+    def steps(self) -> int:
+        """Number of training steps in an epoch."""
+        passes = self.source.steps("train", self.settings.batch_size)
+        return self.settings.epoch_steps or passes
+
+    @property
     def parameters(self) -> int:
         """Number of trainable parameters."""
         return int(sum(np.prod(v.shape) for v in self.model.trainable_variables))
@@ -92,7 +106,8 @@ def train(
     * `model.keras`: the model of the epoch with the best validation likelihood (the
       last epoch if there are no validation data)
     * `last.keras`: the state that `resume` continues from, optimizer included
-    * `history.csv`, `loss.png`: what Keras reported for each epoch
+    * `history.csv`, `loss.png`: what Keras reported for each epoch, and the seconds
+      since the beginning, without those between an interrupt and a resumption
     * `samples.png` for images, `density.png` for data in the plane, `samples.npy` for
       vectors
     * `settings.json`, `report.json`: how to repeat the run, and its results
@@ -169,16 +184,24 @@ def prepare(
       FileExistsError, FileNotFoundError, ValueError: see `train`.
     """
     directory, resume = Path(directory), resume or resume_best
+    settings.check_types()
+    if settings.recipe is not None:
+        recipes.find(settings.data, settings.flow, settings.recipe)
     files.check_directory(directory, resume, overwrite)
     if resume:
         before = files.read_settings(directory)
         _check_same_run(settings, before, directory)
-    keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(settings.training_seed)
     source = settings.load_data() if source is None else source
     if resume:
         _check_same_data(source, before, directory)
     for split in ("train", "test"):
         source.steps(split, settings.batch_size)
+    if settings.patience is not None and not source.sizes["validation"]:
+        raise ValueError(
+            f"patience={settings.patience} needs validation data to look at: give a "
+            "validation fraction above 0."
+        )
     resumed = None
     if resume:
         resumed = directory / (files.MODEL if resume_best else files.LAST)
@@ -216,7 +239,7 @@ def carry_out(
             _fit(run, callbacks, save_every, verbose, say)
         seconds = time.perf_counter() - start
         model = _best_model(run, say)
-        steps = source.steps("train", settings.batch_size)
+        steps = run.steps
         history = files.History(directory / files.HISTORY).columns()
         x = sample(
             model,
@@ -247,6 +270,8 @@ def carry_out(
             "results": evaluate(model, source, "test", settings),
             "samples": {"drawn": len(x), "finite": int(finite.sum())},
         }
+        if settings.recipe is not None:
+            report["recipe"] = beside_recipe(settings, report["results"])
         if tables.is_table(source):
             report["data"]["columns"] = odd
             report["baselines"] = tables.baselines(source, settings.seed)
@@ -263,6 +288,19 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "tfp_flows": __version__,
         **{name: metadata.version(name) for name in libraries},
+    }
+
+
+def beside_recipe(settings: Settings, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe of a run publishes, and how far its results are from that."""
+    recipe = recipes.find(settings.data, settings.flow, settings.recipe or "")
+    return {
+        "name": recipe.name,
+        "source": recipe.source,
+        "metric": recipe.metric,
+        "published": recipe.published,
+        "error": recipe.error,
+        "difference": results[recipe.metric] - recipe.published,
     }
 
 
@@ -345,12 +383,19 @@ def _about_resuming(run: Prepared) -> Iterator[str]:
     if run.resumed is None:
         yield f"nothing was saved of the run in {run.directory}: it starts anew"
         return
-    steps = run.source.steps("train", run.settings.batch_size)
-    done = int(run.model.optimizer.iterations) // steps
+    done = int(run.model.optimizer.iterations) // run.steps
     if done >= run.settings.epochs:
         yield (
             f"nothing is left to train, {done} epochs are done: give more --epochs to "
             "go on"
+        )
+        return
+    history = files.History(run.directory / files.HISTORY)
+    history.keep(done)
+    if _is_over(history, run.settings.patience):
+        yield (
+            f"nothing is left to train, the last {run.settings.patience} of {done} "
+            "epochs were no better: give more --patience to go on"
         )
 
 
@@ -361,10 +406,17 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
             f"flow must be one of {', '.join(flows.READY)}, got {settings.flow!r}."
         )
     model = FlowModel(
-        build(source.event_shape, seed=settings.seed, **settings.flow_options)
+        build(source.event_shape, seed=settings.training_seed, **settings.flow_options)
     )
+    averages = settings.average is not None
     model.compile(
-        FusedAdam(settings.learning_rate, global_clipnorm=settings.clip_norm),
+        FusedAdam(
+            settings.learning_rate,
+            global_clipnorm=settings.clip_norm,
+            weight_decay=settings.weight_decay,
+            use_ema=averages,
+            ema_momentum=settings.average if averages else 0.99,
+        ),
         jit_compile=settings.jit,
     )
     return model
@@ -382,7 +434,8 @@ def _fit(
 ) -> None:
     """Runs the epochs that are left; the optimizer's count says which they are."""
     settings, source, model = run.settings, run.source, run.model
-    steps = source.steps("train", settings.batch_size)
+    steps = run.steps
+    a_pass = source.steps("train", settings.batch_size)
     batches: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "labels": settings.conditional,
@@ -395,35 +448,30 @@ def _fit(
     if run.resumed is not None and validation is not None:
         _find_best(state, validation, say)
     _initialize(model, source, settings)
-    callbacks = [
-        *callbacks,
-        keras.callbacks.LearningRateScheduler(
-            lambda i, _: (
-                settings.learning_rate
-                * 0.5
-                * (1 + math.cos(math.pi * i / settings.epochs))
-            )
-        ),
-        _Keep(state),
-    ]
+    averages = ShowAverages()
+    averages.set_model(model)
+    callbacks = [averages, *callbacks, _rate(run), _Keep(state)]
     if done and run.resumed is not None:
-        callbacks.append(_GoOn(files.read_progress(run.resumed)))
+        progress = files.read_progress(run.resumed)
+        state.go_on(progress)
+        callbacks.append(_GoOn(progress))
     with _interrupts() as interrupted:
-        callbacks.append(_SaveLast(state, steps, save_every, interrupted))
-        while epoch < settings.epochs:
+        callbacks.append(_SaveLast(state, steps, save_every, interrupted, averages))
+        while epoch < settings.epochs and not state.is_over():
             # What an interrupted epoch has left is an epoch of its own.
             until = epoch + 1 if done else settings.epochs
+            first, skipped = divmod(epoch * steps + done, a_pass)
             data = source.dataset(
                 "train",
                 shuffle=True,
-                seed=settings.seed,
-                epochs=until,
-                initial_epoch=epoch,
+                seed=settings.training_seed,
+                epochs=-(-until * steps // a_pass),
+                initial_epoch=first,
                 **batches,
             )
             _fit_or_stop(
                 model,
-                data.skip(done),
+                data.skip(skipped),
                 initial_epoch=epoch,
                 epochs=until,
                 steps_per_epoch=steps - done,
@@ -434,7 +482,34 @@ def _fit(
                 verbose=verbose,
             )
             epoch, done = until, 0
-    _save(model, run.directory / files.LAST)
+    with averages.hidden():
+        _save(model, run.directory / files.LAST)
+    averages.show()
+
+
+def _rate(run: Prepared) -> keras.callbacks.Callback:
+    """What sets the learning rate: by epoch a callback, by step a schedule."""
+    settings, rate = run.settings, run.settings.learning_rate
+    schedules = keras.optimizers.schedules
+    rising, total = round(settings.warmup * run.steps), settings.epochs * run.steps
+    if settings.decay == "epoch":
+        return keras.callbacks.LearningRateScheduler(
+            lambda i, _: rate * 0.5 * (1 + math.cos(math.pi * i / settings.epochs))
+        )
+    if settings.decay == "step":
+        schedule = schedules.CosineDecay(
+            0.0 if rising else rate,
+            total - rising,
+            warmup_target=rate if rising else None,
+            warmup_steps=rising,
+        )
+    elif rising:
+        schedule = schedules.PolynomialDecay(0.0, rising, rate)
+    else:
+        return keras.callbacks.Callback()
+    # Also that of a model that was loaded: there may be another number of epochs now.
+    run.model.optimizer.learning_rate = schedule
+    return keras.callbacks.Callback()
 
 
 def _fit_or_stop(model: FlowModel, data: Any, **options: Any) -> None:
@@ -461,7 +536,7 @@ def _initialize(
                 min(rows, source.sizes["train"]),
                 labels=settings.conditional,
                 shuffle=True,
-                seed=settings.seed,
+                seed=settings.training_seed,
             )
         )
     )
@@ -480,10 +555,25 @@ class _State:
         self.run, self.begun, self.epochs = run, False, epochs
         # The lowest val_nll so far: that of `model.keras`.
         self.best = math.inf
+        self.history = files.History(run.directory / files.HISTORY)
+        self.history.keep(0 if run.overwrite else epochs)
+        # The time at which it would have begun without a break.
+        self._start = time.monotonic() - max(self.history.columns().get("seconds", [0]))
         if not run.overwrite:
-            self.history = files.History(run.directory / files.HISTORY)
-            self.history.keep(epochs)
             self.begin()
+
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return time.monotonic() - self._start
+
+    def go_on(self, progress: Mapping[str, Any] | None) -> None:
+        """Counts the seconds of an epoch of which a part is done."""
+        if progress:
+            self._start = time.monotonic() - progress.get("seconds", 0.0)
+
+    def is_over(self) -> bool:
+        """Whether training ends early."""
+        return _is_over(self.history, self.run.settings.patience)
 
     def begin(self) -> None:
         """Makes the directory that of this run."""
@@ -491,9 +581,17 @@ class _State:
             return
         if self.run.overwrite:
             files.delete_run(self.run.directory)
-            self.history = files.History(self.run.directory / files.HISTORY)
         files.write_settings(self.run.directory, self.run.settings)
         self.begun = True
+
+
+def _is_over(history: files.History, patience: int | None) -> bool:
+    """Whether there was no better epoch for so long that training ends."""
+    columns = history.columns()
+    values = np.nan_to_num(columns.get("val_nll", []), nan=math.inf)
+    if patience is None or not len(values):
+        return False
+    return columns["epoch"][-1] - columns["epoch"][int(values.argmin())] >= patience
 
 
 def _find_best(state: _State, validation: Any, say: Callable[[str], None]) -> None:
@@ -522,14 +620,13 @@ def _find_best(state: _State, validation: Any, say: Callable[[str], None]) -> No
 
 def _best_model(run: Prepared, say: Callable[[str], None]) -> FlowModel:
     """What a run ends with: the best epoch, or else the last one."""
-    path, last = run.directory / files.MODEL, run.directory / files.LAST
+    path = run.directory / files.MODEL
     if run.source.sizes["validation"]:
         try:
             return files.load_model(path)
         except (OSError, ValueError) as error:
             say(f"{error} The model of the last epoch takes its place.")
-    with files.replacing(path) as partial:
-        shutil.copyfile(last, partial)
+    _save(run.model, path)
     return run.model
 
 
@@ -557,12 +654,15 @@ class _Keep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.state.begin()
-        self.state.history.add(epoch, logs)
+        rate = float(self.model.optimizer.learning_rate)
+        beside = {"learning_rate": rate, "seconds": round(self.state.seconds(), 1)}
+        self.state.history.add(epoch, {**logs, **beside})
         best = self.state.best
         # The first one is kept even if it is infinite.
         if "val_nll" in logs and (logs["val_nll"] < best or best == math.inf):
             _save(self.model, self.state.run.directory / files.MODEL)
             self.state.best = logs["val_nll"]
+        self.model.stop_training = self.state.is_over()
 
 
 class _GoOn(keras.callbacks.Callback):
@@ -591,9 +691,11 @@ class _SaveLast(keras.callbacks.Callback):
         steps: int,
         save_every: float,
         interrupted: threading.Event,
+        averages: ShowAverages,
     ):
         super().__init__()
         self.state, self.steps, self.interrupted = state, steps, interrupted
+        self.averages = averages
         self.save_every = save_every
         self.path = state.run.directory / files.LAST
         self.saved = time.monotonic()
@@ -602,14 +704,20 @@ class _SaveLast(keras.callbacks.Callback):
         # The last batch of an epoch is followed by its validation and row of history.
         done = int(self.model.optimizer.iterations) % self.steps
         if self.interrupted.is_set() and done:
-            self._stop({"done": done, "metrics": _means(self.model)})
+            seconds = self.state.seconds()
+            means = _means(self.model)
+            self._stop({"done": done, "metrics": means, "seconds": seconds})
 
     def on_epoch_end(self, epoch, logs=None):
         if self.interrupted.is_set():
             self._stop(None)
         if time.monotonic() - self.saved > self.save_every:
-            _save(self.model, self.path)
+            self._write()
             self.saved = time.monotonic()
+
+    def _write(self, progress=None):
+        with self.averages.hidden():
+            _save(self.model, self.path, progress)
 
     def _stop(self, progress):
         if not self.state.begun:
@@ -617,7 +725,7 @@ class _SaveLast(keras.callbacks.Callback):
                 "interrupted before the first epoch was over; the run in "
                 f"{self.path.parent} is as it was"
             )
-        _save(self.model, self.path, progress)
+        self._write(progress)
         raise Interrupted(
             f"interrupted; {self.path} holds what was reached: --resume goes on from "
             "there"

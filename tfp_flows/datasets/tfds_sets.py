@@ -23,7 +23,7 @@ from tfp_flows.datasets.splits import MemorySplit, Split, StreamSplit
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-__all__ = ["DatasetUnavailableError", "from_tfds", "known_names"]
+__all__ = ["DatasetUnavailableError", "about_set", "from_tfds", "known_names"]
 
 # A split whose stored values need more bytes is read from disk in every epoch.
 _MEMORY_LIMIT = 2**30
@@ -34,6 +34,19 @@ _EMBEDDED_HIGH = 17.0
 
 # Seconds to wait for a download server's answer.
 _PATIENCE = 5.0
+
+# Sets of which there are several versions, and what to know of each.
+_ABOUT = {
+    "downsampled_imagenet": "ImageNet as downsampled by van den Oord et al. 2016, on "
+    "whose validation images papers report; numbers on imagenet_resized do not compare",
+    "imagenet_resized": "ImageNet as resized by Chrabaszcz et al. 2017; numbers of "
+    "papers are mostly on another version, downsampled_imagenet, and do not compare",
+    "celeb_a": "CelebA aligned, 218x178 pixels; numbers of papers are on 64x64 pixels, "
+    "of which there are several versions, and do not compare",
+}
+
+# What has no test split, and papers report on the validation split.
+_VALIDATION_IS_TEST = ("downsampled_imagenet", "imagenet_resized")
 
 # name, name/config, name:1.2.3 or both; nothing that TFDS would look for in a path or
 # in another hub.
@@ -65,17 +78,22 @@ def from_tfds(
     if builder is None:
         return None
     # Checked before anything is downloaded.
-    image, classes = _features(builder, name)
+    image, shape, classes = _features(builder, name)
     builder = _prepared(builder, name, data_dir, download)
     embedded = builder.name == _EMBEDDED
     high = _EMBEDDED_HIGH if embedded else np.iinfo(image.np_dtype).max + 1
     return DataSource(
         builder.name if embedded else name,
-        image.shape,
+        shape,
         (0.0, float(high)),
         classes,
-        _splits(builder, name, classes is not None, validation, test),
+        _splits(builder, name, shape, classes is not None, validation, test),
     )
+
+
+def about_set(name: str) -> str | None:
+    """What to know of an image set before its numbers are compared, if anything."""
+    return _ABOUT.get(re.split("[/:]", name)[0])
 
 
 def known_names() -> list[str]:
@@ -113,8 +131,8 @@ def _builder(
 
 def _features(
     builder: tfds.core.DatasetBuilder, name: str
-) -> tuple[tfds.features.Image, int | None]:
-    """The image feature, and the number of classes if there are labels."""
+) -> tuple[tfds.features.Image, tuple[int, ...], int | None]:
+    """The image feature, its shape, and the number of classes if there are labels."""
     import tensorflow_datasets as tfds
 
     # A FeaturesDict has no get().
@@ -124,7 +142,11 @@ def _features(
         raise ValueError(
             f"{name} is no image set: it has no feature 'image' among {list(features)}."
         )
-    if None in image.shape:
+    shape = image.shape
+    if builder.name == "downsampled_imagenet":
+        # Its configuration alone says it: 32x32 or 64x64.
+        shape = (*map(int, builder.builder_config.name.split("x")), shape[-1])
+    if None in shape:
         raise ValueError(
             f"{name} has images of variable size {image.shape}, but a flow needs one "
             "size: resize them and load the result as an array [N, H, W, C] of uint8."
@@ -136,8 +158,8 @@ def _features(
         )
     label = features.get("label")
     if not isinstance(label, tfds.features.ClassLabel):
-        return image, None
-    return image, label.num_classes
+        return image, shape, None
+    return image, shape, label.num_classes
 
 
 def _prepared(
@@ -213,31 +235,40 @@ def _unavailable(
 def _splits(
     builder: tfds.core.DatasetBuilder,
     name: str,
+    shape: tuple[int, ...],
     labelled: bool,
     validation: float,
     test: float,
 ) -> dict[str, Split]:
     stored = {s: builder.info.splits[s].num_examples for s in builder.info.splits}
+    stored_as = {}
+    if builder.name in _VALIDATION_IS_TEST and "test" not in stored:
+        stored_as["test"] = "validation"
+        stored["test"] = stored.pop("validation")
     if "train" not in stored:
         raise ValueError(f"{name} has no split 'train', only {list(stored)}.")
     parts = {s: slice(0, stored[s]) for s in ("validation", "test") if s in stored}
     held_out = hold_out(stored["train"], parts, name, validation, test)
     splits: dict[str, Split] = {}
     for split in ("train", "validation", "test"):
-        source = "train" if split in held_out else split
+        source = "train" if split in held_out else stored_as.get(split, split)
         part = held_out.get(split) or parts[split]
-        splits[split] = _split(builder, source, part, labelled)
+        splits[split] = _split(builder, source, part, shape, labelled)
     return splits
 
 
 def _split(
-    builder: tfds.core.DatasetBuilder, stored: str, part: slice, labelled: bool
+    builder: tfds.core.DatasetBuilder,
+    stored: str,
+    part: slice,
+    shape: tuple[int, ...],
+    labelled: bool,
 ) -> Split:
     """The examples of a stored split at the positions of a slice."""
     image = builder.info.features["image"]
     size = part.stop - part.start
     rows = _StoredRows(builder, stored, part, labelled)
-    row_bytes = math.prod(image.shape) * np.dtype(image.np_dtype).itemsize
+    row_bytes = math.prod(shape) * np.dtype(image.np_dtype).itemsize
     if size * row_bytes > _MEMORY_LIMIT:
         return StreamSplit(size, rows.read_encoded, rows.decode)
     return MemorySplit(size, rows.load)

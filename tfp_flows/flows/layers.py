@@ -26,6 +26,7 @@ __all__ = [
     "amortized_layers",
     "autoregression",
     "autoregressive_layers",
+    "check_dropout",
     "check_sides",
     "count_levels",
     "coupling_layers",
@@ -280,6 +281,20 @@ def count_levels(plan: Plan, squeezes_last: bool = False) -> int:
     by = 2 ** (levels if squeezes_last else levels - 1)
     check_sides(plan, f"levels={levels}", by, or_else="Use fewer levels, or pad")
     return levels
+
+
+def check_dropout(plan: Plan, dropout: float) -> None:
+    """Raises an error if gradients run networks again, which leave out other numbers.
+
+    Args:
+      plan: the `Plan` of the flow.
+      dropout: fraction of hidden activations left out in training.
+    """
+    if dropout and plan.recompute_gradients:
+        raise ValueError(
+            f"dropout={dropout} needs recompute_gradients=False: a network that is run "
+            "again would leave out other activations."
+        )
 
 
 def check_sides(

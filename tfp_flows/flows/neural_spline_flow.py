@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tfp_flows.bijectors import PLU, QR, ActNorm, Coupling, Permutation
+import numpy as np
+
+from tfp_flows.bijectors import PLU, QR, ActNorm, Coupling, Elementwise, Permutation
 from tfp_flows.core.arguments import check_choice, check_unused
-from tfp_flows.flows.layers import LARGEST_MATRIX, autoregression
+from tfp_flows.core.seeds import generator
+from tfp_flows.flows.layers import LARGEST_MATRIX, autoregression, check_dropout
 from tfp_flows.flows.layers import linear as linear_layer
 from tfp_flows.networks import ResidualMLP
 from tfp_flows.ready import Bijectors, Plan, in_turn, ready
@@ -33,6 +36,8 @@ def neural_spline_flow(
     linear: str | None = None,
     actnorm: bool = False,
     spline: str = "rational_quadratic",
+    marginals: bool = False,
+    dropout: float = 0.0,
 ) -> Bijectors:
     """Rational-quadratic splines, by couplings or autoregressive.
 
@@ -57,19 +62,27 @@ def neural_spline_flow(
       width: int, units of each hidden layer.
       depth: int, residual blocks of each network.
       linear: string, what stands before each transform: `"plu"` (the default up to 256
-        features) or `"qr"`, a learned matrix that starts as a random rotation, or
-        `"permutation"`, a random one (before every other coupling, so that two change
-        every entry), the default for more features.
+        features) or `"qr"`, a learned matrix that starts as a random rotation; `"lu"`,
+        one that starts as a random permutation, as in the authors' code, with one more
+        after the last transform; or `"permutation"`, a random one (before every other
+        coupling, so that two change every entry), the default for more features.
       actnorm: bool, whether an `ActNorm` stands before that, which keeps the data of
         each spline within its bound and is set from data.
       spline: string, `"rational_quadratic"`, `"linear_rational"` (Dolatabadi et al.
         2020) or `"cubic"` (Durkan et al. 2019, "Cubic-Spline Flows"), whose samples
         find a root.
+      marginals: bool, whether a learned spline of each entry, the same for all data,
+        follows each coupling; the authors have one for entries that a coupling keeps.
+      dropout: float, fraction of hidden activations left out in training, see
+        `tfp_flows.networks.ResidualMLP`.
     """
     check_choice("kind", kind, ("coupling", "autoregressive"))
-    check_choice("linear", linear, (None, "plu", "qr", "permutation"))
+    check_choice("linear", linear, (None, "plu", "qr", "lu", "permutation"))
     check_choice("spline", spline, _SPLINES)
     couples = kind == "coupling"
+    check_dropout(plan, dropout)
+    if marginals and not couples:
+        check_unused("for couplings", marginals=marginals)
     if not couples and plan.conditioner_dtype not in (None, plan.dtype):
         raise ValueError(
             f'conditioner_dtype={plan.conditioner_dtype!r} needs kind="coupling": in '
@@ -86,6 +99,13 @@ def neural_spline_flow(
         function = Inverted(function)
     matrix = QR if linear == "qr" else PLU
 
+    def linear_map():
+        start = {}
+        if linear == "lu":
+            order = generator(plan.seed()).permutation(plan.size)
+            start["initial"] = np.eye(plan.size)[order]
+        return linear_layer(plan, matrix, plan.size, **start)
+
     def layer(i):
         if actnorm:
             yield ActNorm([plan.size], dtype=plan.dtype, name=f"actnorm_{i}")
@@ -94,14 +114,23 @@ def neural_spline_flow(
             if not (couples and i):
                 yield Permutation("random", plan.size, seed=plan.seed())
         elif plan.size > 1:
-            yield linear_layer(plan, matrix, plan.size)
+            yield linear_map()
         name = f"spline_{i}"
         if couples:
             outputs = function.num_parameters * count_changed(both[i], plan.event_shape)
-            network = ResidualMLP(outputs, width, depth, **plan.network())
+            network = ResidualMLP(
+                outputs, width, depth, dropout=dropout, **plan.network()
+            )
             yield Coupling(both[i], network, function, name=name, **plan.layer)
+            if marginals:
+                size = [plan.size]
+                yield Elementwise(
+                    function, size, dtype=plan.dtype, name=f"marginals_{i}"
+                )
         else:
-            made = {"hidden": [width] * depth, "residual": True}
+            made = {"hidden": [width] * depth, "residual": True, "dropout": dropout}
             yield autoregression(plan, function, i, name, **made)
 
     yield from in_turn(layer, layers)
+    if linear == "lu" and plan.size > 1:
+        yield linear_map()

@@ -43,6 +43,8 @@ class GatedResidualConvNet(Network):
       heads: heads of the self-attention, which divide `width`; 0 for no attention.
       output_scale: float, number that the output is multiplied by; below one it makes
         training steps of the output smaller, see `ConvNet`.
+      dropout: fraction of the activations in front of each gate that is left out in
+        training, see `Network`.
       **kwargs: see `Network`.
 
     Raises:
@@ -58,6 +60,7 @@ class GatedResidualConvNet(Network):
         blocks: int = 10,
         heads: int = 4,
         output_scale: float = 1.0,
+        dropout: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(outputs, **kwargs)
@@ -87,6 +90,8 @@ class GatedResidualConvNet(Network):
             for i in range(blocks if heads else 0)
         ]
         self._output = conv(outputs, 3, "output", zero=True)
+        # Last: the seeds of the others do not depend on it.
+        self.dropout, self._drop = dropout, self._dropout(dropout)
 
     def build(
         self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
@@ -111,10 +116,11 @@ class GatedResidualConvNet(Network):
             h = h + ops.cast(self._positions, h.dtype)
         for i, (conv, gate) in enumerate(self._blocks):
             inner = self._modulate(conv(self._norm(h)), context, i)
-            h = h + _gated(gate(self.activation(inner)))
+            h = h + _gated(gate(self._drop(self.activation(inner))))
             if self.heads:
                 attention, gate = self._attention[i]
-                h = h + _gated(gate(self._attend(attention(self._norm(h)))))
+                read = self._attend(attention(self._norm(h)))
+                h = h + _gated(gate(self._drop(read)))
         out = self._output(self.activation(h))
         return out if self.output_scale == 1.0 else self.output_scale * out
 
@@ -134,6 +140,7 @@ class GatedResidualConvNet(Network):
             **super().get_config(),
             "width": self.width,
             "blocks": self.blocks,
+            "dropout": self.dropout,
             "heads": self.heads,
             "output_scale": self.output_scale,
         }

@@ -60,6 +60,9 @@ class MADE(Network):
       adjacency: boolean matrix `[D, D]`, true in row i and column j if the parameters
         of entry i depend on entry j, or `None` for all entries before it. It must have
         no cycles; the order, then a topological one, is not to be given.
+      dropout: fraction of the activations in front of each block's last layer (of all
+        hidden activations, if not residual) that is left out in training, see
+        `Network`. `generate` leaves out none.
       **kwargs: see `Network`; not `outputs`.
 
     Raises:
@@ -80,6 +83,7 @@ class MADE(Network):
         residual: bool = False,
         order: str | Sequence[int] = "natural",
         adjacency: Any = None,
+        dropout: float = 0.0,
         **kwargs: Any,
     ):
         event_size = check_integer("event_size", event_size)
@@ -100,6 +104,7 @@ class MADE(Network):
             if not isinstance(order, str) or order != "natural":
                 raise ValueError(f"order follows from adjacency, got order={order!r}.")
             order = _topological(self.adjacency)
+        self.dropout = dropout
         self._first_order = _order(order, event_size, self.seed)
         self._is_random = isinstance(order, str) and order == "random"
         self._order_variable = None
@@ -180,6 +185,8 @@ class MADE(Network):
                 regularizer=self.kernel_regularizer,
             )
         self._build_film(widths, context_shape)
+        # Last: the seeds of the others do not depend on it.
+        self._drop = self._dropout(self.dropout)
 
     def _mask_by_order(self, widths, has_context):
         rank = np.argsort(self._first_order) + 1
@@ -221,7 +228,7 @@ class MADE(Network):
                 h = self._modulate(h, context, i)
             return h
 
-        return self._compose(linear, x)
+        return self._compose(linear, x, self._drop)
 
     def generate(
         self,
@@ -384,17 +391,17 @@ class MADE(Network):
             tf.concat([order + i * self.event_size for i in range(count)], 0),
         )
 
-    def _compose(self, linear, x):
+    def _compose(self, linear, x, drop=lambda h: h):
         """The network, with `linear(i, h)` as its i-th masked layer."""
         h = linear(0, x)
         if not self.residual:
             for i in range(1, len(self._kernels)):
-                h = linear(i, self.activation(h))
+                h = linear(i, drop(self.activation(h)))
             return h
         last = len(self._kernels) - 1
         for i in range(1, last, 2):
             inner = linear(i, self.activation(h))
-            h = h + linear(i + 1, self.activation(inner))
+            h = h + linear(i + 1, drop(self.activation(inner)))
         return linear(last, self.activation(h))
 
     def _context_part(self, context):
@@ -416,6 +423,7 @@ class MADE(Network):
             "residual": self.residual,
             "order": order,
             "adjacency": None if given is None else given.tolist(),
+            "dropout": self.dropout,
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfp_flows.core.arguments import check_number
 from tfp_flows.core.seeds import generator
 from tfp_flows.networks.pointwise import Pointwise
 
@@ -26,6 +27,10 @@ class Network(keras.layers.Layer):
     * `"film"`: every hidden activation $h$ becomes $(1 + \gamma) h + \beta$ with
       $\gamma, \beta$ linear in the context (Perez et al. 2018, equations 1 and 2).
       They start at zero.
+
+    Some take a `dropout`: the fraction of hidden activations that is left out in each
+    training step (Srivastava et al. 2014). It is `keras.layers.Dropout`, and so acts in
+    `FlowModel.fit`, or in a Keras layer that is called with `training=True`.
 
     Example:
       >>> import tensorflow as tf
@@ -82,6 +87,14 @@ class Network(keras.layers.Layer):
             "seed": self.seed,
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+    def _dropout(self, rate: float) -> Callable[[Any], Any]:
+        """What leaves out a fraction of hidden activations in training."""
+        rate = check_number("dropout", rate, at_least=0, below=1)
+        if rate == 0:
+            return lambda h: h
+        seed = None if self.seed is None else int(self._random.integers(2**31))
+        return keras.layers.Dropout(rate, seed=seed, dtype=self.dtype_policy)
 
     def _options(self, zero: bool = False) -> dict[str, Any]:
         """Arguments of one inner layer, with a seed of its own for its weights."""

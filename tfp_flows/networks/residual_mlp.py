@@ -34,6 +34,8 @@ class ResidualMLP(Network):
       blocks: number of residual blocks.
       output_scale: float, number that the output is multiplied by; below one it makes
         training steps of the output smaller, see `ConvNet`.
+      dropout: fraction of the activations in front of each block's last layer that is
+        left out in training, see `Network`.
       **kwargs: see `Network`.
     """
 
@@ -43,11 +45,12 @@ class ResidualMLP(Network):
         width: int = 256,
         blocks: int = 2,
         output_scale: float = 1.0,
+        dropout: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(outputs, **kwargs)
         self.output_scale = check_number("output_scale", output_scale, above=0)
-        self.width, self.blocks = width, blocks
+        self.width, self.blocks, self.dropout = width, blocks, dropout
         dense = self._dense
         self._first = dense(width, "input")
         self._blocks = [
@@ -55,6 +58,8 @@ class ResidualMLP(Network):
             for i in range(blocks)
         ]
         self._output = dense(outputs, "output", zero=True)
+        # Last: the seeds of the others do not depend on it.
+        self._drop = self._dropout(dropout)
 
     def build(
         self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
@@ -70,7 +75,7 @@ class ResidualMLP(Network):
         h = self._first(self._join(x, context))
         for i, (one, two) in enumerate(self._blocks):
             inner = self._modulate(one(self.activation(h)), context, i)
-            h = h + two(self.activation(inner))
+            h = h + two(self._drop(self.activation(inner)))
         out = self._output(self.activation(h))
         return out if self.output_scale == 1.0 else self.output_scale * out
 
@@ -80,4 +85,5 @@ class ResidualMLP(Network):
             "width": self.width,
             "blocks": self.blocks,
             "output_scale": self.output_scale,
+            "dropout": self.dropout,
         }

@@ -26,6 +26,7 @@ def mixture_coupling(
     heads: int | None,
     name: str,
     layers: int,
+    dropout: float = 0.0,
 ) -> Coupling:
     """A coupling of Flow++ with its network: of attention on images, else residual.
 
@@ -39,6 +40,7 @@ def mixture_coupling(
       heads: images only: heads of the self-attention (4).
       name: name of the coupling.
       layers: how many such couplings the flow has.
+      dropout: fraction of hidden activations left out in training.
     """
     outputs = transformer.num_parameters * count_changed(mask, shape)
     is_image = len(shape) == 3
@@ -47,7 +49,8 @@ def mixture_coupling(
     # As in `flows.real_nvp`, by less: a mixture moves an entry by many parameters, and
     # the last layer of an image's network takes 3x3 positions.
     stands = 160 if is_image else 2 * 256
-    options = {"output_scale": min(1.0, stands / (layers * width)), **plan.network()}
+    scale = min(1.0, stands / (layers * width))
+    options = {"output_scale": scale, "dropout": dropout, **plan.network()}
     network: Network
     if is_image:
         heads = 4 if heads is None else heads

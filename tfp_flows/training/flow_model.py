@@ -23,6 +23,7 @@ from tfp_flows.core.keras_internals import (
 )
 from tfp_flows.training import data_checks, export, multi_device, weights_file
 from tfp_flows.training.architecture import Architecture, ArchitectureState
+from tfp_flows.training.averages import ShowAverages
 from tfp_flows.training.data_checks import Data
 from tfp_flows.training.divergence import WatchDivergence
 from tfp_flows.training.fused_adam import FusedAdam
@@ -318,6 +319,10 @@ class FlowModel(keras.Model):
         if examples are large): a random choice of an array, or the first ones of a
         stream.
 
+        With an optimizer of `use_ema=True`, validation and callbacks at the end of an
+        epoch (`ModelCheckpoint`, `EarlyStopping`) see the averaged weights, and they
+        are the model's when `fit` returns.
+
         Args:
           x: data, or a stream of batches; see the class.
           y: contexts, for a flow that takes a context.
@@ -374,7 +379,10 @@ class FlowModel(keras.Model):
         callbacks = [WatchDivergence()]
         if multi_device.has_workers(self.distribute_strategy):
             callbacks.append(multi_device.WorkersAgree(bool(shuffles)))
-        options["callbacks"] = self._with_callbacks(callbacks, options.get("callbacks"))
+        given = options.get("callbacks")
+        if self._averages() and not _shows_averages(given):
+            callbacks.append(ShowAverages())
+        options["callbacks"] = self._with_callbacks(callbacks, given)
         return super().fit(x, y, **options)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -604,6 +612,11 @@ class FlowModel(keras.Model):
                 self.flow, self._with_noise(x) if self.dequantize else x, context
             )
         self._ready = True
+
+    def _averages(self) -> bool:
+        """Whether the optimizer averages the weights."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        return bool(getattr(optimizer, "use_ema", False))
 
     def _with_callbacks(self, own, given):
         """Puts own callbacks first, so that others do not save what these refuse."""
@@ -879,6 +892,14 @@ def _as_dataset(
         tf.data.experimental.AutoShardPolicy.DATA
     )
     return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+def _shows_averages(callbacks: Any) -> bool:
+    """Whether one of the user's callbacks does what `ShowAverages` does."""
+    kinds = (ShowAverages, keras.callbacks.SwapEMAWeights)
+    callbacks = getattr(callbacks, "callbacks", callbacks) or ()
+    callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+    return any(isinstance(callback, kinds) for callback in callbacks)
 
 
 def _is_sharded(x: Any) -> bool:
