@@ -28,9 +28,8 @@ class Analytic(Transformer):
     and the result is $e^a h_N(\dots h_1(x)) + b$. (Gerdes & Cheng 2026, "Analytic
     Bijections for Smooth and Interpretable Normalizing Flows".) All derivatives are
     continuous, and far from all centers only $a$ and $b$ count. Inverses of the last
-    two are in closed form. That of the first is a root of a cubic, which loses half of
-    the digits in single precision, so it is found by Newton's method; its derivatives
-    come from the implicit function theorem.
+    two are in closed form. That of the first is a root of a cubic, found by Newton's
+    method; its derivatives come from the implicit function theorem.
 
     The $3N + 2$ parameters are the $\gamma$, raw $\log \sigma$, and raw $\lambda$ or
     $\delta$; and raw $a$ and $b$. If all are zero, the function is the identity; the
