@@ -49,8 +49,9 @@ class BatchNorm(JointBijector):
 
     Args:
       event_shape: `[..., C]`; the last axis is the channel.
-      momentum: weight of the old running average in [0, 1). The averages lag by about
-        `1 / (1 - momentum)` steps behind a flow that changes. In a deep stack the lags
+      momentum: weight of the old running average in [0, 1); the first averages are plain
+        means of all batches so far. Later they lag by about `1 / (1 - momentum)` steps
+        behind a flow that changes. In a deep stack the lags
         multiply: samples and densities use averages, and are far off where these are.
       epsilon: added to the variance.
       dtype: dtype of values, float32 by default.
@@ -102,6 +103,8 @@ class BatchNorm(JointBijector):
         add = self._add_variable
         self._moving_mean = add("moving_mean", zeros, **statistics)
         self._moving_variance = add("moving_variance", ones, **statistics)
+        zero = tf.zeros([], dtype)
+        self._updates = add("updates", zero, **statistics)
         super().__init__(
             forward_min_event_ndims=len(event_shape),
             input_event_shape=event_shape,
@@ -161,9 +164,14 @@ class BatchNorm(JointBijector):
             variance = replica.all_reduce(total, squares) / n
         if recomputing():
             return mean, variance
+        updates = self._updates + 1
+        # The first batch replaces the 0 and 1 that were there before any data: what is
+        # left of these in each layer of a deep stack would multiply.
+        share = tf.maximum(tf.constant(1 - self._momentum, y.dtype), 1 / updates)
         for average, new in (
             (self._moving_mean, mean),
             (self._moving_variance, variance),
         ):
-            average.assign(self._momentum * average + (1 - self._momentum) * new)
+            average.assign(average + share * (new - average))
+        self._updates.assign(updates)
         return mean, variance
