@@ -49,10 +49,10 @@ class BatchNorm(JointBijector):
 
     Args:
       event_shape: `[..., C]`; the last axis is the channel.
-      momentum: weight of the old running average in [0, 1); the first averages are plain
+      momentum: weight of the old running average in [0, 1); the first averages are
         means of all batches so far. Later they lag by about `1 / (1 - momentum)` steps
-        behind a flow that changes. In a deep stack the lags
-        multiply: samples and densities use averages, and are far off where these are.
+        behind a flow that changes. In a deep stack the lags multiply: samples and
+        densities use averages, and are far off where these are.
       epsilon: added to the variance.
       dtype: dtype of values, float32 by default.
       name: name of the bijector.
