@@ -253,8 +253,8 @@ def test_wrong_names(tmp_path, name, message):
 
 def test_celeb_a_is_known_to_be_218_by_178(tmp_path):
     builder = tfds_sets._builder("celeb_a", tmp_path)
-    image, classes = tfds_sets._features(builder, "celeb_a")
-    assert (image.shape, classes) == ((218, 178, 3), None)
+    _, shape, classes = tfds_sets._features(builder, "celeb_a")
+    assert (shape, classes) == ((218, 178, 3), None)
 
 
 def test_what_to_know_of_versions():

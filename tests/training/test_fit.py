@@ -369,11 +369,11 @@ def test_summary():
     text = summary(vector(batch_norm=True, base="diagonal"))
     for i in range(2):
         assert row(text, f"coupling_{i} (AffineCoupling)", 106)
-        assert row(text, f"coupling_{i}_norm (BatchNorm)", 8)
+        assert row(text, f"coupling_{i}_norm (BatchNorm)", 9)
     assert row(text, "(Normal)", 4)
-    assert "Total params: 232 " in text
+    assert "Total params: 234 " in text
     assert "Trainable params: 224 " in text
-    assert "Non-trainable params: 8 " in text
+    assert "Non-trainable params: 10 " in text
 
     # Boolean variables that tell whether data have been seen count too.
     text = summary(image())

@@ -615,7 +615,9 @@ class FlowModel(keras.Model):
 
     def _averages(self) -> bool:
         """Whether the optimizer averages the weights."""
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        # Before `compile` there is none.
+        optimizer = getattr(self, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return bool(getattr(optimizer, "use_ema", False))
 
     def _with_callbacks(self, own, given):
