@@ -435,13 +435,8 @@ CASES = [
             (4,),
         )
         for name, transformer in {
-            "linear_rational": transformers.LinearRational(3, bound=2.0),
             "cubic": transformers.Cubic(3, bound=2.0),
-            "bernstein": transformers.Bernstein(4),
-            "sum_of_squares": transformers.Inverted(transformers.SumOfSquares(2, 2)),
             "sigmoid_network": transformers.SigmoidNetwork(2),
-            "analytic": transformers.Analytic("sinh", 2),
-            "soft_log": transformers.SoftLog(0.5),
             "stacked": transformers.Stacked([SPLINE, AFFINE]),
         }.items()
     ),
