@@ -25,6 +25,7 @@ def run(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_importing_is_cheap():
     # Keras itself imports matplotlib and scikit-learn where they are installed.
     run(

@@ -28,7 +28,15 @@ def source_like(recipe):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("recipe", RECIPES, ids=IDS)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(
+            r, id=i, marks=pytest.mark.slow if r.flow == "residual_flow" else ()
+        )
+        for r, i in zip(RECIPES, IDS, strict=True)
+    ],
+)
 def test_recipes_are_settings_that_there_are(recipe):
     settings = Settings.suited(
         recipe.data, recipe.flow, recipe=recipe.name, source=source_like(recipe)

@@ -148,7 +148,7 @@ def functional_encoder():
     )
 
 
-@pytest.mark.parametrize("build", [functional_encoder, None], ids=["model", "layer"])
+@pytest.mark.parametrize("build", fast_and_slow([functional_encoder, None], None))
 def test_saved_as_keras_and_as_weights(build, tmp_path):
     def make(seed):
         encoder = build() if build else keras.layers.Dense(2)

@@ -301,7 +301,19 @@ def _look(flow, keywords):
     return [shapes, *densities, losses]
 
 
-@pytest.mark.parametrize(("name", "given"), _BRANCHES)
+# Two flows take several seconds.
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        pytest.param(
+            *branch,
+            marks=pytest.mark.slow
+            if branch[0] in ("residual_flow", "flow_plus_plus")
+            else (),
+        )
+        for branch in _BRANCHES
+    ],
+)
 def test_every_option_means_something(name, given):
     flow, is_image = OURS[name], len(given["event_shape"]) == 3
     signature = inspect.signature(flow).parameters

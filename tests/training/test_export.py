@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import fast_and_slow, perturb
+from tests.support import perturb
 from tests.training.support import contexts, image, images, points, vector
 from tfp_flows import FlowModel, flows
 
@@ -50,8 +50,9 @@ def test_loaded_functions_refuse_other_shapes(tmp_path):
             loaded.signatures[name](**{argument: bad})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter")
-@pytest.mark.parametrize("name", fast_and_slow(FLOWS, "conditional"))
+@pytest.mark.parametrize("name", FLOWS)
 def test_tensorflow_lite_says_the_same(name, tmp_path):
     """It would give layers that share a trace the weights of one of them."""
     flow = perturb(FLOWS[name]())
