@@ -799,3 +799,22 @@ def test_third_derivative_and_flat_places_of_a_root():
 def test_errors(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        pytest.param(
+            t,
+            id=repr(t),
+            marks=() if isinstance(t, transformers.SumOfSquares) else pytest.mark.slow,
+        )
+        for t in TRANSFORMERS
+    ],
+)
+def test_empty_batches_in_a_graph(transformer):
+    """Constants of no entries killed the process, as TensorFlow folded them."""
+    x, parameters = tf.zeros([0, 4]), tf.zeros([0, transformer.num_parameters, 4])
+    for method in (transformer.forward_and_log_det, transformer.inverse_and_log_det):
+        value, _ = tf.function(method, autograph=False)(x, parameters)
+        assert value.shape == (0, 4)

@@ -51,8 +51,11 @@ class LinearTails(Transformer):
         self, y: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         function = self._function(parameters)
-        end = tf.fill(tf.shape(y), tf.cast(self.bound, y.dtype))
-        near = tf.clip_by_value(y, function(-end)[0], function(end)[0])
+        # Ends of their own shape: TensorFlow dies where it folds constants of an empty
+        # batch.
+        bound = tf.constant([self.bound], y.dtype)
+        near = tf.clip_by_value(y, function(-bound)[0], function(bound)[0])
+        end = tf.fill(tf.shape(y), bound[0])
         x = monotone_root(function, near, -end, end)
         _, slope = function(x)
         return x + (y - near) / slope, zero_or_nan(y) - tf.math.log(slope)
