@@ -437,7 +437,6 @@ CASES = [
         for name, transformer in {
             "cubic": transformers.Cubic(3, bound=2.0),
             "sum_of_squares": transformers.Inverted(transformers.SumOfSquares(2, 2)),
-            "sigmoid_network": transformers.SigmoidNetwork(2),
             "stacked": transformers.Stacked([SPLINE, AFFINE]),
         }.items()
     ),
