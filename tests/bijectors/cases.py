@@ -435,9 +435,7 @@ CASES = [
             (4,),
         )
         for name, transformer in {
-            "cubic": transformers.Cubic(3, bound=2.0),
             "sum_of_squares": transformers.Inverted(transformers.SumOfSquares(2, 2)),
-            "stacked": transformers.Stacked([SPLINE, AFFINE]),
         }.items()
     ),
     Case(

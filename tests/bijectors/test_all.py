@@ -88,11 +88,17 @@ machinery = some_cases(CASES, MACHINERY)
 operations = some_cases(
     CASES, MACHINERY | {"conv1x1_plu", "qr", "spline_coupling", "sylvester_orthogonal"}
 )
+# The same, with the rest of one of each kind as slow ones: more would repeat them.
+machinery_of_each_kind = some_cases(
+    [c for c in CASES if c.name in COMPUTATIONS | MACHINERY], MACHINERY
+)
 # What samples has no training mode of its own.
 ONE_WAY = {"batch_norm", "batch_norm_image"}
 WITH_TRAINING = [c for c in CASES if c.name.startswith(("batch_norm", "residual"))]
 representative_trainable_cases = some_cases([c for c in CASES if c.trainable])
-trainable_machinery = some_cases([c for c in CASES if c.trainable], MACHINERY)
+trainable_machinery = some_cases(
+    [c for c in CASES if c.trainable and c.name in COMPUTATIONS | MACHINERY], MACHINERY
+)
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
@@ -360,7 +366,9 @@ def of_batches(batch, nest):
     )
 
 
-@some_cases(CASES, {"masked_autoregressive", "planar"})
+@some_cases(
+    [c for c in CASES if c.name in COMPUTATIONS], {"masked_autoregressive", "planar"}
+)
 def test_unknown_batches_under_xla(case):
     both = both_directions(case.make())
     given = case.noise((6,)), case.data((6,)), case.keywords((6,))
@@ -375,7 +383,7 @@ def test_empty_batches(case, dtype):
     compare_empty(case, dtype, lambda f: f, lambda f: tf.function(f, autograph=False))
 
 
-@machinery
+@machinery_of_each_kind
 def test_empty_batches_under_xla(case):
     run = lambda f: tf.function(f, autograph=False, jit_compile=True)
     compare_empty(case, "float32", run)
@@ -399,7 +407,7 @@ def compare_empty(case, dtype, *runs):
         assert all(r.dtype == dtype for r in results)
 
 
-@machinery
+@machinery_of_each_kind
 def test_gradients_of_empty_batches(case):
     """Zeros for the variables, which no example moves, and nothing for no example."""
     bijector = case.make("float32")
@@ -448,7 +456,7 @@ def test_a_nan_gives_a_nan_log_determinant(case):
             assert np.isnan(np.reshape(result, (4, -1))[2]).any()
 
 
-@machinery
+@machinery_of_each_kind
 def test_in_a_graph_of_tensorflow_1(case):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         bijector = case.build("float64")
@@ -532,7 +540,7 @@ def test_copy_shares_and_deepcopy_does_not(case):
     assert np.abs(after - before).max() > 1e-6
 
 
-@operations
+@machinery_of_each_kind
 def test_checkpoint_and_saved_model(case, tmp_path):
     bijector = case.make()
     keywords = case.keywords()
@@ -623,7 +631,7 @@ def test_eager_loop_over_one_tensor_trains_rightly(case, compose):
     assert losses[0][2] < losses[0][0]
 
 
-@machinery
+@machinery_of_each_kind
 def test_gradient_at_a_sample_just_drawn(case):
     bijector = case.make()
     keywords = case.keywords()
@@ -673,7 +681,7 @@ def test_vectorized_map(case):
     tf.nest.map_structure(close, got, both(*given))
 
 
-@machinery
+@machinery_of_each_kind
 def test_threads(case):
     bijector = case.make()
     distribution = tfd.TransformedDistribution(base_of(case), bijector)
