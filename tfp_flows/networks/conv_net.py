@@ -81,7 +81,7 @@ class ConvNet(Network):
             if self.context_mode == "film":
                 h = self.activation(self._modulate(h, context, i))
         out = self._output(h)
-        return out if self.output_scale == 1.0 else self.output_scale * out
+        return self._scaled(out)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -122,7 +122,7 @@ class GatedResidualConvNet(Network):
                 read = self._attend(attention(self._norm(h)))
                 h = h + _gated(gate(self._drop(read)))
         out = self._output(self.activation(h))
-        return out if self.output_scale == 1.0 else self.output_scale * out
+        return self._scaled(out)
 
     def _attend(self, qkv):
         """Self-attention of all positions, with several heads."""

@@ -63,7 +63,7 @@ class MLP(Network):
         for i, layer in enumerate(self._layers_hidden):
             h = self.activation(self._modulate(layer(h), context, i))
         out = self._output(h)
-        return out if self.output_scale == 1.0 else self.output_scale * out
+        return self._scaled(out)
 
     def get_config(self) -> dict[str, Any]:
         return {

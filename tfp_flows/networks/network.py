@@ -96,6 +96,10 @@ class Network(keras.layers.Layer):
         seed = None if self.seed is None else int(self._random.integers(2**31))
         return keras.layers.Dropout(rate, seed=seed, dtype=self.dtype_policy)
 
+    def _scaled(self, out: Any) -> Any:
+        """The output times the `output_scale` of a network that has one."""
+        return out if self.output_scale == 1.0 else self.output_scale * out
+
     def _options(self, zero: bool = False) -> dict[str, Any]:
         """Arguments of one inner layer, with a seed of its own for its weights."""
         seed = None if self.seed is None else int(self._random.integers(2**31))

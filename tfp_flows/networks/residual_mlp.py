@@ -77,7 +77,7 @@ class ResidualMLP(Network):
             inner = self._modulate(one(self.activation(h)), context, i)
             h = h + two(self._drop(self.activation(inner)))
         out = self._output(self.activation(h))
-        return out if self.output_scale == 1.0 else self.output_scale * out
+        return self._scaled(out)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,8 +7,8 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_number
 from tfp_flows.transformers.spline import (
     Spline,
+    end_slopes,
     select,
-    slope_of,
     to_unit,
     zero_or_nan,
 )
@@ -111,10 +111,8 @@ class LinearRational(Spline):
         widths, heights, slopes, meet = tf.split(parameters, [k, k, k - 1, k], -2)
         sizes = tf.stack([widths, heights], -3)
         begin, ((w, h),), here = self._find(value, sizes, known)
-        # At both ends of the line nothing is added: a raw slope of 0 means 1.
-        ends = here[..., 1:, :], here[..., :-1, :]
-        raw = tf.stack([select(slopes, end) for end in ends])
-        left, right = tf.unstack(slope_of(raw, self.min_slope) * (w / h))
+        ends = end_slopes(slopes, here, self.min_slope)
+        left, right = (end * (w / h) for end in ends)
         meet = _MARGIN + (1 - 2 * _MARGIN) * tf.sigmoid(select(meet, here))
         b = tf.sqrt(left / right)
         middle = meet * left + (1 - meet) * b * right

@@ -7,7 +7,14 @@ import math
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_number
-from tfp_flows.transformers.spline import Spline, slope_of, to_unit, zero_or_nan
+from tfp_flows.transformers.spline import (
+    Spline,
+    end_slopes,
+    select,
+    slope_of,
+    to_unit,
+    zero_or_nan,
+)
 
 __all__ = ["RationalQuadratic"]
 
@@ -130,14 +137,11 @@ class RationalQuadratic(Spline):
         circle `[..., K, n]`, those at the left ends.
         """
         begin, (size,), here = self._find(value, sizes, known)
-        if self.circular:
-            # A positive axis: `tf.vectorized_map` rolls the wrong one for a negative.
-            axis = slopes.shape.rank - 2
-            ends = here * slopes, here * tf.roll(slopes, -1, axis)
-        else:
-            # At both ends of the line nothing is added: a raw slope of 0 means 1.
-            ends = here[..., 1:, :] * slopes, here[..., :-1, :] * slopes
-        raw = tf.stack([tf.reduce_sum(end, -2) for end in ends])
+        if not self.circular:
+            return begin, size, end_slopes(slopes, here, self.min_slope)
+        # A positive axis: `tf.vectorized_map` rolls the wrong one for a negative.
+        right = tf.roll(slopes, -1, slopes.shape.rank - 2)
+        raw = tf.stack([select(ends, here) for ends in (slopes, right)])
         return begin, size, tf.unstack(slope_of(raw, self.min_slope))
 
     def __repr__(self):

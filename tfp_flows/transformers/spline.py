@@ -9,7 +9,14 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.transformers.transformer import Transformer
 
-__all__ = ["Spline", "select", "slope_of", "to_unit", "zero_or_nan"]
+__all__ = [
+    "Spline",
+    "end_slopes",
+    "select",
+    "slope_of",
+    "to_unit",
+    "zero_or_nan",
+]
 
 
 class Spline(Transformer):
@@ -95,6 +102,25 @@ def select(values: tf.Tensor, here: tf.Tensor, offset: int = 0) -> tf.Tensor:
     elif offset < 0:
         values, here = values[..., :offset, :], here[..., -offset:, :]
     return tf.reduce_sum(values * here, -2)
+
+
+def end_slopes(
+    slopes: tf.Tensor, here: tf.Tensor, min_slope: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The slopes at the left and right end of a bin.
+
+    Args:
+      slopes: raw slopes between bins, `[..., K - 1, n]`. At both ends of the line
+        nothing is added: a raw slope of 0 means 1.
+      here: the mask of the bin, `[..., K, n]`.
+      min_slope: see `slope_of`.
+
+    Returns:
+      Two tensors `[..., n]`.
+    """
+    ends = here[..., 1:, :], here[..., :-1, :]
+    raw = tf.stack([select(slopes, end) for end in ends])
+    return tuple(tf.unstack(slope_of(raw, min_slope)))
 
 
 def slope_of(raw: tf.Tensor, min_slope: float) -> tf.Tensor:
