@@ -9,7 +9,7 @@ import numpy as np
 
 from tfp_flows import datasets
 from tfp_flows.command import files, train
-from tfp_flows.command.evaluate import evaluate
+from tfp_flows.command.evaluate import log_probs, summary
 from tfp_flows.command.settings import Settings
 
 __all__ = ["count", "finish", "members", "name"]
@@ -62,10 +62,9 @@ def finish(
     """
     paths = [directory / name(i) for i in range(count)]
     models = [files.load_model(path) for path in paths]
-    results = evaluate(models, source, "test", settings)
-    alone = [
-        evaluate(model, source, "test", settings)["log_likelihood"] for model in models
-    ]
+    found = [log_probs(model, source, "test", settings) for model in models]
+    results = summary(found, models[0], source, "test")
+    alone = [log_q.mean() for log_q, _ in found]
     report = {
         "command": command,
         "members": [path.name for path in paths],

@@ -56,28 +56,62 @@ def evaluate(
     Raises:
       ValueError: if data do not fit the model.
     """
-    batch_size = settings.batch_size if settings else 128
     models = [model] if isinstance(model, FlowModel) else list(model)
-    found = []
-    for model in models:
-        if tuple(model.flow.event_shape) != source.event_shape:
-            raise ValueError(
-                f"{source.name} has examples of shape {list(source.event_shape)}, but "
-                f"the model is over {list(model.flow.event_shape)}."
-            )
-        classes = _num_classes(model)
-        if classes and (source.num_classes or 0) > classes:
-            raise ValueError(
-                f"{source.name} has labels of {source.num_classes} classes, but the "
-                f"model knows {classes}."
-            )
-        batches = source.dataset(
-            split,
-            batch_size,
-            labels=classes is not None,
-            seed=settings.seed if settings else 0,
+    found = [log_probs(model, source, split, settings) for model in models]
+    return summary(found, models[0], source, split)
+
+
+def log_probs(
+    model: FlowModel,
+    source: datasets.DataSource,
+    split: str = "test",
+    settings: Settings | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Log-densities of a split, nats, and their standard errors if they are estimates.
+
+    Args:
+      model: see `evaluate`, as for the others.
+      source: see there.
+      split: see there.
+      settings: see there.
+
+    Raises:
+      ValueError: if data do not fit the model.
+    """
+    if tuple(model.flow.event_shape) != source.event_shape:
+        raise ValueError(
+            f"{source.name} has examples of shape {list(source.event_shape)}, but "
+            f"the model is over {list(model.flow.event_shape)}."
         )
-        found.append(_log_probs(model, batches))
+    classes = _num_classes(model)
+    if classes and (source.num_classes or 0) > classes:
+        raise ValueError(
+            f"{source.name} has labels of {source.num_classes} classes, but the "
+            f"model knows {classes}."
+        )
+    batches = source.dataset(
+        split,
+        settings.batch_size if settings else 128,
+        labels=classes is not None,
+        seed=settings.seed if settings else 0,
+    )
+    return _log_probs(model, batches)
+
+
+def summary(
+    found: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    model: FlowModel,
+    source: datasets.DataSource,
+    split: str,
+) -> dict[str, Any]:
+    """What `evaluate` returns, of the `log_probs` of each of several models.
+
+    Args:
+      found: the log-densities, which are mixed in equal parts.
+      model: one of the models.
+      source: see `evaluate`.
+      split: see there.
+    """
     log_q, errors = _mixed(found)
     size = math.prod(source.event_shape)
     results: dict[str, Any] = {
@@ -91,7 +125,7 @@ def evaluate(
         results["estimator_standard_error"] = float(
             np.sqrt(np.square(errors).sum()) / len(errors)
         )
-    if source.bounds and not isinstance(models[0].flow, VariationalDequantization):
+    if source.bounds and not isinstance(model.flow, VariationalDequantization):
         unit = size * math.log(source.bounds[1] - source.bounds[0])
         results["log_likelihood_unit"] = results["log_likelihood"] + unit
     toy = datasets.TOYS.get(source.name)

@@ -14,8 +14,8 @@ from tfp_flows.flows.layers import (
     squeezed,
 )
 from tfp_flows.ready import Bijectors, Plan, couplings_in_turn, ready
-from tfp_flows.ready.mixture_coupling import mixture_coupling
-from tfp_flows.transformers import Inverted, LogisticMixture
+from tfp_flows.ready.mixture_coupling import bounded_mixture, mixture_coupling
+from tfp_flows.transformers import Inverted
 
 __all__ = ["flow_plus_plus"]
 
@@ -79,11 +79,7 @@ def flow_plus_plus(
         CIFAR-10 in the paper).
     """
     check_dropout(plan, dropout)
-    # Wider components would hold no data behind the activation normalisation; but a
-    # wide one of small weight throws rare samples as far as it is wide.
-    mixture = LogisticMixture(
-        components, max_component_log_scale=1.0, min_component_log_scale=-5.0
-    )
+    mixture = bounded_mixture(components)
     matrix = InvertibleConv1x1 if plan.is_image else PLU
     network = (width, depth, heads)
 

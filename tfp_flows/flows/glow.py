@@ -7,6 +7,7 @@ from tfp_flows.bijectors import ActNorm, AffineCoupling, InvertibleConv1x1
 from tfp_flows.flows.layers import count_levels, linear, multi_scale, squeezed
 from tfp_flows.networks import ConvNet
 from tfp_flows.ready import Bijectors, Plan, count_changed, ready, repeat
+from tfp_flows.ready.stacks import damping
 
 __all__ = ["glow"]
 
@@ -51,9 +52,7 @@ def glow(
       conv1x1: string, parametrisation of the 1x1 convolutions, `"plu"` or `"dense"`.
     """
     levels = count_levels(plan, squeezes_last=True)
-    # A step of Adam moves a network's output in proportion to its width, and the flow's
-    # in proportion to the number of networks. Sixteen of width 64 stand a usual rate.
-    output_scale = min(1.0, 16 * 64 / (levels * steps * width))
+    output_scale = damping(16 * 64, levels * steps, width)
 
     def step(shape):
         yield ActNorm(shape, dtype=plan.dtype, name="actnorm")

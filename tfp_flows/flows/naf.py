@@ -9,15 +9,13 @@ from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.core.arguments import check_choice
 from tfp_flows.flows.layers import autoregressive_layers
 from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.mixture_coupling import bounded_mixture
 
 __all__ = ["naf"]
 
 
 def _sigmoids(components: int) -> T.LogisticMixture:
-    # Wider logistics would throw rare samples as far, see `flow_plus_plus`.
-    mixture = T.LogisticMixture(
-        components, max_component_log_scale=1.0, min_component_log_scale=-5.0
-    )
+    mixture = bounded_mixture(components)
     mixture.papers = (*mixture.papers, "huang2018naf")
     return mixture
 

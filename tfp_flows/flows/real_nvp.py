@@ -7,6 +7,7 @@ from tfp_flows.core.arguments import check_choice
 from tfp_flows.flows.layers import count_levels, coupling_layers, multi_scale, squeezed
 from tfp_flows.networks import MLP, ResidualConvNet
 from tfp_flows.ready import Bijectors, Plan, count_changed, couplings_in_turn, ready
+from tfp_flows.ready.stacks import damping
 
 __all__ = ["real_nvp"]
 
@@ -72,11 +73,8 @@ def real_nvp(
         if plan.is_image:
             network = ResidualConvNet(outputs, width, depth, **plan.network())
         else:
-            # A step of Adam moves a network's output in proportion to its width, and
-            # the flow's in proportion to the number of networks. Eight of width 256
-            # stand a usual rate.
-            damped = {"output_scale": min(1.0, 8 * 256 / (layers * width))}
-            network = MLP(outputs, [width] * depth, **damped, **plan.network())
+            options = {"output_scale": damping(8 * 256, layers, width)}
+            network = MLP(outputs, [width] * depth, **options, **plan.network())
         yield AffineCoupling(
             mask, network, *plan.affine, shape, name=name, **plan.layer
         )

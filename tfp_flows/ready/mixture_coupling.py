@@ -10,10 +10,21 @@ import numpy as np
 from tfp_flows.bijectors import Coupling
 from tfp_flows.core.arguments import check_unused
 from tfp_flows.networks import GatedResidualConvNet, Network, ResidualMLP
-from tfp_flows.ready.stacks import count_changed
-from tfp_flows.transformers import Transformer
+from tfp_flows.ready.stacks import count_changed, damping
+from tfp_flows.transformers import LogisticMixture, Transformer
 
-__all__ = ["mixture_coupling"]
+__all__ = ["bounded_mixture", "mixture_coupling"]
+
+
+def bounded_mixture(components: int) -> LogisticMixture:
+    """The mixture of flows of data behind an activation normalisation.
+
+    Wider components would hold no data there; but a wide one of small weight throws
+    rare samples as far as it is wide.
+    """
+    return LogisticMixture(
+        components, max_component_log_scale=1.0, min_component_log_scale=-5.0
+    )
 
 
 def mixture_coupling(
@@ -46,10 +57,9 @@ def mixture_coupling(
     is_image = len(shape) == 3
     if width is None:
         width = 96 if is_image else 256
-    # As in `flows.real_nvp`, by less: a mixture moves an entry by many parameters, and
+    # Less than affine couplings stand: a mixture moves an entry by many parameters, and
     # the last layer of an image's network takes 3x3 positions.
-    stands = 160 if is_image else 2 * 256
-    scale = min(1.0, stands / (layers * width))
+    scale = damping(160 if is_image else 2 * 256, layers, width)
     options = {"output_scale": scale, "dropout": dropout, **plan.network()}
     network: Network
     if is_image:

@@ -15,6 +15,7 @@ from tfp_flows.bijectors import Repeat
 __all__ = [
     "count_changed",
     "couplings_in_turn",
+    "damping",
     "for_a_single_number",
     "in_turn",
     "masks_in_turn",
@@ -108,6 +109,20 @@ def couplings_in_turn(
     both = masks_in_turn(plan, shape, by_channel)
     name, prefix = (name, f"{name}_") if name else ("layers", prefix)
     return in_turn(lambda i: coupling(both[i], shape, f"{prefix}{i}"), count, name)
+
+
+def damping(stands: int, networks: int, width: int) -> float:
+    """What outputs of a flow's networks are multiplied by: 1, or less for many.
+
+    A step of Adam moves a network's output in proportion to its width, and the flow's
+    in proportion to the number of networks.
+
+    Args:
+      stands: the widths, added up, that stand a usual rate.
+      networks: how many there are.
+      width: hidden units or channels of each.
+    """
+    return min(1.0, stands / (networks * width))
 
 
 def count_changed(mask: np.ndarray, shape: Sequence[int]) -> int:

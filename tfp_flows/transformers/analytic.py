@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_choice, check_integer
 from tfp_flows.core.roots import monotone_root
 from tfp_flows.transformers.bounds import smooth_bound
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.transformers.transformer import Transformer, spread
 
 __all__ = ["Analytic"]
 
@@ -64,8 +64,7 @@ class Analytic(Transformer):
         self.count = check_integer("count", count)
         self.has_direct_inverse = kind != "cubic_rational"
         self.num_parameters = 3 * self.count + 2
-        spread = np.linspace(-2, 2, count) if count > 1 else np.zeros(1)
-        self._spread = spread[:, None]
+        self._spread = spread(self.count, 2)
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor

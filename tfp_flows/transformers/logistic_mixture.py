@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.core.roots import monotone_root
 from tfp_flows.transformers.bounds import smooth_bound
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.transformers.transformer import Transformer, spread
 
 __all__ = ["LogisticMixture", "log_odds"]
 
@@ -81,8 +80,7 @@ class LogisticMixture(Transformer):
             )
         )
         self.num_parameters = 3 * self.components + 2
-        spread = np.linspace(-1, 1, components) if components > 1 else np.zeros(1)
-        self._spread = spread[:, None]
+        self._spread = spread(self.components, 1)
 
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor

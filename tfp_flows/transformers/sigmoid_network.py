@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.core.roots import monotone_root
 from tfp_flows.transformers.bounds import smooth_bound
 from tfp_flows.transformers.logistic_mixture import log_odds
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.transformers.transformer import Transformer, spread
 
 __all__ = ["SigmoidNetwork"]
 
@@ -65,8 +64,7 @@ class SigmoidNetwork(Transformer):
         self.width = check_integer("width", width)
         self.layers = check_integer("layers", layers)
         self.max_log_scale = check_number("max_log_scale", max_log_scale, above=0)
-        spread = np.linspace(-0.7, 0.7, width) if width > 1 else np.zeros(1)
-        self._spread = spread[:, None]
+        self._spread = spread(self.width, 0.7)
         # Of each layer: inputs and outputs.
         self._ends = list(itertools.pairwise([1, *[self.width] * (self.layers - 1), 1]))
         self.num_parameters = sum(map(sum, self._sizes()))

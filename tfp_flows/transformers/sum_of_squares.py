@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.transformers.linear_tails import LinearTails, integrate
+from tfp_flows.transformers.transformer import spread
 
 __all__ = ["SumOfSquares"]
 
@@ -67,8 +68,7 @@ class SumOfSquares(LinearTails):
         self.num_parameters = self.polynomials * (self.degree + 1) + 1
         start = np.zeros((self.degree + 1, self.polynomials, 1))
         start[0] = np.sqrt((1 - self.min_slope) / self.polynomials)
-        if self.polynomials > 1:
-            start[1, :, 0] = start[0, 0] * np.linspace(-0.3, 0.3, self.polynomials)
+        start[1] = start[0] * spread(self.polynomials, 0.3)
         self._start = start
 
     def _function(self, parameters):

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["Transformer", "at_entry", "attribute", "check_entries", "entries_of"]
+__all__ = [
+    "Transformer",
+    "at_entry",
+    "attribute",
+    "check_entries",
+    "entries_of",
+    "spread",
+]
 
 
 class Transformer(Protocol):
@@ -72,6 +80,15 @@ class Transformer(Protocol):
 def attribute(transformer: Transformer, name: str) -> Any:
     """An attribute of a transformer, or the default of `Transformer`."""
     return getattr(transformer, name, getattr(Transformer, name))
+
+
+def spread(count: int, most: float) -> np.ndarray:
+    """Numbers from `-most` to `most`, evenly spaced, `[count, 1]`; 0 for a single one.
+
+    Parts of a transformer that all start alike would stay so.
+    """
+    numbers = np.linspace(-most, most, count) if count > 1 else np.zeros(1)
+    return numbers[:, None]
 
 
 def at_entry(transformer: Transformer, entry: tf.Tensor) -> Transformer:
