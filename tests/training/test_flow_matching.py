@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.support import close, fast_and_slow, normal, perturb
-from tfp_flows import flows, training
+from tfp_flows import Flow, bijectors, distributions, flows, networks, training
 from tfp_flows.training.flow_matching import _paired
 
 tfd = tfp.distributions
@@ -186,3 +187,15 @@ def test_errors():
         model.compile(jit_compile=True)
     with pytest.raises(TypeError, match="cannot be copied"):
         model.__deepcopy__({})
+
+
+def test_a_pickled_model_of_an_own_flow_keeps_its_pairing():
+    network = networks.MLP(2, (8,), activation="tanh", seed=0)
+    flow = Flow(
+        distributions.standard_normal((2,)),
+        bijectors.ContinuousFlow(network, (2,), steps=2),
+    )
+    model = training.FlowMatching(flow, "optimal_transport", name="mine")
+    remade = pickle.loads(pickle.dumps(model))
+    assert type(remade) is training.FlowMatching
+    assert (remade.pairing, remade.name) == ("optimal_transport", "mine")

@@ -203,8 +203,8 @@ class FlowMatching(FlowModel):
 
     # Saving.
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "pairing": self.pairing}
+    def _arguments(self):
+        return {**super()._arguments(), "pairing": self.pairing}
 
     def __deepcopy__(self, memo):
         raise TypeError(

@@ -697,7 +697,7 @@ class FlowModel(keras.Model):
                 "save_weights or tf.train.Checkpoint, and build the flow in code."
             )
         flows.check_config(config)
-        return {"flow": config, "name": self.name, "dequantize": self.dequantize}
+        return {"flow": config, **self._arguments()}
 
     @classmethod
     def from_config(
@@ -733,12 +733,16 @@ class FlowModel(keras.Model):
         return _rebuild, (type(self), self.flow, *self._beside_flow())
 
     def _beside_flow(self):
-        """Name, dequantisation, and what the model was compiled with and has become."""
+        """Its other arguments, and what it was compiled with and has become."""
         states = None
         if self.compiled and self.optimizer.built:
             states = [v.numpy() for v in self.optimizer.variables]
         config = self.get_compile_config() if self.compiled else None
-        return self.name, self.dequantize, config, states
+        return self._arguments(), config, states
+
+    def _arguments(self):
+        """What the model is built from beside its flow."""
+        return {"name": self.name, "dequantize": self.dequantize}
 
     def save(
         self,
@@ -848,8 +852,8 @@ class FlowModel(keras.Model):
             print(f"SavedModel written to {filepath}")
 
 
-def _rebuild(cls, flow, name, dequantize, compile_config, states):
-    model = cls(flow, name, dequantize)
+def _rebuild(cls, flow, arguments, compile_config, states):
+    model = cls(flow, **arguments)
     if compile_config is not None:
         model.compile_from_config(compile_config)
     if states is not None:
