@@ -18,14 +18,19 @@ from tfp_flows.core.arguments import (
 )
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
-from tfp_flows.core.log_det_estimates import ALGORITHM, linearize_by_tape, random_signs
+from tfp_flows.core.log_det_estimates import (
+    ALGORITHM,
+    choose_log_det,
+    linearize_by_tape,
+    random_signs,
+)
 from tfp_flows.core.ode import dormand_prince, runge_kutta, runge_kutta_with_adjoint
 from tfp_flows.core.recompute import recomputing
 from tfp_flows.core.seeds import new_seed, stateless_seed
 
 __all__ = ["ContinuousFlow"]
 
-_LARGEST_AUTO, _LARGEST_EXACT, _STEPS = 16, 1024, 8
+_STEPS = 8
 _random = tf.random.experimental
 
 
@@ -171,15 +176,7 @@ class ContinuousFlow(JointBijector):
         if tolerance is None:
             tolerance = 1e-9 if dtype == tf.float64 else 1e-5
         self._tolerance = check_number("tolerance", tolerance, above=0.0)
-        check_choice("log_det", log_det, ("auto", "exact", "hutchinson"))
-        if log_det == "auto":
-            log_det = "exact" if size <= _LARGEST_AUTO else "hutchinson"
-        if log_det == "exact" and size > _LARGEST_EXACT:
-            raise ValueError(
-                f'log_det="exact" takes {size} copies of an event of {size} entries, '
-                f'and at most {_LARGEST_EXACT} are allowed. Use "hutchinson".'
-            )
-        self._log_det = log_det
+        self._log_det = choose_log_det(log_det, size, ("hutchinson",))
         self._probes = check_integer("probes", probes)
         self._weights = (
             check_number("kinetic_energy", kinetic_energy, at_least=0.0),

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfp_flows.core.arguments import (
-    check_choice,
     check_integer,
     check_number,
     check_shape,
@@ -19,6 +18,7 @@ from tfp_flows.core.fixed_point import FixedPoint, fixed_point, iterate
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.log_det_estimates import (
     ALGORITHM,
+    choose_log_det,
     estimated_log_det,
     exact_log_det,
     linearize_by_tape,
@@ -32,7 +32,6 @@ from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["ResidualFlow"]
 
-_LARGEST_AUTO, _LARGEST_EXACT = 16, 1024
 _random = tf.random.experimental
 
 
@@ -168,15 +167,7 @@ class ResidualFlow(JointBijector):
         parameters = dict(locals())
         event_shape = check_shape("event_shape", event_shape)
         size = math.prod(event_shape)
-        check_choice("log_det", log_det, ("auto", "exact", "series", "roulette"))
-        if log_det == "auto":
-            log_det = "exact" if size <= _LARGEST_AUTO else "roulette"
-        if log_det == "exact" and size > _LARGEST_EXACT:
-            raise ValueError(
-                f'log_det="exact" takes {size} evaluations of the network for an event '
-                f"of {size} entries; at most {_LARGEST_EXACT} are allowed. Use "
-                '"series" or "roulette".'
-            )
+        log_det = choose_log_det(log_det, size, ("series", "roulette"))
         if terms is None:
             terms = 2 if log_det == "roulette" else 10
         if tolerance is not None:

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_choice
 from tfp_flows.core.fixed_point import gradients_of_arguments
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.tf_internals import recording
 
 __all__ = [
     "ALGORITHM",
+    "choose_log_det",
     "estimated_log_det",
     "exact_log_det",
     "linearize_by_tape",
@@ -28,12 +30,39 @@ __all__ = [
     "roulette_weights",
 ]
 
+# Dimensions up to which a log-determinant is exact by itself, and at all.
+_LARGEST_AUTO, _LARGEST_EXACT = 16, 1024
 # The probability of a further term in the roulette. More than `_MOST_TERMS` occur with
 # probability 2^-60.
 _GOES_ON, _MOST_TERMS = 0.5, 60
 # Named, because TensorFlow's default algorithm differs under XLA.
 ALGORITHM = "philox"
 _random = tf.random.experimental
+
+
+def choose_log_det(log_det: str, size: int, estimates: Sequence[str]) -> str:
+    """What `log_det` is for an event of a size: exact, or one of the estimates.
+
+    Args:
+      log_det: `"auto"`, `"exact"` or one of `estimates`. "auto" is exact for few
+        dimensions, and the last of them for more.
+      size: number of entries of the event.
+      estimates: names of the estimates.
+
+    Raises:
+      ValueError: on another name, or if the exact one would take too much.
+    """
+    check_choice("log_det", log_det, ("auto", "exact", *estimates))
+    if log_det == "auto":
+        return "exact" if size <= _LARGEST_AUTO else estimates[-1]
+    if log_det == "exact" and size > _LARGEST_EXACT:
+        raise ValueError(
+            f'log_det="exact" takes {size} evaluations of the network for an event '
+            f"of {size} entries; at most {_LARGEST_EXACT} are allowed. Use "
+            + " or ".join(f'"{name}"' for name in estimates)
+            + "."
+        )
+    return log_det
 
 
 def linearize_by_tape(g: Callable) -> Callable:
