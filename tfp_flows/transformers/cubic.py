@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfp_flows.core.roots import monotone_root
-from tfp_flows.transformers.spline import Spline, to_unit, zero_or_nan
+from tfp_flows.transformers.spline import Spline
 
 __all__ = ["Cubic"]
 
@@ -58,32 +58,20 @@ class Cubic(Spline):
         super().__init__(bins, bound, min_bin)
         self.num_parameters = 2 * self.bins
 
-    def forward_and_log_det(
-        self, x: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        inside, safe = self._inside(x)
-        (x_k, y_k), (w, h), ends = self._bin(safe, parameters, 0)
-        share, slope = _evaluate(to_unit((safe + self.bound - x_k) / w), *ends)
-        y = tf.where(inside, y_k + h * share - self.bound, x)
-        return y, tf.where(inside, tf.math.log(slope * h / w), zero_or_nan(x))
+    def _curve(self, t, s, left, right):
+        share, slope = _evaluate(t, left, right)
+        return share, tf.math.log(slope * s)
 
-    def inverse_and_log_det(
-        self, y: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        inside, safe = self._inside(y)
-        (x_k, y_k), (w, h), ends = self._bin(safe, parameters, 1)
-        u = to_unit((safe + self.bound - y_k) / h)
+    def _inverse_curve(self, u, s, left, right):
         t = monotone_root(
-            lambda t: _evaluate(t, *ends), u, tf.zeros_like(u), tf.ones_like(u)
+            lambda t: _evaluate(t, left, right), u, tf.zeros_like(u), tf.ones_like(u)
         )
-        _, slope = _evaluate(t, *ends)
-        x = tf.where(inside, x_k + w * t - self.bound, y)
-        return x, tf.where(inside, -tf.math.log(slope * h / w), zero_or_nan(y))
+        return t, self._curve(t, s, left, right)[1]
 
     def _bin(self, value, parameters, known):
         """Where the bin of a value begins, its size, relative slopes at its ends."""
-        sizes = tf.stack(tf.split(parameters, [self.bins, self.bins], -2), -3)
-        begin, (before, size, after), _ = self._find(value, sizes, known, (-1, 0, 1))
+        sizes = tf.split(parameters, [self.bins, self.bins], -2)
+        begin, (before, size, after), _ = self._find(value, *sizes, known, (-1, 0, 1))
         w, h = size
         slope = h / w
 

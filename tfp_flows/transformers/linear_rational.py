@@ -5,13 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_number
-from tfp_flows.transformers.spline import (
-    Spline,
-    end_slopes,
-    select,
-    to_unit,
-    zero_or_nan,
-)
+from tfp_flows.transformers.spline import Spline, end_slopes, select
 
 __all__ = ["LinearRational"]
 
@@ -76,41 +70,24 @@ class LinearRational(Spline):
         self.min_slope = check_number("min_slope", min_slope, above=0, below=1)
         self.num_parameters = 4 * self.bins - 1
 
-    def forward_and_log_det(
-        self, x: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        inside, safe = self._inside(x)
-        (x_k, y_k), (w, h), curve = self._bin(safe, parameters, 0)
-        t = to_unit((safe + self.bound - x_k) / w)
+    def _curve(self, t, s, *curve):
         left = t <= curve[0]
-        piece = _piece(left, *curve)
-        share, log_slope = _evaluate(tf.where(left, t, 1 - t), *piece)
-        share = tf.where(left, share, 1 - share)
-        y = tf.where(inside, y_k + h * share - self.bound, x)
-        log_det = log_slope + tf.math.log(h / w)
-        return y, tf.where(inside, log_det, zero_or_nan(x))
+        share, log_slope = _evaluate(tf.where(left, t, 1 - t), *_piece(left, *curve))
+        return tf.where(left, share, 1 - share), log_slope + tf.math.log(s)
 
-    def inverse_and_log_det(
-        self, y: tf.Tensor, parameters: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        inside, safe = self._inside(y)
-        (x_k, y_k), (w, h), curve = self._bin(safe, parameters, 1)
-        u = to_unit((safe + self.bound - y_k) / h)
+    def _inverse_curve(self, u, s, *curve):
         left = u <= curve[1]
         end, middle, length, height = piece = _piece(left, *curve)
         u = tf.where(left, u, 1 - u)
         t = end * length * u / (middle * (height - u) + end * u)
         _, log_slope = _evaluate(t, *piece)
-        x = tf.where(inside, x_k + w * tf.where(left, t, 1 - t) - self.bound, y)
-        log_det = -log_slope - tf.math.log(h / w)
-        return x, tf.where(inside, log_det, zero_or_nan(y))
+        return tf.where(left, t, 1 - t), log_slope + tf.math.log(s)
 
     def _bin(self, value, parameters, known):
         """Where the bin of a value begins, its size, and `(lambda, u_lambda, b, m)`."""
         k = self.bins
         widths, heights, slopes, meet = tf.split(parameters, [k, k, k - 1, k], -2)
-        sizes = tf.stack([widths, heights], -3)
-        begin, ((w, h),), here = self._find(value, sizes, known)
+        begin, ((w, h),), here = self._find(value, widths, heights, known)
         ends = end_slopes(slopes, here, self.min_slope)
         left, right = (end * (w / h) for end in ends)
         meet = _MARGIN + (1 - 2 * _MARGIN) * tf.sigmoid(select(meet, here))

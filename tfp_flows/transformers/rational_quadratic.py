@@ -12,8 +12,6 @@ from tfp_flows.transformers.spline import (
     end_slopes,
     select,
     slope_of,
-    to_unit,
-    zero_or_nan,
 )
 
 __all__ = ["RationalQuadratic"]
@@ -93,50 +91,42 @@ class RationalQuadratic(Spline):
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        sizes, slopes, phase = self._split(parameters)
-        x = self._wrap(x)
-        inside, safe = self._inside(x)
-        (x_k, y_k), (w, h), (left, right) = self._bin(safe, sizes, slopes, 0)
-        t = to_unit((safe + self.bound - x_k) / w)
-        share, log_det = _evaluate(t, 1 - t, h / w, left, right)
-        y = tf.where(inside, y_k + h * share - self.bound, x)
-        return self._wrap(y + phase), tf.where(inside, log_det, zero_or_nan(x))
+        if not self.circular:
+            return super().forward_and_log_det(x, parameters)
+        parameters, phase = self._split_phase(parameters)
+        y, log_det = super().forward_and_log_det(self._wrap(x), parameters)
+        return self._wrap(y + phase), log_det
 
     def inverse_and_log_det(
         self, y: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        sizes, slopes, phase = self._split(parameters)
-        y = self._wrap(y - phase)
-        inside, safe = self._inside(y)
-        (x_k, y_k), (w, h), (left, right) = self._bin(safe, sizes, slopes, 1)
-        u = to_unit((safe + self.bound - y_k) / h)
-        t, rest = _solve(u, h / w, left, right)
-        _, log_det = _evaluate(t, rest, h / w, left, right)
-        x = tf.where(inside, x_k + t * w - self.bound, y)
-        return self._wrap(x), tf.where(inside, -log_det, zero_or_nan(y))
+        if not self.circular:
+            return super().inverse_and_log_det(y, parameters)
+        parameters, phase = self._split_phase(parameters)
+        x, log_det = super().inverse_and_log_det(self._wrap(y - phase), parameters)
+        return self._wrap(x), log_det
+
+    def _curve(self, t, s, left, right):
+        return _evaluate(t, 1 - t, s, left, right)
+
+    def _inverse_curve(self, u, s, left, right):
+        t, rest = _solve(u, s, left, right)
+        return t, _evaluate(t, rest, s, left, right)[1]
 
     def _wrap(self, x):
-        if not self.circular:
-            return x
         # `floormod` is exact, so the result is within the bound however large x is.
         return tf.math.floormod(x + self.bound, 2 * self.bound) - self.bound
 
-    def _split(self, parameters):
-        """Raw sizes `[..., 2, K, n]` (x, y), raw slopes, and the phase `[..., n]`."""
-        k, ends = self.bins, int(self.circular)
-        parts = tf.split(parameters, [k, k, k - 1 + ends, ends], -2)
-        widths, heights, slopes, phase = parts
-        # A reshape would need sizes that may be unknown.
-        sizes = tf.stack([widths, heights], -3)
-        return sizes, slopes, tf.squeeze(phase, -2) if ends else 0.0
+    def _split_phase(self, parameters):
+        rest, phase = tf.split(parameters, [3 * self.bins, 1], -2)
+        return rest, tf.squeeze(phase, -2)
 
-    def _bin(self, value, sizes, slopes, known):
-        """Where the bin of each value begins, its size, and the slopes at its ends.
-
-        See `Spline._find`; `slopes` are raw ones between bins, `[..., K - 1, n]`; of a
-        circle `[..., K, n]`, those at the left ends.
-        """
-        begin, (size,), here = self._find(value, sizes, known)
+    def _bin(self, value, parameters, known):
+        k = self.bins
+        # Raw slopes between bins; of a circle those at the left ends.
+        sizes = [k, k, k if self.circular else k - 1]
+        widths, heights, slopes = tf.split(parameters, sizes, -2)
+        begin, (size,), here = self._find(value, widths, heights, known)
         if not self.circular:
             return begin, size, end_slopes(slopes, here, self.min_slope)
         # A positive axis: `tf.vectorized_map` rolls the wrong one for a negative.

@@ -14,7 +14,6 @@ __all__ = [
     "end_slopes",
     "select",
     "slope_of",
-    "to_unit",
     "zero_or_nan",
 ]
 
@@ -38,12 +37,56 @@ class Spline(Transformer):
         self.bound = check_number("bound", bound, above=0)
         self.min_bin = check_number("min_bin", min_bin, above=0, below=1 / self.bins)
 
+    def _bin(self, value, parameters, known):
+        """Where the bin of each value begins, its size, and what its curve depends on.
+
+        See `_find`.
+
+        Returns:
+          Two pairs of x and y; and a tuple of tensors. All are `[..., n]`.
+        """
+        raise NotImplementedError
+
+    def _curve(self, t, s, *curve):
+        """The share of the height below the curve, and the spline's log-slope.
+
+        Args:
+          t: share of the bin's width, in [0, 1].
+          s: slope of the bin, its height over its width.
+          *curve: what `_bin` gives.
+        """
+        raise NotImplementedError
+
+    def _inverse_curve(self, u, s, *curve):
+        """The `t` where `_curve` is at a share `u` of the height, and its log-slope."""
+        raise NotImplementedError
+
+    def forward_and_log_det(
+        self, x: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        inside, safe = self._inside(x)
+        (x_k, y_k), (w, h), curve = self._bin(safe, parameters, 0)
+        t = _to_unit((safe + self.bound - x_k) / w)
+        share, log_slope = self._curve(t, h / w, *curve)
+        y = tf.where(inside, y_k + h * share - self.bound, x)
+        return y, tf.where(inside, log_slope, zero_or_nan(x))
+
+    def inverse_and_log_det(
+        self, y: tf.Tensor, parameters: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        inside, safe = self._inside(y)
+        (x_k, y_k), (w, h), curve = self._bin(safe, parameters, 1)
+        u = _to_unit((safe + self.bound - y_k) / h)
+        t, log_slope = self._inverse_curve(u, h / w, *curve)
+        x = tf.where(inside, x_k + w * t - self.bound, y)
+        return x, tf.where(inside, -log_slope, zero_or_nan(y))
+
     def _inside(self, x):
         """Which entries are within the bound, and `x` with 0 for all others."""
         inside = (x >= -self.bound) & (x <= self.bound)
         return inside, tf.where(inside, x, 0.0)
 
-    def _find(self, value, sizes, known, around=(0,)):
+    def _find(self, value, widths, heights, known, around=(0,)):
         """The bin that holds each value.
 
         The ends of all bins along the known axis are computed and compared with the
@@ -52,7 +95,8 @@ class Spline(Transformer):
 
         Args:
           value: `[..., n]`.
-          sizes: raw widths and heights, `[..., 2, K, n]`.
+          widths: raw widths, `[..., K, n]`.
+          heights: raw heights.
           known: 0 if `value` is x, 1 if it is y.
           around: which bins' sizes are returned, counted from the one that holds the
             value; beyond the first and the last bin, sizes are 0.
@@ -61,6 +105,8 @@ class Spline(Transformer):
           Where the bin begins, counted from $-B$, a pair of x and y, each `[..., n]`; a
           list of such pairs of sizes; and a mask `[..., K, n]`, which is 1 at the bin.
         """
+        # A reshape would need sizes that may be unknown.
+        sizes = tf.stack([widths, heights], -3)
         sizes = tf.exp(sizes - tf.stop_gradient(tf.reduce_max(sizes, -2, True)))
         total = tf.reduce_sum(sizes, -2)
         # A size of min_bin + (1 - K min_bin) softmax, times 2B, is this times `scale`.
@@ -135,6 +181,6 @@ def zero_or_nan(x: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.math.is_nan(x), x, tf.zeros([], x.dtype))
 
 
-def to_unit(t: tf.Tensor) -> tf.Tensor:
+def _to_unit(t: tf.Tensor) -> tf.Tensor:
     """Clips `t`, which may be outside [0, 1] by rounding, and keeps its gradient."""
     return t + tf.stop_gradient(tf.clip_by_value(t, 0.0, 1.0) - t)
