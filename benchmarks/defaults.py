@@ -1,6 +1,6 @@
 """Every ready flow with all its defaults, plain `compile()` and plain `fit()`.
 
-    python benchmarks/defaults.py [flow ...]
+    python benchmarks/defaults.py [flow[:data] ...] [--seconds 60]
 
 trains each flow on each data set that it takes: two moons, a table in raw units
 (deviations from 0.003 to 570), 20 features of deviations from 0.5 to 325 with 32
@@ -11,6 +11,7 @@ own layers, and no images. Writes `benchmarks/results/defaults.json` and `.md`.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import inspect
 import json
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
-EPOCHS, SECONDS = 5, 60
+EPOCHS = 5
 DATA = ("moons", "cancer", "scales", "digits", "logit", "colour")
 
 
@@ -65,7 +66,7 @@ def gaussian(x):
     )
 
 
-def train(name, data):
+def train(name, data, most):
     import keras
     import numpy as np
 
@@ -76,7 +77,7 @@ def train(name, data):
 
         def on_train_batch_end(self, batch, logs=None):
             self.steps += 1
-            self.model.stop_training = time.perf_counter() - start > SECONDS
+            self.model.stop_training = time.perf_counter() - start > most
 
     keras.utils.set_random_seed(0)
     x, options = load(data)
@@ -127,24 +128,26 @@ def takes(name, data):
 SMALLEST = {"glow": {"steps": 1, "width": 1}, "residual_flow": {"layers": 1}}
 
 
-def worker(name):
+def worker(name, seconds):
     import tensorflow as tf
 
-    for data in DATA:
-        if takes(name, data):
+    flow, _, chosen = name.partition(":")
+    for data in [chosen] if chosen else DATA:
+        if takes(flow, data):
             tf.keras.backend.clear_session()
             gc.collect()
-            print(json.dumps(train(name, data)), flush=True)
+            print(json.dumps(train(flow, data, seconds)), flush=True)
 
 
 def markdown(rows):
     lines = [
         "# Ready flows with all their defaults",
         "",
-        "By `python benchmarks/defaults.py`. Nats for each example before and after at "
-        f"most {EPOCHS} epochs or {SECONDS} seconds of `fit`, beside a Gaussian of the "
-        "same data; the last column is how far from the centre of the data the "
-        "furthest of the samples lies, in half ranges.",
+        "By `python benchmarks/defaults.py`. Nats for each example before and after "
+        f"{EPOCHS} epochs of `fit`, or fewer where these take above a minute (some "
+        "rows with more `--seconds`), beside a Gaussian of the same data; the last "
+        "column is how far from the centre of the data the furthest of the samples "
+        "lies, in half ranges.",
         "",
         "| flow | data | weights | steps | seconds | nats before | after | Gaussian "
         "| furthest sample |",
@@ -160,17 +163,20 @@ def markdown(rows):
     return "\n".join(lines) + "\n"
 
 
-def main(names):
+def main(names, seconds):
     from tfp_flows import flows
 
     path = RESULTS.with_suffix(".json")
     rows = json.loads(path.read_text()) if path.exists() else []
     for name in names or sorted(n for n in flows.READY if ":" not in n):
-        rows = [r for r in rows if r["flow"] != name]
-        command = [sys.executable, __file__, "--worker", name]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        command = [sys.executable, __file__, "--worker", name, "--seconds", seconds]
+        with subprocess.Popen(
+            [str(c) for c in command], stdout=subprocess.PIPE, text=True
+        ) as process:
             for line in process.stdout:
-                rows.append(json.loads(line))
+                new = json.loads(line)
+                place = (new["flow"], new["data"])
+                rows = [r for r in rows if (r["flow"], r["data"]) != place] + [new]
                 print(line, end="", flush=True)
         if process.returncode:
             sys.exit(f"{name}: ended with status {process.returncode}")
@@ -180,7 +186,12 @@ def main(names):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        worker(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="flow[:data]")
+    parser.add_argument("--seconds", type=float, default=60, help="of `fit`, at most")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        worker(given.worker, given.seconds)
     else:
-        main(sys.argv[1:])
+        main(given.names, given.seconds)

@@ -78,6 +78,42 @@ def test_ways_to_run(dtype, tolerance):
         assert_same(updates(FusedAdam, wrap, dtype), expected, tolerance)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function])
+@pytest.mark.parametrize("options", [{}, {"amsgrad": True}, {"use_ema": True}])
+def test_warmup(wrap, options):
+    class Rising(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1 * keras.ops.minimum((keras.ops.cast(step, "float32") + 1) / 4, 1)
+
+    found = updates(FusedAdam, wrap, warmup_steps=4, **options)
+    rising = updates(keras.optimizers.Adam, wrap, learning_rate=Rising(), **options)
+    # Beside these Keras keeps the rate, which is a variable here.
+    np.testing.assert_allclose(found.pop(3), 0.1, rtol=1e-6)
+    assert_same(found, rising, 1e-4)
+
+
+def test_warmup_and_a_rate_that_a_callback_sets():
+    variable, optimizer = tf.Variable(0.0), FusedAdam(0.1, warmup_steps=2)
+    optimizer.apply([tf.constant(1.0)], [variable])
+    np.testing.assert_allclose(variable, -0.05, rtol=1e-5)
+    optimizer.learning_rate = 1.0
+    optimizer.apply([tf.constant(1.0)], [variable])
+    np.testing.assert_allclose(variable, -1.05, rtol=1e-5)
+    again = FusedAdam.from_config(optimizer.get_config())
+    assert again.warmup_steps == 2
+    with pytest.raises(ValueError, match="warmup_steps must be at least 0, got -1"):
+        FusedAdam(warmup_steps=-1)
+    with pytest.raises(TypeError, match="warmup_steps"):
+        FusedAdam(warmup_steps=2.5)
+
+
+def test_only_images_warm_up():
+    assert compiled(vector()).optimizer.warmup_steps == 0
+    flow = tfp_flows.flows.nice((2, 2, 1), layers=2, width=4, seed=0)
+    assert compiled(flow).optimizer.warmup_steps == 100
+    assert type(compiled(flow, keras.optimizers.Adam()).optimizer) is not FusedAdam
+
+
 def test_sparse_gradients():
     options = {"wrap": tf.function, "sparse": True}
     expected = updates(keras.optimizers.Adam, **options)

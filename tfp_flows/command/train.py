@@ -33,6 +33,7 @@ from tfp_flows.training import (
     initialize,
 )
 from tfp_flows.training.averages import ShowAverages
+from tfp_flows.training.fused_adam import suited_warmup
 from tfp_flows.training.initialize import needs_initialization
 
 __all__ = [
@@ -409,9 +410,11 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         build(source.event_shape, seed=settings.training_seed, **settings.flow_options)
     )
     averages = settings.average is not None
+    is_own = settings.recipe is None and not settings.warmup
     model.compile(
         FusedAdam(
             settings.learning_rate,
+            warmup_steps=suited_warmup(model.flow.event_shape) if is_own else 0,
             global_clipnorm=settings.clip_norm,
             weight_decay=settings.weight_decay,
             use_ema=averages,

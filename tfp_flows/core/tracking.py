@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import weakref
 
+import keras
 import tensorflow as tf
 
 from tfp_flows.core.keras_internals import entry_layer, model_in_step, storage
 
-__all__ = ["check_tracked"]
+__all__ = ["check_tracked", "note_tracked"]
 
 # For each layer, the modules whose variables it is known to track.
 _known: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def note_tracked(layer: keras.Layer, module: tf.Module) -> None:
+    """Notes that a layer tracks all variables of a module, which saves a look."""
+    _known.setdefault(layer, weakref.WeakSet()).add(module)
 
 
 def check_tracked(module: tf.Module) -> None:
@@ -32,10 +38,7 @@ def check_tracked(module: tf.Module) -> None:
     layer = entry_layer() or model_in_step()
     if layer is None:
         return
-    modules = _known.get(layer)
-    if modules is None:
-        modules = _known[layer] = weakref.WeakSet()
-    if module in modules:
+    if module in _known.get(layer, ()):
         return
     tracked = {id(storage(v)) for v in layer.variables}
     missing = [v.name for v in module.variables if id(v) not in tracked]
@@ -50,4 +53,4 @@ def check_tracked(module: tf.Module) -> None:
             "call self.model(x) for its log-density; self.model.flow is the flow. "
             "FlowModel(flow, ...).trainable = False freezes it."
         )
-    modules.add(module)
+    note_tracked(layer, module)

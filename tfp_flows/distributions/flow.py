@@ -338,6 +338,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         z = self.bijector.initialize(x, **given.bijector)
         if isinstance(self.distribution, Flow):
             self.distribution.initialize(z, given.base.get("context"))
+        self._looked_for_initialization = True
         return z
 
     def given(self, context: Any) -> tfd.Distribution:

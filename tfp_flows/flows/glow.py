@@ -34,11 +34,12 @@ def glow(
     images have two levels (14 and 7 pixels wide), without padding.
 
     The activation normalisation is set from data: by `FlowModel.fit`, or by
-    `tfp_flows.training.initialize`. Outputs of the networks are multiplied by a number
-    below 1 where there are many wide ones, which would diverge in the first steps of an
-    optimizer at a usual rate; the paper raises its rate slowly instead. Nor does it
-    bound log-scales (`max_log_scale=None`), and then a sample now and then overflows:
-    all couplings together can multiply by `exp(levels * steps * max_log_scale)`.
+    `tfp_flows.training.initialize`. The optimizer's rate must rise slowly, as the
+    paper's does: `compile()` of a `FlowModel` sees to that, for another optimizer give
+    it a schedule. Outputs of the networks are multiplied by a number below 1 where
+    there are many wide ones. The paper bounds no log-scales (`max_log_scale=None`), and
+    then a sample now and then overflows: all couplings together can multiply by
+    `exp(levels * steps * max_log_scale)`.
 
     Example:
       >>> from tfp_flows import flows

@@ -8,9 +8,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.keras_internals import adam_slots
 
-__all__ = ["FusedAdam"]
+__all__ = ["FusedAdam", "suited_warmup"]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -28,10 +29,11 @@ class FusedAdam(keras.optimizers.Adam):
     Keras uses about 38 operations for each variable, which pass over the memory of a
     weight a dozen times. This class uses one operation and one pass: building the graph
     of a deep flow takes less than half of the time, and steps with many weights are
-    faster. Updates equal those of Keras up to rounding. Arguments, configuration and
-    saved state are the same.
+    faster. Updates equal those of Keras up to rounding. Saved state is the same, and so
+    are arguments and configuration, but for one.
 
-    With `amsgrad=True`, and for sparse gradients, it uses Keras's update.
+    With `warmup_steps=w`, the rate of step $t$ is $\eta \min(t / w, 1)$. With
+    `amsgrad=True`, and for sparse gradients, it uses Keras's update.
 
     Example:
       >>> import tfp_flows
@@ -42,11 +44,38 @@ class FusedAdam(keras.optimizers.Adam):
       1.0
 
     Args:
-      learning_rate: float or a Keras schedule, as all arguments of
-        `keras.optimizers.Adam`: `beta_1`, `beta_2`, `epsilon`, `clipnorm` and others.
+      learning_rate: float or a Keras schedule.
+      *args: further arguments of `keras.optimizers.Adam`.
+      warmup_steps: int, steps in which the rate rises linearly from 0 to
+        `learning_rate`. That stays a plain number, which callbacks such as Keras's
+        `ReduceLROnPlateau` can set.
+      **kwargs: arguments of `keras.optimizers.Adam`: `beta_1`, `beta_2`, `epsilon`,
+        `clipnorm` and others.
+
+    Raises:
+      TypeError: if `warmup_steps` is no integer.
+      ValueError: if it is negative.
     """
 
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        *args: Any,
+        warmup_steps: int = 0,
+        **kwargs: Any,
+    ):
+        check_integer("warmup_steps", warmup_steps, at_least=0)
+        super().__init__(learning_rate, *args, **kwargs)
+        self.warmup_steps = warmup_steps
+
+    def get_config(self) -> dict[str, Any]:
+        """What builds an optimizer like this one."""
+        return {**super().get_config(), "warmup_steps": self.warmup_steps}
+
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if self.warmup_steps:
+            done = ops.cast(self.iterations + 1, learning_rate.dtype)
+            learning_rate = learning_rate * ops.minimum(done / self.warmup_steps, 1)
         if not self.amsgrad:
             dtypes = {tf.as_dtype(v.dtype).name for v in trainable_variables}
             # Computed once for all variables.
@@ -84,3 +113,14 @@ class FusedAdam(keras.optimizers.Adam):
             grad=tf.cast(gradient, dtype),
             **learning_rate[dtype.name],
         )
+
+
+def suited_warmup(event_shape: tf.TensorShape) -> int:
+    """Steps of warm-up that suit the flow of such events: 100 for images, else none.
+
+    Neighbouring pixels are nearly equal. A flow of images multiplies their differences
+    by a large number, and with it what the first steps change in each of its layers:
+    Glow of 32 x 32 pixels goes from 2.6 to 20 nats per dimension in one step of the
+    usual rate, and is not back after thirty.
+    """
+    return 100 if event_shape.rank == 3 else 0
