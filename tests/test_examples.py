@@ -252,7 +252,10 @@ def test_two_moons_inference(capsys):
     accuracy, results = example["main"](4000, epochs=40, observations=1, samples=500)
     # A normal distribution, or the prior, would be above 0.9.
     assert accuracy < 0.75
-    assert results["coverage"].p_value > 0.001
+    # How often the truth is in regions of each posterior mass: that often, but for
+    # 300 points (0.08) and what a flow misses that few simulations have trained.
+    values = np.sort(results["coverage"].values[:, 0])
+    assert np.abs(values - np.linspace(0, 1, len(values))).max() < 0.15
     assert "mean C2ST 0." in capsys.readouterr().out
 
 

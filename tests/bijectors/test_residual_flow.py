@@ -119,8 +119,6 @@ def test_series_is_biased_by_what_it_leaves_out():
     [
         pytest.param("series", 1, False, marks=pytest.mark.slow),
         ("roulette", 3, False),
-        pytest.param("roulette", 1, False, marks=pytest.mark.slow),
-        pytest.param("series", 3, True, marks=pytest.mark.slow),
         pytest.param("roulette", 3, True, marks=pytest.mark.slow),
     ],
 )

@@ -781,9 +781,10 @@ def test_versions():
     ],
 )
 @pytest.mark.slow
-def test_estimated_densities_are_averaged(tmp_path, flow, options):
+def test_estimated_densities_are_averaged(tmp_path, monkeypatch, flow, options):
     """Their report says how far off the estimate is, and repeats itself."""
     options = {"width": 4, **options}
+    monkeypatch.setattr(training, "_pictures", lambda *arguments: ())
     settings = Settings.suited(
         "digits", flow, flow_options=options, epochs=1, batch_size=512
     )

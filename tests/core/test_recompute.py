@@ -59,8 +59,6 @@ def gradients(chain, method, x, context):
     [
         ("forward_and_log_det", 2, False),
         ("inverse_and_log_det", None, True),
-        pytest.param("forward_and_log_det", None, True, marks=pytest.mark.slow),
-        pytest.param("inverse_and_log_det", 2, True, marks=pytest.mark.slow),
         pytest.param("forward_and_log_det", 2, True, marks=pytest.mark.slow),
     ],
 )

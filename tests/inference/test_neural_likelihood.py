@@ -66,17 +66,17 @@ def test_nuts(likelihood):
     @tf.function(autograph=False)
     def run():
         return tfp.experimental.mcmc.windowed_adaptive_nuts(
-            200,
+            100,
             likelihood.joint(),
-            n_chains=8,
+            n_chains=16,
             data=x,
             seed=[0, 1],
-            num_adaptation_steps=200,
+            num_adaptation_steps=100,
         )
 
     draws, _ = run()
     samples = draws["parameters"].numpy()
-    assert samples.shape == (200, 8)
+    assert samples.shape == (100, 16)
     assert samples.mean() == pytest.approx(3 / 2.25, abs=0.15)
     assert samples.std() == pytest.approx(1 / 1.5, abs=0.12)
 

@@ -13,7 +13,12 @@ import numpy as np
 
 
 def load(directory: Path, name: str) -> None:
-    """Loads what `test_saving` saved, and writes what the flow says."""
+    """Loads what `test_saving` saved, and writes what the flow says.
+
+    First with TensorFlow alone, before anything else is imported.
+    """
+    load_exported(directory, name)
+
     import keras
 
     import tfp_flows

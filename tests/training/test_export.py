@@ -17,13 +17,11 @@ SMALL = {"width": 4, "seed": 0}
 
 # Each has layers that would share a trace.
 FLOWS = {
-    "real_nvp": lambda: vector(layers=3),
     "conditional": lambda: vector(layers=3, context_shape=(3,)),
     "glow": lambda: image(steps=2),
     "maf": lambda: flows.maf((2,), layers=2, depth=1, **SMALL),
     "spline": lambda: flows.neural_spline_flow((2,), layers=2, **SMALL),
     "planar": lambda: flows.planar((2,), layers=3, seed=0),
-    "nice": lambda: flows.nice((2,), layers=3, depth=1, **SMALL),
 }
 
 

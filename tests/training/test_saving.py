@@ -67,11 +67,6 @@ def loaded_elsewhere(saved):
     run_child("load", saved.directory, saved.name)
 
 
-@pytest.fixture(scope="module")
-def loaded_by_tensorflow(saved):
-    run_child("load_exported", saved.directory, saved.name)
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("loaded_elsewhere")
 @pytest.mark.parametrize("route", ["weights", "checkpoint", "keras"])
@@ -87,7 +82,7 @@ def test_a_new_process_says_the_same(saved, route):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("loaded_by_tensorflow")
+@pytest.mark.usefixtures("loaded_elsewhere")
 @pytest.mark.parametrize("kind", ["methods", "signatures"])
 def test_tensorflow_alone_says_the_same(saved, kind):
     """As the same functions compiled here; as eager ones, up to rounding."""

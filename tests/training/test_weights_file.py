@@ -474,7 +474,7 @@ def test_wide_flows_of_large_events_load(tmp_path):
         (
             flows.planar((5000,), layers=2, seed=0),
             flows.real_nvp((2,), layers=2, width=1500, depth=1, seed=0),
-            flows.nice((2,), layers=60, width=2, depth=2, seed=0),
+            flows.nice((2,), layers=20, width=2, depth=2, seed=0),
             flows.glow((64, 64, 3), levels=1, steps=2, width=2, seed=0),
         )
     ):
