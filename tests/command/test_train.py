@@ -800,3 +800,20 @@ def test_estimated_densities_are_averaged(tmp_path, monkeypatch, flow, options):
         assert results["log_likelihood"] < 0
         assert "log_likelihood_unit" not in results
     assert results["bits_per_dim"] < 8
+
+
+def test_images_warm_up_in_at_most_a_tenth_of_the_steps():
+    class Source:
+        def steps(self, split, batch_size):
+            return 20
+
+    def steps(shape, **given):
+        source = Source()
+        source.event_shape = shape
+        return training._warmup_steps(Settings("digits", "glow", **given), source)
+
+    assert steps((8, 8, 1), epochs=100) == 100
+    assert steps((8, 8, 1), epochs=10) == 20
+    assert steps((8, 8, 1), epochs=10, epoch_steps=5) == 5
+    assert steps((8,), epochs=100) == steps((8, 8, 1), warmup=1.0) == 0
+    assert steps((8, 8, 1), recipe="paper") == 0

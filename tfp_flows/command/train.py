@@ -410,11 +410,10 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         build(source.event_shape, seed=settings.training_seed, **settings.flow_options)
     )
     averages = settings.average is not None
-    is_own = settings.recipe is None and not settings.warmup
     model.compile(
         FusedAdam(
             settings.learning_rate,
-            warmup_steps=suited_warmup(model.flow.event_shape) if is_own else 0,
+            warmup_steps=_warmup_steps(settings, source),
             global_clipnorm=settings.clip_norm,
             weight_decay=settings.weight_decay,
             use_ema=averages,
@@ -423,6 +422,15 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         jit_compile=settings.jit,
     )
     return model
+
+
+def _warmup_steps(settings: Settings, source: datasets.DataSource) -> int:
+    """What suits, but at most a tenth of all steps; none beside another warm-up."""
+    if settings.recipe is not None or settings.warmup:
+        return 0
+    steps = settings.epoch_steps or source.steps("train", settings.batch_size)
+    suited = suited_warmup(source.event_shape)
+    return min(suited, settings.epochs * steps // 10)
 
 
 # Training.

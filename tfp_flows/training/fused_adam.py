@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -115,7 +116,7 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
-def suited_warmup(event_shape: tf.TensorShape) -> int:
+def suited_warmup(event_shape: Sequence[int] | tf.TensorShape) -> int:
     """Steps of warm-up that suit the flow of such events: 100 for images, else none.
 
     Neighbouring pixels are nearly equal. A flow of images multiplies their differences
@@ -123,4 +124,4 @@ def suited_warmup(event_shape: tf.TensorShape) -> int:
     Glow of 32 x 32 pixels goes from 2.6 to 20 nats per dimension in one step of the
     usual rate, and is not back after thirty.
     """
-    return 100 if event_shape.rank == 3 else 0
+    return 100 if len(event_shape) == 3 else 0
