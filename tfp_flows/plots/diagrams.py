@@ -173,18 +173,18 @@ def _block(bijector: tfb.Bijector, shape: Shape, inverted: bool) -> _Block:
     if isinstance(bijector, MultiScale) and not inverted:
         return _Levels(bijector, shape)
     lines = [" ".join(filter(None, (transformer, network and f"by {network}")))]
-    icon = None
+    squares: np.ndarray | None = None
     if isinstance(bijector, MaskedAutoregressive):
         seen = isinstance(bijector, InverseAutoregressive) == inverted
         lines.append(f"each sees {'data' if seen else 'noise'} before it")
-        icon = _order_icon(bijector.conditioner, shape)
+        squares = _order_icon(bijector.conditioner, shape)
     elif isinstance(bijector, Permutation):
-        icon = _permutation_icon(bijector.permutation, inverted)
+        squares = _permutation_icon(bijector.permutation, inverted)
     elif not type(bijector).__module__.startswith("tfp_flows."):
         words = "".join("_" * c.isupper() + c.lower() for c in name).lstrip("_")
         own = bijector.name.rstrip("_0123456789")
         lines.append("" if own.replace("_", "") == words.replace("_", "") else own)
-    return _Box(name, [*filter(None, lines), *["given the context"] * given], icon)
+    return _Box(name, [*filter(None, lines), *["given the context"] * given], squares)
 
 
 def _shape_of_data(bijector: tfb.Bijector) -> Shape:
@@ -325,7 +325,12 @@ class _Pen:
     ) -> None:
         """A text, at half its height."""
         weight = "bold" if bold else "normal"
-        style = {"size": size, "weight": weight, "color": color, "zorder": 4}
+        style: dict[str, Any] = {
+            "size": size,
+            "weight": weight,
+            "color": color,
+            "zorder": 4,
+        }
         self.axes.text(x, y, text, ha=align, va="center_baseline", **style)
 
     def line(
@@ -411,7 +416,7 @@ class _Box(_Block):
         self.enter = self.leave = self.width / 2
 
     def draw(self, pen: _Pen, x: float, y: float) -> None:
-        style = (
+        style: dict[str, Any] = (
             {"face": "#e8e8e8", "round_by": 0.13, "edge": _GREY}
             if self._pill
             else {"face": "#f6f6f6"}
@@ -572,7 +577,12 @@ class _Repeated(_Block):
         self.inlet = self._above
 
     def draw(self, pen: _Pen, x: float, y: float) -> None:
-        style = {"face": "none", "edge": _GREY, "line": (0, (4, 2.5)), "kind": "frame"}
+        style: dict[str, Any] = {
+            "face": "none",
+            "edge": _GREY,
+            "line": (0, (4, 2.5)),
+            "kind": "frame",
+        }
         pen.box(x, y, self.width, self.height, **style)
         right = x + self.width - 0.1
         count = self._count
@@ -670,7 +680,7 @@ class _Level(_Block):
         self.leave = self._split_left + leaves if split else self._left + inner.leave
 
     def draw(self, pen: _Pen, x: float, y: float) -> None:
-        style = {"face": "#fafafa", "edge": "#b8b8b8", "kind": "frame"}
+        style: dict[str, Any] = {"face": "#fafafa", "edge": "#b8b8b8", "kind": "frame"}
         pen.box(x, y, self.width, self.height, **style)
         left = x + 0.1
         pen.text(left, y + 0.15, self._title, _TITLE, bold=True, align="left")
