@@ -4,8 +4,10 @@ python notebooks/translate.py            writes notebooks/zh/*.ipynb
 python notebooks/translate.py --stale    lists prose that changed since its translation
 
 `zh/NAME.md` holds the prose of a notebook alone, each cell behind a line
-`<!-- cell: ID SUM -->`, with a checksum of the English text that it translates. Code and
-outputs are those of the English notebook, so both editions are always the same there.
+`<!-- cell: ID SUM -->`, with a checksum of the English text that it translates. There
+`{{formula}}` stands for the next displayed formula of the English cell, `{{code}}` for its
+next block of code. Code and outputs are those of the English notebook, so both editions
+are always the same there.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ import nbformat
 FOLDER = Path(__file__).parent
 
 _CELL = re.compile(r"^<!-- cell: (\S+) (\w+) -->\n", re.M)
+_BLOCKS = {
+    "{{formula}}": re.compile(r"^\$\$.*?\$\$", re.M | re.S),
+    "{{code}}": re.compile(r"^```python\n.*?^```$", re.M | re.S),
+}
 # Links of a notebook stand in the folder above, but to notebooks that are translated.
 _LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+)\)")
 
@@ -66,25 +72,34 @@ def translated(path: Path) -> nbformat.NotebookNode:
     """The notebook of a translation.
 
     Raises:
-      TranslationError: if a cell of prose has no translation.
+      TranslationError: if a cell of prose has no translation, or that of a cell has not
+        as many formulas or blocks of code.
     """
     notebook, found = nbformat.read(_source(path), as_version=4), read(path)
+    known = {f"{p.stem}.ipynb" for p in find(path.parent.parent)}
+
+    def link(match):
+        target = match[1] if match[1] in known else f"../{match[1]}"
+        return f"]({target})"
+
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
         if cell.id not in found:
             raise TranslationError(f"{path.name}: cell {cell.id} is not translated.")
-        known = {p.stem for p in find(path.parent.parent)}
-        cell.source = _LINK.sub(
-            lambda link, known=known: (
-                link[0]
-                if Path(link[1]).stem in known and "/" not in link[1]
-                else f"]({(Path('..') / link[1]).as_posix()})"
-            ),
-            found[cell.id][1],
-        )
-    name = f"../{path.stem}.ipynb"
-    notebook.cells[0].source += f"\n\n[English]({name})"
+        text = _LINK.sub(link, found[cell.id][1])
+        for mark, pattern in _BLOCKS.items():
+            blocks = pattern.findall(cell.source)
+            parts = text.split(mark)
+            if len(parts) != len(blocks) + 1:
+                raise TranslationError(
+                    f"{path.name}: cell {cell.id} has {len(parts) - 1} {mark}, its "
+                    f"English text {len(blocks)}."
+                )
+            joined = zip(parts, [*blocks, ""], strict=True)
+            text = "".join(part + block for part, block in joined)
+        cell.source = text
+    notebook.cells[0].source += f" [English](../{path.stem}.ipynb)"
     return notebook
 
 
