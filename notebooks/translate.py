@@ -4,10 +4,10 @@ python notebooks/translate.py            writes notebooks/zh/*.ipynb
 python notebooks/translate.py --stale    lists prose that changed since its translation
 
 `zh/NAME.md` holds the prose of a notebook alone, each cell behind a line
-`<!-- cell: ID SUM -->`, with a checksum of the English text that it translates. There
-`{{formula}}` stands for the next displayed formula of the English cell, `{{code}}` for its
-next block of code. Code and outputs are those of the English notebook, so both editions
-are always the same there.
+`<!-- cell: ID SUM -->`, with a checksum of the English text that it translates. In it
+`{{formula}}` stands for the next displayed formula of the English cell, `{{code}}` for
+its next block of code. Code and outputs are those of the English notebook, so both
+editions are always the same there.
 """
 
 from __future__ import annotations
