@@ -230,17 +230,24 @@ def visit_formula(self, node):
 
 
 def copy_notebooks():
-    """Copies notebooks and their overview; files that did not change stay."""
+    """Copies notebooks and their overview; files that did not change stay.
+
+    Those of the Chinese edition are made here, of its prose and the English notebooks.
+    """
     source, target = HERE.parent / "notebooks", HERE / "notebooks"
+    sys.path.insert(0, str(source))
+    translations = importlib.import_module("translate").write(target / "zh")
     files = [*source.glob("*.ipynb"), source / "README.md"]
     files += source.glob("thumbnails/*.png")
     for old in set(target.rglob("*.*")) - {
-        target / p.relative_to(source) for p in files
+        *translations,
+        *(target / p.relative_to(source) for p in files),
     }:
         old.unlink()
     for path in files:
         new = target / path.relative_to(source)
         content = path.read_bytes().replace(b"](../README.md", b"](../index.md")
+        content = content.replace(b"](../docs/", b"](../")
         if not new.exists() or new.read_bytes() != content:
             new.parent.mkdir(parents=True, exist_ok=True)
             new.write_bytes(content)

@@ -159,6 +159,11 @@ class MultiScale(JointBijector):
         return [getattr(level, "original", level) for level in self._levels]
 
     @property
+    def priors(self) -> list[Callable | None]:
+        """The conditioners as they were given, one for each level but the last."""
+        return list(self.parameters["priors"] or [None] * len(self._priors))
+
+    @property
     def part_shapes(self) -> list[tuple[int, int, int]]:
         """`[h, w, c]` of the noise that leaves after each level."""
         return list(self._part_shapes)

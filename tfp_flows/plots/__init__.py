@@ -1,4 +1,4 @@
-"""Pictures: densities, warped grids, masks, images, curves, diagnostics, animations.
+"""Pictures: densities, grids, masks, diagrams, images, curves, diagnostics, films.
 
 Every function returns a matplotlib figure, a `Picture`, which shows itself at the end
 of a notebook cell, and with `path`, which ends in `.png`, writes it to a file;
@@ -12,12 +12,14 @@ with needs("plots"):
     from tfp_flows.plots._figure import Picture
     from tfp_flows.plots.alt_text import describe
     from tfp_flows.plots.densities import density, histogram, warped_grid
+    from tfp_flows.plots.dependencies import dependencies
     from tfp_flows.plots.diagnostics import (
         calibration,
         coverage,
         local_two_sample_test,
         two_sample_test,
     )
+    from tfp_flows.plots.diagrams import diagram
     from tfp_flows.plots.film import Animation, Frames, animate
     from tfp_flows.plots.images import images, strip
     from tfp_flows.plots.lessons import (
@@ -38,7 +40,9 @@ __all__ = [
     "coverage",
     "curves",
     "density",
+    "dependencies",
     "describe",
+    "diagram",
     "histogram",
     "history",
     "images",
