@@ -56,7 +56,7 @@ def test_invertible_resnet(capsys):
 @pytest.mark.slow
 def test_hybrid_digits(capsys):
     example = runpy.run_path(str(EXAMPLES / "hybrid_digits.py"))
-    found = example["main"](epochs=10, kinds=("coupling",))
+    found = example["main"](epochs=15, kinds=("coupling",))
     classifier, hybrid, _, alone = (found["coupling", n] for n in WEIGHTS)
     assert classifier["accuracy"] > 0.9 and hybrid["accuracy"] > 0.85
     assert hybrid["bits_per_dim"] < alone["bits_per_dim"] + 0.5
@@ -67,10 +67,8 @@ def test_hybrid_digits(capsys):
 @pytest.mark.slow
 def test_flow_vae(capsys):
     example = runpy.run_path(str(EXAMPLES / "flow_vae.py"))
-    # Posteriors of the other kinds: tests/core/test_amortized.py.
     example["CASES"].pop("planar")
-    example["CASES"].pop("Sylvester")
-    found, vae = example["main"]("digits", epochs=6, evaluated=64, k=16)
+    found, vae = example["main"]("digits", epochs=10, evaluated=64, k=16)
     # 64 pixels without any structure have 64 log 2 = 44.4 nats.
     # Pixels are drawn anew for each of the two numbers.
     assert all(-40.0 < bound < likely + 0.5 for bound, likely in found.values())
@@ -81,7 +79,7 @@ def test_flow_vae(capsys):
 @pytest.mark.slow
 def test_eight_schools(capsys):
     example = runpy.run_path(str(EXAMPLES / "eight_schools.py"))
-    found, mu, log_tau = example["main"](steps=800, nuts_steps=300)
+    found, mu, log_tau = example["main"](steps=1500, nuts_steps=500)
     bounds = [found[name].bound for name in ("mean field", "normal", "flow")]
     assert bounds == sorted(bounds) and bounds[2] > bounds[1] + 1.0
     assert found["flow"].pareto_k < 0.8
@@ -95,7 +93,7 @@ def test_eight_schools(capsys):
 @pytest.mark.slow
 def test_logistic_regression(capsys):
     example = runpy.run_path(str(EXAMPLES / "logistic_regression.py"))
-    found = example["main"](steps=1200, features=3)
+    found = example["main"](steps=1500, features=5)
     bounds = [found[name].bound for name in ("mean field", "normal", "flow")]
     assert bounds == sorted(bounds)
     # One number, by two surrogates.
@@ -107,7 +105,7 @@ def test_logistic_regression(capsys):
 @pytest.mark.slow
 def test_neutra_funnel(capsys):
     example = runpy.run_path(str(EXAMPLES / "neutra_funnel.py"))
-    found = example["main"](train_steps=400, steps=250)
+    found = example["main"](train_steps=1000, steps=500)
     for name in ("funnel", "banana"):
         assert found[f"{name}, NeuTra"] > 2 * found[f"{name}, HMC"]
     assert "per 1000 gradients" in capsys.readouterr().out
@@ -143,7 +141,7 @@ def test_translate(capsys):
 @pytest.mark.slow
 def test_intrinsic_dimension(capsys):
     example = runpy.run_path(str(EXAMPLES / "intrinsic_dimension.py"))
-    _, by_jacobian, by_slope = example["main"](count=3000, epochs=20)
+    _, by_jacobian, by_slope = example["main"](count=5000, epochs=20)
     assert by_jacobian == 2
     assert by_slope == pytest.approx(2.0, abs=0.8)
     assert "slope in noise" in capsys.readouterr().out
@@ -251,12 +249,11 @@ def test_multi_worker(tmp_path):
 @pytest.mark.slow
 def test_two_moons_inference(capsys):
     example = runpy.run_path(str(EXAMPLES / "two_moons_inference.py"))
-    accuracy, results = example["main"](4000, epochs=30, observations=1, samples=500)
+    accuracy, results = example["main"](4000, epochs=40, observations=1, samples=500)
     # A normal distribution, or the prior, would be above 0.9.
     assert accuracy < 0.75
-    # The truth lies as often in a region as its posterior mass says, but for what 300
-    # points and a flow of few simulations miss: 0.09. Barely trained it is 0.28, and
-    # above 0.8 where samples are drawn together.
+    # How often the truth is in regions of each posterior mass: that often, but for
+    # 300 points (0.08) and what a flow misses that few simulations have trained.
     values = np.sort(results["coverage"].values[:, 0])
     assert np.abs(values - np.linspace(0, 1, len(values))).max() < 0.15
     assert "mean C2ST 0." in capsys.readouterr().out
