@@ -107,6 +107,13 @@ def test_warmup_and_a_rate_that_a_callback_sets():
         FusedAdam(warmup_steps=2.5)
 
 
+def test_warmup_to_a_rate_that_is_a_function():
+    found = updates(FusedAdam, learning_rate=lambda: 0.1, warmup_steps=4)
+    expected = updates(FusedAdam, warmup_steps=4)
+    del expected[3]  # The rate, which is a variable there.
+    assert_same(found, expected, 1e-6)
+
+
 def test_only_images_warm_up():
     assert compiled(vector()).optimizer.warmup_steps == 0
     flow = tfp_flows.flows.nice((2, 2, 1), layers=2, width=4, seed=0)

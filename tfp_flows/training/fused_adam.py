@@ -75,8 +75,10 @@ class FusedAdam(keras.optimizers.Adam):
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if self.warmup_steps:
-            done = ops.cast(self.iterations + 1, learning_rate.dtype)
-            learning_rate = learning_rate * ops.minimum(done / self.warmup_steps, 1)
+            # A number, if the rate is a function.
+            rate = ops.convert_to_tensor(learning_rate)
+            done = ops.cast(self.iterations + 1, rate.dtype)
+            learning_rate = rate * ops.minimum(done / self.warmup_steps, 1)
         if not self.amsgrad:
             dtypes = {tf.as_dtype(v.dtype).name for v in trainable_variables}
             # Computed once for all variables.
