@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-__all__ = ["close", "fast_and_slow", "normal", "perturb"]
+__all__ = ["close", "fast_and_slow", "load_script", "normal", "perturb"]
 
 Module = TypeVar("Module")
 
@@ -50,3 +53,11 @@ def fast_and_slow(values, *fast):
     return [
         pytest.param(v, marks=() if v in fast else pytest.mark.slow) for v in values
     ]
+
+
+def load_script(path: Path) -> ModuleType:
+    """A script that belongs to no package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -11,17 +10,12 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
+from tests.support import load_script
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
 
-def _load_execute():
-    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-execute = _load_execute()
+execute = load_script(FOLDER / "execute.py")
 NOTEBOOKS = execute.find()
 PICTURE = """\
 import base64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from tests.support import load_script
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
-spec = importlib.util.spec_from_file_location("translate", FOLDER / "translate.py")
-translate = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(translate)
+translate = load_script(FOLDER / "translate.py")
 FILES = translate.find()
 
 each = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

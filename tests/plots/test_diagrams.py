@@ -97,6 +97,8 @@ class TestDiagram:
         blue, orange = cells(figure)[0], cells(figure)[2]
         assert cells(figure) == [blue, blue, orange, orange]
         assert blue != orange
+        (context,) = (t for t in figure.axes[0].texts if t.get_text() == "context")
+        assert any(holds(b, context.get_window_extent()) for b in boxes(figure))
 
     def test_masks_of_images(self):
         def icon(mask, shape, outputs):

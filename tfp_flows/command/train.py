@@ -80,8 +80,7 @@ class Prepared(NamedTuple):
     @property
     def steps(self) -> int:
         """Number of training steps in an epoch."""
-        passes = self.source.steps("train", self.settings.batch_size)
-        return self.settings.epoch_steps or passes
+        return _epoch_steps(self.settings, self.source)
 
     @property
     def parameters(self) -> int:
@@ -424,13 +423,16 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
     return model
 
 
+def _epoch_steps(settings: Settings, source: datasets.DataSource) -> int:
+    return settings.epoch_steps or source.steps("train", settings.batch_size)
+
+
 def _warmup_steps(settings: Settings, source: datasets.DataSource) -> int:
     """What suits, but at most a tenth of all steps; none beside another warm-up."""
     if settings.recipe is not None or settings.warmup:
         return 0
-    steps = settings.epoch_steps or source.steps("train", settings.batch_size)
-    suited = suited_warmup(source.event_shape)
-    return min(suited, settings.epochs * steps // 10)
+    every = settings.epochs * _epoch_steps(settings, source)
+    return min(suited_warmup(source.event_shape), every // 10)
 
 
 # Training.

@@ -1,4 +1,4 @@
-"""Checks of values to plot, and evaluation of functions at many points."""
+"""Checks of what is to plot, its shape, and functions at many points."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.arguments import check_number
 
@@ -18,6 +20,7 @@ __all__ = [
     "check_planar_bounds",
     "check_titles",
     "check_top",
+    "data_shape",
     "density_at",
     "evaluate",
 ]
@@ -76,6 +79,16 @@ def check_titles(titles: Sequence[str] | None, count: int) -> None:
     """Raises an error unless there is one title for each of `count` panels, or none."""
     if titles is not None and len(titles) != count:
         raise ValueError(f"titles must be {count} texts, got {len(titles)}.")
+
+
+def data_shape(bijector: tfb.Bijector) -> tuple[int, ...] | None:
+    """The event shape of data that a bijector is made for, if it says so."""
+    ndims = bijector.forward_min_event_ndims
+    try:
+        shape = bijector.forward_event_shape(tf.TensorShape([None] * ndims))
+    except Exception:  # whatever a user's bijector raises: it does not say
+        return None
+    return tuple(shape) if shape.rank and shape.is_fully_defined() else None
 
 
 def evaluate(

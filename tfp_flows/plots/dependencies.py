@@ -23,7 +23,7 @@ from tfp_flows.plots._figure import (
     side_by_side,
     trim,
 )
-from tfp_flows.plots._values import check_titles
+from tfp_flows.plots._values import check_titles, data_shape
 
 __all__ = ["dependencies"]
 
@@ -140,15 +140,12 @@ def _pattern(bijector: Any, shape: tuple[int, ...] | None, forward: bool) -> np.
 
 def _input_shape(bijector, forward):
     """The event shape that a direction of a bijector takes."""
-    ndims = bijector.forward_min_event_ndims
-    shape = tf.TensorShape([None] * ndims)
-    data = bijector.forward_event_shape(shape)
-    found = bijector.inverse_event_shape(data) if forward else data
-    if not found.rank or not found.is_fully_defined():
+    shape = data_shape(bijector)
+    if shape is None:
         raise ValueError(
             f"event_shape is needed: {bijector.name} does not say what it takes."
         )
-    return tuple(found)
+    return tuple(bijector.inverse_event_shape(shape)) if forward else shape
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.tfp_internals import CHAINS, INVERTS
 from tfp_flows.distributions import VariationalDequantization
 from tfp_flows.plots._figure import BLUE, ORANGE, Picture, blank, finish
+from tfp_flows.plots._values import data_shape
 
 __all__ = ["diagram"]
 
@@ -105,7 +106,7 @@ def diagram(
         if event_shape is None:
             event_shape = flow.event_shape
     shape = (
-        _shape_of_data(bijector)
+        data_shape(bijector)
         if event_shape is None
         else check_shape("event_shape", event_shape)
     )
@@ -187,16 +188,6 @@ def _block(bijector: tfb.Bijector, shape: Shape, inverted: bool) -> _Block:
     return _Box(name, [*filter(None, lines), *["given the context"] * given], squares)
 
 
-def _shape_of_data(bijector: tfb.Bijector) -> Shape:
-    """The event shape that a bijector is made for, if it says so."""
-    ndims = bijector.forward_min_event_ndims
-    try:
-        shape = bijector.forward_event_shape(tf.TensorShape([None] * ndims))
-    except Exception:  # whatever a user's bijector raises: it does not say
-        return None
-    return tuple(shape) if shape.rank and shape.is_fully_defined() else None
-
-
 def _shape_after(bijector: tfb.Bijector, shape: Shape, inverted: bool) -> Shape:
     """The event shape behind a bijector on the way from data to noise, if known."""
     if shape is None:
@@ -204,7 +195,7 @@ def _shape_after(bijector: tfb.Bijector, shape: Shape, inverted: bool) -> Shape:
     after = bijector.forward_event_shape if inverted else bijector.inverse_event_shape
     try:
         found = after(tf.TensorShape(shape))
-    except Exception:  # as above
+    except Exception:  # whatever a user's bijector raises: it does not say
         return None
     return tuple(found) if found.is_fully_defined() else None
 
@@ -400,10 +391,7 @@ class _Box(_Block):
         icon: np.ndarray | None = None,
         pill: bool = False,
     ):
-        self._title, *self._lines = [
-            t if len(t) <= _LONGEST else f"{t[: _LONGEST - 1]}…"
-            for t in (title, *lines)
-        ]
+        self._title, *self._lines = map(_short, (title, *lines))
         self._icon, self._pill = icon, pill
         wide, high = _size_of(icon)
         text = max(
@@ -604,6 +592,7 @@ class _Columns(_Block):
     """
 
     _gap, _head, _foot = 0.4, 0.36, 0.12
+    _color = _INK
 
     def __init__(
         self,
@@ -647,8 +636,6 @@ class _Columns(_Block):
                 color=self._color,
             )
             pen.text(to + 0.08, y + 0.2, label, _LABEL, color=_FAINT, align="left")
-
-    _color = _INK
 
 
 class _Level(_Block):
