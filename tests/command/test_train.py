@@ -21,6 +21,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows
+from tests.command.support import assert_same_up_to_rounding
 from tests.support import fast_and_slow
 from tfp_flows import datasets, plots
 from tfp_flows.command import files, tables
@@ -108,17 +109,23 @@ def variables(path):
     return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
 
 
+def numbers(tree):
+    return [x for x in keras.tree.flatten(tree) if isinstance(x, float)]
+
+
 def assert_same_end(one, other):
-    """Bitwise equal weights, optimizers, and all that whole epochs give."""
+    """Equal weights, optimizers, and all that whole epochs give."""
     for name in ("last.keras", "model.keras"):
         a, b = variables(one / name), variables(other / name)
-        assert len(a) == len(b) > 10
-        for x, y in zip(a, b, strict=True):
-            np.testing.assert_array_equal(x, y)
-    for name in ("epoch", "val_nll", "learning_rate"):
+        assert len(a) > 10
+        assert_same_up_to_rounding(a, b)
+    for name in ("epoch", "learning_rate"):
         assert column(one, name) == column(other, name)
+    nll = [[float(v) for v in column(d, "val_nll")] for d in (one, other)]
+    assert nll[0] == pytest.approx(nll[1], rel=1e-4)
     results = [json.loads((d / "report.json").read_text()) for d in (one, other)]
-    assert results[0]["results"] == results[1]["results"]
+    a, b = (numbers(r["results"]) for r in results)
+    assert len(a) >= 3 and a == pytest.approx(b, rel=1e-4)
     assert results[0]["training"]["best_epoch"] == results[1]["training"]["best_epoch"]
 
 
@@ -569,10 +576,7 @@ def test_a_finished_run_goes_on(settings, short, whole, tmp_path):
     assert column(tmp_path, "learning_rate") == column(whole, "learning_rate")
     # The first rate is the same whatever the number of epochs: so is the result.
     for name in ("last.keras", "model.keras"):
-        for a, b in zip(
-            variables(whole / name), variables(tmp_path / name), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
+        assert_same_up_to_rounding(variables(whole / name), variables(tmp_path / name))
     # There is nothing left to do for the same number or for fewer.
     before = (tmp_path / "history.csv").read_text()
     again = train(longer, tmp_path, resume=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import keras
 import numpy as np
@@ -218,8 +219,54 @@ def test_errors():
             other.fit(X, CONTEXT, verbose=0)
     with pytest.raises(ValueError, match="give a context_encoder"):
         flows.maf((2,), context_shape=SHAPES)
-    with pytest.raises(ValueError, match="one array of numbers"):
-        flow(normalize_context=True)
+
+
+def test_numbers_of_each_part_are_normalised(tmp_path):
+    """Labels are not; what data set is kept by files and copies."""
+    far = {**CONTEXT, "age": 1e6 * CONTEXT["age"] - 7e6, "photo": CONTEXT["photo"] + 90}
+    keras.utils.set_random_seed(0)
+    encode = encoder()
+    model = compiled(
+        flows.real_nvp(
+            (2,),
+            context_shape=SHAPES,
+            context_encoder=encode,
+            normalize_context=True,
+            normalize=False,
+            layers=2,
+            width=8,
+            seed=0,
+        )
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.fit(X, far, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for k, axes in (("age", 0), ("photo", (0, 1, 2))):
+        whole = far[k].astype("float64")
+        z = (whole - whole.mean(axes)) / whole.std(axes)
+        for known in (model, loaded, copy.deepcopy(model)):
+            normalized = known.flow._context_encoder.function
+            assert set(normalized.standardize) == {"age", "photo"}
+            found = normalized.standardize[k].inverse(far[k].astype("float32"))
+            np.testing.assert_allclose(found, z, atol=2e-3)
+    expected = model.flow.log_prob(X, context=far)
+    np.testing.assert_array_equal(loaded.flow.log_prob(X, context=far), expected)
+    place = {**far, "place name": (far["place name"] + 1) % 3}
+    assert not np.allclose(model.flow.log_prob(X, context=place), expected)
+
+
+def test_labels_alone_are_no_numbers():
+    place = keras.Input((), dtype="int32")
+    encode = keras.Model({"place": place}, keras.layers.Embedding(3, 2)(place))
+    with pytest.raises(ValueError, match="normalize_context is for contexts of num"):
+        flows.maf(
+            (2,),
+            context_shape={"place": ()},
+            context_encoder=encode,
+            normalize_context=True,
+        )
 
 
 @pytest.mark.slow

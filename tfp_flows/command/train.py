@@ -1,4 +1,4 @@
-"""Training runs: interrupted and resumed to the same bits, written to a directory."""
+"""Training runs: interrupted and resumed to the same, written to a directory."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def train(
 
     An interrupt (Ctrl-C, SIGTERM) waits for the batch at hand, saves `last.keras` and
     raises `Interrupted`. A run that was interrupted and resumed takes the same steps as
-    one that was not, to the same bits.
+    one that was not, up to rounding, and to the same bits after
+    `tf.config.threading.set_inter_op_parallelism_threads(1)`: TensorFlow adds gradients
+    in an order that depends on which thread is first.
 
     Args:
       settings: what to train, on what, and how; see `Settings.suited`.

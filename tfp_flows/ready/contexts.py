@@ -64,35 +64,52 @@ class NormalizedContext(tf.Module):
 
     Each feature of a context (channel of an image) is shifted and scaled by numbers
     that `initialize` takes from data; see `tfp_flows.bijectors.Standardize`. Until then
-    contexts stay as they are.
+    contexts stay as they are. Of a context of several parts, labels (parts of shape
+    `()`) stay as they are.
 
     Args:
-      context_shape: sequence of ints, shape of one context.
+      context_shape: sequence of ints, shape of one context; or a dict of them.
       encoder: a callable that gets what is normalised, or `None`.
-      dtype: dtype of contexts.
+      dtype: dtype of contexts; or a dict of them.
     """
 
     def __init__(
         self,
-        context_shape: Sequence[int],
+        context_shape: Sequence[int] | Mapping[str, Sequence[int]],
         encoder: Callable | None = None,
         dtype: Any = tf.float32,
     ):
         super().__init__(name="normalized_context")
-        self.standardize = Standardize(context_shape, dtype=dtype, name="normalize")
+        self.standardize: Standardize | dict[str, Standardize] = (
+            {
+                k: Standardize(shape, dtype=dtype[k], name="normalize")
+                for k, shape in context_shape.items()
+                if shape
+            }
+            if isinstance(context_shape, Mapping)
+            else Standardize(context_shape, dtype=dtype, name="normalize")
+        )
         self.encoder = encoder
 
     @property
     def needs_initialization(self) -> bool:
         """Whether data have yet to set shifts and scales."""
-        return self.standardize.needs_initialization
+        return any(s.needs_initialization for s in tf.nest.flatten(self.standardize))
 
     def initialize(self, context: Any) -> None:
         """Sets shifts and scales by contexts `[*batch, *context_shape]`."""
-        self.standardize.initialize(tf.cast(context, self.standardize.dtype))
+        if isinstance(self.standardize, Standardize):
+            self.standardize.initialize(tf.cast(context, self.standardize.dtype))
+            return
+        for k, standardize in self.standardize.items():
+            standardize.initialize(tf.cast(context[k], standardize.dtype))
 
-    def __call__(self, context: tf.Tensor) -> tf.Tensor:
-        context = self.standardize.inverse(context)
+    def __call__(self, context: Any) -> Any:
+        if isinstance(self.standardize, Standardize):
+            context = self.standardize.inverse(context)
+        else:
+            numbers = {k: s.inverse(context[k]) for k, s in self.standardize.items()}
+            context = {**context, **numbers}
         return context if self.encoder is None else self.encoder(context)
 
 
@@ -141,10 +158,11 @@ def resolve_context(
             f"context_shape has the parts {sorted(shape)}: give a context_encoder, a "
             "Keras model that takes a dict of arrays with these keys."
         )
-    if normalize is not None and (not shape or isinstance(shape, dict)):
+    has_numbers = any(shape.values()) if isinstance(shape, dict) else bool(shape)
+    if normalize is not None and not has_numbers:
         raise ValueError(
-            "normalize_context is for contexts that are one array of numbers, with a "
-            f"context_shape; got normalize_context={normalize}."
+            "normalize_context is for contexts of numbers, with a context_shape other "
+            f"than (); got normalize_context={normalize}."
         )
     if num_classes is not None:
         return (num_classes,), OneHot(num_classes, dtype)
@@ -158,8 +176,8 @@ def resolve_context(
             encoded = tuple(context_encoder(zeros_of(shape, given)).shape[1:])
         encoder = Conditioner(context_encoder, shape, encoded, dtype=given)
     if normalize is None:
-        normalize = encoder is None and bool(shape)
-    if normalize and not isinstance(shape, dict):
+        normalize = encoder is None and has_numbers
+    if normalize:
         normalized = NormalizedContext(shape, encoder, given)
         encoder = Conditioner(normalized, shape, encoded, dtype=given)
     return encoded, encoder

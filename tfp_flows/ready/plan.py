@@ -75,8 +75,8 @@ class Plan:
         through first, trained with the flow: a convolutional network for images, an
         `Embedding` for integer labels (`context_shape=()`).
       normalize_context: bool, whether contexts are brought to mean 0 and deviation 1 by
-        the data. By default, yes, if they are numbers and there is no
-        `context_encoder`.
+        the data; in a dict of arrays, all but labels. By default, yes, if they are
+        numbers and there is no `context_encoder`.
       context_mode: string, how networks take the context: `"concat"` joins it to the
         input, `"film"` scales and shifts hidden layers. By default `"concat"`.
       conditioner_dtype: string, `"bfloat16"` or `"float16"` for networks that compute

@@ -860,9 +860,10 @@ def _warn_of_wide_context(context, flow):
         )
         if not _wide(encoder(look).numpy()).any():
             return
-    is_ready = bool(getattr(flow, "config", None)) and not isinstance(context, dict)
     advice = (
-        "Build the flow with normalize_context=True." if is_ready else "Scale them."
+        "Build the flow with normalize_context=True."
+        if getattr(flow, "config", None)
+        else "Scale them."
     )
     for name, part, wide in parts:
         _warn(
