@@ -193,5 +193,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.worker:
         worker(given.worker, given.seconds)
+    elif wrong := {n.partition(":")[2] for n in given.names} - {"", *DATA}:
+        parser.error(f"no such data: {sorted(wrong)}; there are {DATA}")
     else:
         main(given.names, given.seconds)
