@@ -198,6 +198,9 @@ def gradients_of_arguments(
 ) -> Any:
     """The gradients of `function(*arguments)`, as a custom gradient returns them.
 
+    `function` runs when `upstream` is known. Otherwise a graph would run it as soon as
+    it has the arguments, on the way there, and hold what it made until the way back.
+
     Args:
       function: a function of `arguments`, which may read `variables`.
       arguments: tensors; the gradient of an integer tensor is `None`.
@@ -209,6 +212,8 @@ def gradients_of_arguments(
       the list of the variables' gradients.
     """
     variables = list(variables or ())
+    with tf.control_dependencies(tf.nest.flatten(upstream)):
+        arguments = [tf.identity(a) for a in arguments]
     inputs = [a for a in arguments if a.dtype.is_floating]
     with tf.GradientTape() as tape:
         tape.watch(inputs)
