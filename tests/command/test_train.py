@@ -109,10 +109,6 @@ def variables(path):
     return [v.numpy() for v in (*model.variables, *model.optimizer.variables)]
 
 
-def numbers(tree):
-    return [x for x in keras.tree.flatten(tree) if isinstance(x, float)]
-
-
 def assert_same_end(one, other):
     """Equal weights, optimizers, and all that whole epochs give."""
     for name in ("last.keras", "model.keras"):
@@ -124,8 +120,10 @@ def assert_same_end(one, other):
     nll = [[float(v) for v in column(d, "val_nll")] for d in (one, other)]
     assert nll[0] == pytest.approx(nll[1], rel=1e-4)
     results = [json.loads((d / "report.json").read_text()) for d in (one, other)]
-    a, b = (numbers(r["results"]) for r in results)
-    assert len(a) >= 3 and a == pytest.approx(b, rel=1e-4)
+    a, b = (keras.tree.flatten_with_path(r["results"]) for r in results)
+    for (path, x), (same, y) in zip(a, b, strict=True):
+        assert path == same
+        assert x == (pytest.approx(y, rel=1e-4) if isinstance(y, float) else y)
     assert results[0]["training"]["best_epoch"] == results[1]["training"]["best_epoch"]
 
 

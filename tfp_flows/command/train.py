@@ -1,4 +1,4 @@
-"""Training runs: interrupted and resumed to the same, written to a directory."""
+"""Training runs that can be interrupted and resumed, written to a directory."""
 
 from __future__ import annotations
 
