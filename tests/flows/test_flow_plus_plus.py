@@ -182,7 +182,7 @@ def test_uniform_and_none():
         ({"bounds": (0.0, 1.5)}, r"bounds=\(0, K\)"),
         ({"bounds": (1, 8)}, r"bounds=\(0, K\)"),
         ({"layers": 0}, "layers must be at least 1, got 0"),
-        ({**IMAGE, "layers": (1, 2)}, "three numbers"),
+        ({**IMAGE, "layers": (1, 2)}, "layers must be 3 numbers"),
         ({**IMAGE, "event_shape": (4, 5, 1)}, "width divisible by 2.*got 5"),
         ({**IMAGE, "event_shape": (2, 4, 1)}, "height.*at least 4.*2"),
         ({**IMAGE, "heads": 3}, "heads.*width=4.*3"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from tfp_flows import masks
-from tfp_flows.bijectors import ActNorm, AffineCoupling, InvertibleConv1x1
-from tfp_flows.flows.layers import count_levels, linear, multi_scale, squeezed
+from tfp_flows.bijectors import ActNorm, AffineCoupling
+from tfp_flows.core.arguments import check_choice
 from tfp_flows.networks import ConvNet
-from tfp_flows.ready import Bijectors, Plan, count_changed, ready, repeat
-from tfp_flows.ready.stacks import damping
+from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.layers import linear
+from tfp_flows.ready.levels import count_levels, multi_scale, squeezed
+from tfp_flows.ready.stacks import count_changed, damping, repeat
 
 __all__ = ["glow"]
 
@@ -52,12 +54,13 @@ def glow(
       width: int, hidden channels of the networks.
       conv1x1: string, parametrisation of the 1x1 convolutions, `"plu"` or `"dense"`.
     """
+    check_choice("conv1x1", conv1x1, ("plu", "dense"))
     levels = count_levels(plan, squeezes_last=True)
     output_scale = damping(16 * 64, levels * steps, width)
 
     def step(shape):
         yield ActNorm(shape, dtype=plan.dtype, name="actnorm")
-        yield linear(plan, InvertibleConv1x1, shape, conv1x1, name="conv1x1")
+        yield from linear(plan, shape, conv1x1, "conv1x1")
         mask = masks.channel(shape[2])
         options = {"output_scale": output_scale, **plan.network()}
         network = ConvNet(2 * count_changed(mask, shape), width, **options)

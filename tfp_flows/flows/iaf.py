@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tfp_flows.bijectors import InverseAutoregressive
-from tfp_flows.flows.layers import autoregressive_layers, warn_if_affine
 from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.layers import autoregressive_layers, warn_if_affine
 from tfp_flows.transformers import Affine
 
 __all__ = ["iaf"]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from tfp_flows import transformers as T
 from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.core.arguments import check_choice
-from tfp_flows.flows.layers import autoregressive_layers
 from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.layers import autoregressive_layers, fast_density
 from tfp_flows.ready.mixture_coupling import bounded_mixture
 
 __all__ = ["naf"]
@@ -78,10 +78,7 @@ def naf(
         backwards) or `"random"`.
     """
     check_choice("transformer", transformer, _TRANSFORMERS)
-    function = _TRANSFORMERS[transformer](components)
-    if not function.has_direct_inverse:
-        # Densities take the closed form, samples find a root.
-        function = T.Inverted(function)
+    function = fast_density(_TRANSFORMERS[transformer](components))
     yield from autoregressive_layers(
         plan,
         MaskedAutoregressive,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tfp_flows.bijectors import AdditiveCoupling, Scaling
 from tfp_flows.core.arguments import check_choice
-from tfp_flows.flows.layers import coupling_layers
 from tfp_flows.networks import MLP
-from tfp_flows.ready import Bijectors, Plan, count_changed, ready
+from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.stacks import count_changed, coupling_layers
 
 __all__ = ["nice"]
 
@@ -57,7 +57,7 @@ def nice(
         network = MLP(count_changed(mask, shape), [width] * depth, **plan.network())
         yield AdditiveCoupling(mask, network, name=name, **plan.layer)
 
-    yield from coupling_layers(plan, coupling, layers, partition)
+    yield from coupling_layers(plan, coupling, layers, order=partition)
     yield Scaling(
         [plan.size],
         data_dependent=True,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tfp_flows.bijectors import Radial
-from tfp_flows.flows.layers import amortized_layers
 from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.layers import amortized_layers
 
 __all__ = ["radial"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tfp_flows.bijectors import AffineCoupling, BatchNorm
 from tfp_flows.core.arguments import check_choice
-from tfp_flows.flows.layers import count_levels, coupling_layers, multi_scale, squeezed
 from tfp_flows.networks import MLP, ResidualConvNet
-from tfp_flows.ready import Bijectors, Plan, count_changed, couplings_in_turn, ready
-from tfp_flows.ready.stacks import damping
+from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.levels import count_levels, multi_scale, squeezed
+from tfp_flows.ready.stacks import count_changed, coupling_layers, damping
 
 __all__ = ["real_nvp"]
 
@@ -36,20 +36,18 @@ def real_nvp(
     """Affine couplings, on vectors or on images.
 
     Dinh et al. 2017, "Density estimation using Real NVP", equations 7 and 8. On
-    vectors: affine couplings with small dense networks whose masks take turns, or that
-    stand behind random permutations. Outputs of the networks are multiplied by a number
-    below 1 where there are many wide ones, as in `glow`.
+    vectors: couplings with small dense networks, whose outputs are damped as those of
+    `glow`; their masks take turns, or random permutations stand before them.
 
-    On images: the multi-scale architecture of section 3.6 and 4.1. Each level but the
-    last has couplings with a checkerboard mask, a squeeze, and couplings with a
-    channel mask, after which half of the channels leave; the last level has one more
-    checkerboard coupling instead. The networks are residual. 28x28 images have three
-    levels (28, 14 and 7 pixels wide), without padding.
+    On images: the multi-scale architecture of sections 3.6 and 4.1, by residual
+    networks. Each level but the last has couplings with a checkerboard mask, a squeeze,
+    and couplings with a channel mask, after which half of the channels leave; the last
+    has one more checkerboard coupling instead. 28x28 images have three levels (28, 14
+    and 7 pixels wide), without padding.
 
-    Samples may lie further out than data: every coupling multiplies by up to
-    `exp(max_log_scale)`, and where batches are normalised, samples take running
-    averages, which lag behind the flow while it changes. Samples stay within `bounds`
-    only with a `logit_margin`.
+    Samples may lie further out than data: a coupling multiplies by up to
+    `exp(max_log_scale)`, and samples take running averages of batches, which lag
+    behind. They stay within `bounds` only with a `logit_margin`.
 
     Example:
       >>> from tfp_flows import flows
@@ -58,14 +56,11 @@ def real_nvp(
       TensorShape([])
 
     Args:
-      layers: int, vectors: number of couplings (8). Images: couplings of each kind and
-        level (3).
+      layers: int, couplings of a vector (8), or of each kind and level of images (3).
       width: int, hidden units (256) or hidden channels (64).
       depth: int, hidden layers (2) or residual blocks (8) of each network.
-      permutation: string, vectors only: `"alternating"` masks (the default) or
-        `"random"` permutations.
-      batch_norm: bool, whether a `BatchNorm` follows each coupling; by default on
-        images only, as in the paper.
+      permutation: string, of vectors: `"alternating"` masks or `"random"` permutations.
+      batch_norm: bool, whether a `BatchNorm` follows each; by default on images alone.
     """
 
     def coupling(mask, shape, name):
@@ -81,18 +76,15 @@ def real_nvp(
         if batch_norm:
             yield BatchNorm(shape, dtype=plan.dtype, name=f"{name}_norm")
 
-    def block(shape, kind, count):
-        return couplings_in_turn(plan, coupling, count, shape, kind == "channel", kind)
-
     def level(shape, is_last):
-        yield from block(shape, "checkerboard", layers + is_last)
+        yield from coupling_layers(plan, coupling, layers + is_last, shape)
         if not is_last:
             squeeze, shape = squeezed(shape)
             yield squeeze
-            yield from block(shape, "channel", layers)
+            yield from coupling_layers(plan, coupling, layers, shape, "channel")
 
     if plan.is_image:
         yield multi_scale(plan, count_levels(plan), level)
     else:
-        kind = check_choice("permutation", permutation, ("alternating", "random"))
-        yield from coupling_layers(plan, coupling, layers, kind)
+        order = check_choice("permutation", permutation, ("alternating", "random"))
+        yield from coupling_layers(plan, coupling, layers, order=order)

@@ -6,9 +6,10 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import ActNorm, ResidualFlow
 from tfp_flows.core.arguments import check_unused
-from tfp_flows.flows.layers import count_levels, squeezed
 from tfp_flows.networks import LipschitzConvNet, LipschitzMLP
-from tfp_flows.ready import Bijectors, Plan, ready, repeat
+from tfp_flows.ready import Bijectors, Plan, ready
+from tfp_flows.ready.levels import count_levels, squeezed
+from tfp_flows.ready.stacks import repeat
 
 __all__ = ["residual_flow"]
 
@@ -35,14 +36,11 @@ def residual_flow(
     """Residual blocks that can be inverted because they are contractions.
 
     Behrmann et al. 2019, "Invertible Residual Networks", and Chen et al. 2019,
-    "Residual Flows for Invertible Generative Modeling", equations 1 and 6. No part of
-    the data is kept from being changed, as in a coupling. Density is the explicit
-    direction; a sample takes a fixed-point iteration in each block.
-
-    On images: levels of blocks with a squeeze between them, as in Chen et al. 2019,
-    appendix E (without the factoring out that the paper leaves optional). The noise has
-    the shape of the last level, `(H', W', C')`, so that `encode` gives feature maps.
-    28x28 images have three levels (28, 14 and 7 pixels wide).
+    "Residual Flows for Invertible Generative Modeling", equations 1 and 6. Every entry
+    changes in every block. A density is explicit; a sample takes a fixed-point
+    iteration in each block. Images go through levels with a squeeze between them, as in
+    Chen et al. 2019, appendix E (without factoring out; three levels for 28x28), and
+    the noise has the shape of the last, so that `encode` gives feature maps.
 
     Example:
       >>> from tfp_flows import flows
@@ -53,22 +51,17 @@ def residual_flow(
     Args:
       layers: int, number of residual blocks (10), on images in each level (16).
       width: int, hidden units (128) or hidden channels (512) of each network.
-      depth: int, hidden layers of each network: 3 on vectors; 2 on images, the first a
-        3x3 convolution and the others 1x1.
+      depth: int, hidden layers of each (3); of images 2, a 3x3 and a 1x1 convolution.
       coefficient: float, bound on each network's Lipschitz constant, below 1.
-      activation: string, `"lipswish"`, `"elu"` or `"sine"`, see
-        `tfp_flows.networks.LipschitzNetwork`.
-      log_det: string, `"auto"`, `"exact"`, `"series"` or `"roulette"`, see
-        `tfp_flows.bijectors.ResidualFlow`, as for the next three. If it is estimated,
-        `distributions.log_prob_and_standard_error` says how far off densities may be.
-      terms: int, if estimated: terms of the series that are always computed in
-        training.
-      probes: int, if estimated: vectors for each estimate of a trace (1).
-      evaluation_terms: int, if estimated: terms of the series when not training (20).
-      actnorm: bool, whether an `ActNorm`, set from data, stands before each block and
-        after the last.
+      activation: string, `"lipswish"`, `"elu"` or `"sine"`, see `LipschitzNetwork`.
+      log_det: string, `"auto"`, `"exact"`, `"series"` or `"roulette"`: `ResidualFlow`
+        explains, `distributions.log_prob_and_standard_error` says how far off it is.
+      terms: int, terms of an estimate that are always computed in training.
+      probes: int, vectors for each estimate of a trace (1).
+      evaluation_terms: int, terms of an estimate when not training (20).
+      actnorm: bool, whether an `ActNorm`, set from data, is before each block and last.
     """
-    shape, is_image = plan.event_shape, plan.is_image
+    shape = plan.event_shape
     lipschitz = {"coefficient": coefficient, "activation": activation}
     estimate = {"terms": terms, "probes": probes, "evaluation_terms": evaluation_terms}
     options = {"log_det": log_det, **plan.layer}
@@ -78,7 +71,7 @@ def residual_flow(
         if actnorm:
             yield ActNorm(shape, dtype=plan.dtype, name="actnorm")
         given = {**lipschitz, **plan.network()}
-        if is_image:
+        if plan.is_image:
             kernels = (3, *[1] * (depth - 1))
             network = LipschitzConvNet(shape[-1], width, kernels, **given)
         else:
@@ -88,7 +81,7 @@ def residual_flow(
             check_unused("for a log_det that is estimated, not exact", **estimate)
         yield tfb.Invert(inner)
 
-    for level in range(count_levels(plan) if is_image else 1):
+    for level in range(count_levels(plan) if plan.is_image else 1):
         if level > 0:
             squeeze, shape = squeezed(shape)
             yield squeeze

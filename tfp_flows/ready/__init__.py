@@ -11,7 +11,7 @@ from tfp_flows.ready.building import ready
 from tfp_flows.ready.plan import Plan
 from tfp_flows.ready.stacks import (
     count_changed,
-    couplings_in_turn,
+    coupling_layers,
     in_turn,
     masks_in_turn,
     repeat,
@@ -21,7 +21,7 @@ __all__ = [
     "Bijectors",
     "Plan",
     "count_changed",
-    "couplings_in_turn",
+    "coupling_layers",
     "in_turn",
     "masks_in_turn",
     "ready",

@@ -29,7 +29,14 @@ from tfp_flows.ready.registry import key_of, make_config, plain, register
 
 __all__ = ["ready"]
 
-_OPTIONAL = ("levels", "scale", "max_log_scale", "context_mode", "conditioner_dtype")
+_OPTIONAL = (
+    "levels",
+    "scale",
+    "max_log_scale",
+    "dropout",
+    "context_mode",
+    "conditioner_dtype",
+)
 
 
 class _Kind:
@@ -170,7 +177,7 @@ def ready(
       shapes: ranks of the events that the flow takes: 1 for vectors, 3 for images.
       center: data in `bounds` are scaled to `[-center, 1 - center]`.
       takes: which of the shared options that not every flow has this one takes:
-        `"levels"`, `"scale"`, `"max_log_scale"`, `"context_mode"`,
+        `"levels"`, `"scale"`, `"max_log_scale"`, `"dropout"`, `"context_mode"`,
         `"conditioner_dtype"`.
       at_least: lowest value of options that are whole numbers, where it is not 1.
       vectors: defaults on vectors of options that are `None` in the signature. What is

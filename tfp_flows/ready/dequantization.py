@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 from tfp_flows.core.arguments import check_choice, check_integer
 from tfp_flows.distributions import Flow, VariationalDequantization, standard_logistic
 from tfp_flows.ready.mixture_coupling import mixture_coupling
-from tfp_flows.ready.stacks import couplings_in_turn
+from tfp_flows.ready.stacks import coupling_layers
 from tfp_flows.transformers import LogisticMixture
 
 tfb = tfp.bijectors
@@ -82,13 +82,12 @@ def _noise_flow(plan, *, layers=4, width=None, depth=2, heads=None, components=3
         width = 32
 
     count = check_integer("layers", layers)
+    network = {"width": width, "depth": depth, "heads": heads, "layers": count}
 
     def layer(mask, shape, name):
-        yield mixture_coupling(
-            plan, mask, shape, transformer, width, depth, heads, name, count
-        )
+        yield mixture_coupling(plan, mask, shape, transformer, name, **network)
 
-    members = couplings_in_turn(plan, layer, count)
+    members = coupling_layers(plan, layer, count)
     return Flow(
         standard_logistic(plan.event_shape, plan.dtype),
         plan.chain([tfb.Sigmoid(), *members], f"{plan.name}_noise_chain"),

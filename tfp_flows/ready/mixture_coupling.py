@@ -32,12 +32,12 @@ def mixture_coupling(
     mask: np.ndarray,
     shape: Sequence[int],
     transformer: Transformer,
+    name: str,
+    *,
     width: int | None,
     depth: int,
     heads: int | None,
-    name: str,
     layers: int,
-    dropout: float = 0.0,
 ) -> Coupling:
     """A coupling of Flow++ with its network: of attention on images, else residual.
 
@@ -46,12 +46,11 @@ def mixture_coupling(
       mask: what is kept.
       shape: shape of an event.
       transformer: what changes.
+      name: name of the coupling.
       width: channels (96) or units (256) of the network.
       depth: its residual blocks.
       heads: images only: heads of the self-attention (4).
-      name: name of the coupling.
       layers: how many such couplings the flow has.
-      dropout: fraction of hidden activations left out in training.
     """
     outputs = transformer.num_parameters * count_changed(mask, shape)
     is_image = len(shape) == 3
@@ -60,7 +59,7 @@ def mixture_coupling(
     # Less than affine couplings stand: a mixture moves an entry by many parameters, and
     # the last layer of an image's network takes 3x3 positions.
     scale = damping(160 if is_image else 2 * 256, layers, width)
-    options = {"output_scale": scale, "dropout": dropout, **plan.network()}
+    options = {"output_scale": scale, **plan.network()}
     network: Network
     if is_image:
         heads = 4 if heads is None else heads

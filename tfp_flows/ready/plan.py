@@ -47,6 +47,8 @@ class Plan:
       scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
         `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
       max_log_scale: float, bound on the log-scale in nats, see there.
+      dropout: float, fraction of the hidden activations of networks left out in
+        training.
       base: string or mapping, distribution of the noise: `"normal"`, `"logistic"`,
         `"diagonal"` (learned mean and deviation), `"student_t"` (heavy tails),
         `"mixture"` (of Gaussians), `"resampled"` (a network rejects samples) or
@@ -101,6 +103,7 @@ class Plan:
         levels: int | None = None,
         scale: str = "tanh",
         max_log_scale: float | None = None,
+        dropout: float = 0.0,
         base: str | Mapping[str, Any] = "normal",
         bounds: Sequence[Any] | None = None,
         logit_margin: float | None = None,
@@ -134,7 +137,14 @@ class Plan:
         )
         if self.context_shape is None:
             check_unused("for a flow with a context", context_mode=context_mode)
+        if dropout and recompute_gradients:
+            raise ValueError(
+                f"dropout={dropout} needs recompute_gradients=False: a network that is "
+                "run again would leave out other activations."
+            )
         self._network = {"dtype": dtype}
+        if "dropout" in kind.takes:
+            self._network["dropout"] = dropout
         if "conditioner_dtype" in kind.takes:
             self._network["dtype"] = network_dtype(dtype, conditioner_dtype)
         if "context_mode" in kind.takes:
@@ -154,7 +164,7 @@ class Plan:
         return int(self._draw.integers(2**31))
 
     def network(self) -> dict[str, Any]:
-        """Arguments of a network: a new `seed`, a `dtype`, a `context_mode`."""
+        """Arguments of a network: a new `seed`, its `dtype`, and what options say."""
         return {"seed": self.seed(), **self._network}
 
     def of_noise(self) -> Plan:

@@ -10,11 +10,11 @@ import numpy as np
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
-from tfp_flows.bijectors import Repeat
+from tfp_flows.bijectors import Permutation, Repeat
 
 __all__ = [
     "count_changed",
-    "couplings_in_turn",
+    "coupling_layers",
     "damping",
     "for_a_single_number",
     "in_turn",
@@ -84,16 +84,15 @@ def masks_in_turn(
     return [mask, ~mask]
 
 
-def couplings_in_turn(
+def coupling_layers(
     plan: Any,
     coupling: Callable[..., Iterable[tfb.Bijector]],
-    count: int,
+    count: Any,
     shape: Sequence[int] | None = None,
-    by_channel: bool = False,
+    order: str = "alternating",
     name: str | None = None,
-    prefix: str = "coupling_",
 ) -> list[tfb.Bijector]:
-    """Couplings whose masks take turns.
+    """Couplings of which each changes what the one before it keeps.
 
     Args:
       plan: the `Plan` of the flow.
@@ -101,14 +100,24 @@ def couplings_in_turn(
         and what stands around it.
       count: number of couplings.
       shape: see `masks_in_turn`.
-      by_channel: see there.
-      name: name of what repeats.
-      prefix: what names of couplings begin with, where that is not `name`.
+      order: `"alternating"` or `"channel"`, masks that take turns, see there; or, of
+        vectors, what stands before each coupling, which then all keep the first half:
+        a `"random"` permutation, or `"reverse"`.
+      name: what names of couplings begin with; by default that of their mask.
     """
     shape = plan.event_shape if shape is None else shape
-    both = masks_in_turn(plan, shape, by_channel)
-    name, prefix = (name, f"{name}_") if name else ("layers", prefix)
-    return in_turn(lambda i: coupling(both[i], shape, f"{prefix}{i}"), count, name)
+    if name is None:
+        name = "channel" if order == "channel" else "coupling"
+    both = masks_in_turn(plan, shape, by_channel=order == "channel")
+    if order in ("alternating", "channel"):
+        return in_turn(lambda i: coupling(both[i], shape, f"{name}_{i}"), count, name)
+
+    def layer():
+        seed = plan.seed() if order == "random" else None
+        permutation = Permutation(order, plan.size, seed=seed)
+        return [permutation, *coupling(masks.half(plan.size), shape, name)]
+
+    return repeat(layer, count)
 
 
 def damping(stands: int, networks: int, width: int) -> float:
