@@ -47,6 +47,15 @@ def keys(flow) -> list[str]:
                 "papamakarios2017maf",
             ],
         ),
+        (
+            "tarflow",
+            [
+                "ba2016layer",
+                "papamakarios2017maf",
+                "vaswani2017attention",
+                "zhai2024tarflow",
+            ],
+        ),
         ("planar", ["rezende2015variational"]),
         ("ffjord", ["chen2018neural", "grathwohl2019ffjord"]),
         ("sylvester", ["vandenberg2018sylvester"]),

@@ -141,6 +141,11 @@ def made(size, dtype, parameters=2, **kwargs):
     return networks.MADE(size, parameters, **{**options, **kwargs})
 
 
+def transformer(dtype, **kwargs):
+    options = {"width": 8, "layers": 1, "heads": 2, "seed": 0, "dtype": dtype}
+    return networks.CausalTransformer(3, 2, 2, **{**options, **kwargs})
+
+
 class StrictlyLower(tf.Module):
     """An autoregressive conditioner that is no MADE."""
 
@@ -195,6 +200,8 @@ def chain(dtype, context_shape=None):
 
 AFFINE, SPLINE = transformers.Affine("exp"), transformers.RationalQuadratic(3)
 LINES = transformers.PerEntry([SPLINE, AFFINE, AFFINE, SPLINE])
+TWO = [AFFINE, transformers.Affine("tanh")]
+LINES_OF_SIX = transformers.PerEntry([TWO[i % 2] for i in range(6)])
 
 
 def unit(dtype):
@@ -508,6 +515,24 @@ CASES = [
     Case(
         "masked_autoregressive_any_conditioner",
         lambda d: B.MaskedAutoregressive(StrictlyLower(4, d), event_size=4, dtype=d),
+        (4,),
+    ),
+    Case(
+        "masked_autoregressive_transformer",
+        lambda d: B.MaskedAutoregressive(transformer(d), dtype=d),
+        (6,),
+    ),
+    Case(
+        "masked_autoregressive_transformer_context",
+        lambda d: B.MaskedAutoregressive(
+            transformer(d, order="reverse"), LINES_OF_SIX, context_shape=(2,), dtype=d
+        ),
+        (6,),
+        context_shape=(2,),
+    ),
+    Case(
+        "masked_autoregressive_jacobi",
+        lambda d: B.MaskedAutoregressive(made(4, d), jacobi_tolerance=0.0, dtype=d),
         (4,),
     ),
     Case(

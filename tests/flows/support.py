@@ -216,6 +216,21 @@ SMALL = {
         },
         16.0,
     ),
+    "tarflow": Small(
+        flows.tarflow, {"event_shape": (3,), "layers": 2, "depth": 1, **MLP}
+    ),
+    "tarflow_image": Small(
+        flows.tarflow,
+        {
+            "event_shape": (4, 6, 1),
+            "layers": 2,
+            "depth": (1, 2),
+            "heads": 2,
+            "bounds": (0, 16),
+            **MLP,
+        },
+        16.0,
+    ),
     "ffjord": Small(
         flows.ffjord,
         {"event_shape": (3,), "depth": 1, "steps": 2, **MLP},

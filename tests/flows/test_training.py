@@ -25,6 +25,7 @@ SIZES = {
     "sylvester": {"layers": 2},
     "residual_flow": {"layers": 2, "width": 16},
     "flow_plus_plus": {"width": 16, "layers": 2, "components": 4, "depth": 1},
+    "tarflow": {"width": 16, "layers": 2, "depth": 1},
     "ffjord": {"width": 16, "depth": 1, "steps": 1},
 }
 IMAGE_SIZES = {
@@ -39,6 +40,7 @@ IMAGE_SIZES = {
         "depth": 1,
         "heads": 2,
     },
+    "tarflow": {"width": 32, "layers": 2, "depth": 1},
 }
 ALL = {name: flow for name, flow in flows.READY.items() if ":" not in name}
 

@@ -152,7 +152,9 @@ class BatchNorm(JointBijector):
     def _observe(self, y):
         """Statistics of the (global) batch; also updates the running averages."""
         axes = list(range(y.shape.rank - 1))
-        mean, variance = tf.nn.moments(y, axes)
+        # Not `tf.nn.moments`, whose second derivatives are wrong.
+        mean = tf.reduce_mean(y, axes)
+        variance = tf.reduce_mean(tf.math.squared_difference(y, mean), axes)
         replica = tf.distribute.get_replica_context()
         if replica is not None and replica.num_replicas_in_sync > 1:
             # Replicas may have different numbers of examples, and some none at all.

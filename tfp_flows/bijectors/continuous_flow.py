@@ -88,7 +88,8 @@ class ContinuousFlow(JointBijector):
     Args:
       network: $v$, a callable `(x_and_time[, context])`. Its input has one more channel
         than an event, the time: `[batch, D + 1]` for vectors, `[batch, H, W, C + 1]`
-        for images. Its output has the shape of an event. It should be smooth.
+        for images. Its output has the shape of an event. It should be smooth. Keras's
+        normalisation layers are warned of, see `tfp_flows.networks.LayerNorm`.
       event_shape: shape of the event.
       solver: `"rk4"` or `"dormand_prince"`.
       steps: `"rk4"` only: number of steps (8).
@@ -192,6 +193,7 @@ class ContinuousFlow(JointBijector):
             dtype,
             " (that of an event, whose last axis the time has lengthened)",
         )
+        self._conditioner.warn_of_moments(name)
         if any(self._weights) and self._conditioner.keras_layer is None:
             raise ValueError(
                 "network must be a Keras layer, which takes the loss of kinetic_energy "

@@ -36,6 +36,7 @@ class InverseAutoregressive(MaskedAutoregressive):
       transformer: an elementwise transformer; `Affine()` by default.
       event_size: D. Needed unless the conditioner is a `networks.MADE`.
       context_shape: shape of one context, or `None` for no context.
+      jacobi_tolerance: see `MaskedAutoregressive`.
       dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
 
@@ -45,7 +46,7 @@ class InverseAutoregressive(MaskedAutoregressive):
       TypeError: if the conditioner is not callable.
     """
 
-    papers = ("kingma2016iaf",)
+    _papers = ("kingma2016iaf",)
 
     _fast_paths = frozenset({"untaped"})
 
@@ -55,6 +56,7 @@ class InverseAutoregressive(MaskedAutoregressive):
         transformer: Transformer | None = None,
         event_size: int | None = None,
         context_shape: Sequence[int] | None = None,
+        jacobi_tolerance: float | None = None,
         dtype: Any = None,
         name: str = "inverse_autoregressive",
     ):
@@ -63,6 +65,7 @@ class InverseAutoregressive(MaskedAutoregressive):
             transformer,
             event_size,
             context_shape,
+            jacobi_tolerance,
             dtype,
             name,
         )

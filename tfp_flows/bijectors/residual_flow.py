@@ -185,6 +185,7 @@ class ResidualFlow(JointBijector):
         self._conditioner = Conditioner(
             network, event_shape, event_shape, context_shape, dtype, " (that of x)"
         )
+        self._conditioner.warn_of_moments(name)
         super().__init__(
             forward_min_event_ndims=len(event_shape),
             input_event_shape=event_shape,

@@ -39,6 +39,7 @@ _VECTORS: _Suited = {
         {"epochs": 40},
         {"layers": 6, "width": 64, "components": 8},
     ),
+    "tarflow": ({"epochs": 40}, {"width": 32}),
 }
 _SMALL_IMAGES: _Suited = {
     "nice": ({"epochs": 100}, {"width": 200}),
@@ -60,6 +61,7 @@ _SMALL_IMAGES: _Suited = {
         {"epochs": 30},
         {"layers": 2, "width": 32, "depth": 2, "components": 4},
     ),
+    "tarflow": ({"epochs": 60}, {"width": 64, "depth": 2}),
 }
 _IMAGES: _Suited = {
     # In the paper, MNIST is modelled without a logit.
@@ -73,6 +75,7 @@ _IMAGES: _Suited = {
         {},
         {"width": 32, "depth": 2, "components": 8, "logit_margin": None},
     ),
+    "tarflow": ({}, {"width": 64, "depth": 2, "logit_margin": None}),
 }
 
 # The option for the margin of the logit of pixels.

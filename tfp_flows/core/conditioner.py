@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,8 +11,15 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_shape
-from tfp_flows.core.keras_internals import losses_of
+from tfp_flows.core.keras_internals import layers_in, losses_of
 from tfp_flows.core.shapes import reshape_event
+
+# Keras layers that use `tf.nn.moments`.
+_BY_MOMENTS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+)
 
 __all__ = ["Conditioner", "hold", "release", "take_losses", "zeros_of"]
 
@@ -125,6 +133,27 @@ class Conditioner(tf.Module):
             context = tf.reshape(context, (-1, *shape_of_context))
         out = self(flat, context)
         return reshape_event(out, len(self.input_shape), self.output_shape, like=x)
+
+    def warn_of_moments(self, name: str) -> None:
+        """Warns of Keras layers whose gradients of gradients are wrong.
+
+        TensorFlow's `tf.nn.moments` holds the mean constant while it differentiates
+        the variance, which is right only once.
+
+        Args:
+          name: that of the bijector, whose log-determinants are gradients.
+        """
+        layer = self.keras_layer
+        for inner in () if layer is None else layers_in(layer):
+            if isinstance(inner, _BY_MOMENTS):
+                warnings.warn(
+                    f"{name}: the log-determinant is a gradient, and the gradient of "
+                    f"that through {type(inner).__name__} is wrong, so training goes "
+                    "astray: tf.nn.moments differentiates once only. Take "
+                    "tfp_flows.networks.LayerNorm.",
+                    stacklevel=3,
+                )
+                return
 
     def __reduce__(self):
         shapes = self.input_shape, self.output_shape, self.context_shape

@@ -17,6 +17,7 @@ from tfp_flows.flows.radial import radial
 from tfp_flows.flows.real_nvp import real_nvp
 from tfp_flows.flows.residual_flow import residual_flow
 from tfp_flows.flows.sylvester import sylvester
+from tfp_flows.flows.tarflow import tarflow
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.contexts import NormalizedContext, OneHot
 from tfp_flows.ready.dequantization import Dequantization
@@ -45,4 +46,5 @@ __all__ = [
     "real_nvp",
     "residual_flow",
     "sylvester",
+    "tarflow",
 ]

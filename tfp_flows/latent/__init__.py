@@ -11,6 +11,7 @@ from tfp_flows.latent.attributes import (
     edit,
     mean_code,
 )
+from tfp_flows.latent.denoise import denoise
 from tfp_flows.latent.dimension import (
     dimension_from_noise,
     dimension_from_spectrum,
@@ -26,6 +27,7 @@ from tfp_flows.latent.variations import temperatures, translate, traverse
 __all__ = [
     "attribute_vector",
     "attribute_vectors",
+    "denoise",
     "dimension_from_noise",
     "dimension_from_spectrum",
     "edit",

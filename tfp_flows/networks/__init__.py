@@ -1,7 +1,9 @@
 """Conditioner networks: Keras layers whose output starts at zero."""
 
+from tfp_flows.networks.causal_transformer import CausalTransformer
 from tfp_flows.networks.conv_net import ConvNet
 from tfp_flows.networks.gated_residual_conv_net import GatedResidualConvNet
+from tfp_flows.networks.layer_norm import LayerNorm
 from tfp_flows.networks.lipschitz_conv_net import LipschitzConvNet
 from tfp_flows.networks.lipschitz_mlp import LipschitzMLP
 from tfp_flows.networks.lipschitz_network import LipschitzNetwork
@@ -15,8 +17,10 @@ from tfp_flows.networks.residual_mlp import ResidualMLP
 __all__ = [
     "MADE",
     "MLP",
+    "CausalTransformer",
     "ConvNet",
     "GatedResidualConvNet",
+    "LayerNorm",
     "LipschitzConvNet",
     "LipschitzMLP",
     "LipschitzNetwork",

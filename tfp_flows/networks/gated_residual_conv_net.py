@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from tfp_flows.core.arguments import check_number
+from tfp_flows.networks.layer_norm import LayerNorm
 from tfp_flows.networks.network import Network
 from tfp_flows.networks.never_empty import never_empty
 
@@ -70,8 +71,8 @@ class GatedResidualConvNet(Network):
         self.width, self.blocks, self.heads = width, blocks, heads
         conv = self._conv
         # No learned scale and shift: the next layer absorbs both.
-        self._norm = keras.layers.LayerNormalization(
-            center=False, scale=False, name="norm", dtype=self.dtype_policy
+        self._norm = LayerNorm(
+            epsilon=1e-3, learned=False, name="norm", dtype=self.dtype_policy
         )
         self._first = conv(width, 3, "input")
         self._blocks = [

@@ -106,6 +106,9 @@ class FlowModel(keras.Model):
       dequantize: whether to add uniform noise to data in the steps of `fit`, `evaluate`
         and `predict`. `True` stands for integers; a number is the distance between
         neighbouring levels, `1 / 255` for bytes scaled to [0, 1].
+      noise: standard deviation of Gaussian noise, in the units of the data, that is
+        added in the same steps. A flow of noisy data is a smoother one, whose samples
+        `tfp_flows.latent.denoise` cleans (Zhai et al. 2024).
 
     Raises:
       TypeError: if `flow` is not a TFP distribution.
@@ -116,13 +119,15 @@ class FlowModel(keras.Model):
     @property
     def papers(self) -> tuple[str, ...]:
         """Papers that it uses, see `tfp_flows.citation`."""
-        return ("theis2016note",) if self.dequantize else ()
+        noisy = ("zhai2024tarflow",) if self.noise else ()
+        return (*(("theis2016note",) if self.dequantize else ()), *noisy)
 
     def __init__(
         self,
         flow: tfd.Distribution,
         name: str = "flow_model",
         dequantize: bool | float = False,
+        noise: float = 0.0,
     ):
         if not isinstance(flow, tfd.Distribution):
             raise TypeError(
@@ -145,6 +150,12 @@ class FlowModel(keras.Model):
         for module in (flow, getattr(flow, "bijector", flow)):
             note_tracked(self, module)
         self.dequantize = check_number("dequantize", float(dequantize), at_least=0.0)
+        self.noise = check_number("noise", noise, at_least=0.0)
+        if noise and getattr(flow, "domain", None) is not None:
+            raise ValueError(
+                f"noise={noise} needs a flow on all numbers, one without logit_margin: "
+                f"it carries data out of {flow.domain}."
+            )
         self._ready = False
         self._looked = False
         self._described = Architecture(flow)
@@ -511,7 +522,7 @@ class FlowModel(keras.Model):
     def _as_step(self, data):
         """A batch in the form that Keras's steps take: `(inputs, None, weight)`."""
         inputs, weight = data_checks.as_inputs(data)
-        if not self.dequantize:
+        if not self._added:
             return inputs, None, weight
         x, context = inputs if isinstance(inputs, tuple) else (inputs, None)
         x = self._with_noise(x)
@@ -519,8 +530,16 @@ class FlowModel(keras.Model):
 
     def _with_noise(self, x):
         x = tf.cast(x, self.flow.dtype)
-        noise = tf.random.uniform(tf.shape(x), dtype=x.dtype)
-        return x + self.dequantize * noise
+        if self.dequantize:
+            x += self.dequantize * tf.random.uniform(tf.shape(x), dtype=x.dtype)
+        if self.noise:
+            x += self.noise * tf.random.normal(tf.shape(x), dtype=x.dtype)
+        return x
+
+    @property
+    def _added(self):
+        """The width of the noise, of either kind, that is added to data."""
+        return self.dequantize or self.noise
 
     # Looking at data.
 
@@ -539,7 +558,7 @@ class FlowModel(keras.Model):
         if class_weight is not None:
             weight = data_checks.class_weights(class_weight, data.context, data.weight)
             data = data._replace(weight=weight)
-        data_checks.check(self._of_flow(data), self.flow, labels, self.dequantize)
+        data_checks.check(self._of_flow(data), self.flow, labels, self._added)
         return data, labels
 
     def _take_stream(self, x, y=None, weight=None, class_weight=None, training=False):
@@ -559,7 +578,7 @@ class FlowModel(keras.Model):
         data = self._with_targets(data)
         if class_weight is not None:
             data_checks.class_weights(class_weight, data.context, data.weight)
-        data_checks.check(self._of_flow(data), self.flow, quantum=self.dequantize)
+        data_checks.check(self._of_flow(data), self.flow, quantum=self._added)
         if training:
             self._initialize(data, own=_is_sharded(x))
             self._describe(data)
@@ -570,7 +589,7 @@ class FlowModel(keras.Model):
         self._looked = True
         data = self._of_flow(data)
         data_checks.describe_oddities(
-            data.x, self.flow, labels, self.dequantize, data.context
+            data.x, self.flow, labels, self._added, data.context
         )
 
     def _as_validation(self, data, batch_size):
@@ -613,9 +632,7 @@ class FlowModel(keras.Model):
                 tf.nest.flatten(start), self.distribute_strategy, own
             )
             x, context, _ = tf.nest.pack_sequence_as(start, parts)
-            initialize(
-                self.flow, self._with_noise(x) if self.dequantize else x, context
-            )
+            initialize(self.flow, self._with_noise(x) if self._added else x, context)
         self._ready = True
 
     def _averages(self) -> bool:
@@ -747,7 +764,8 @@ class FlowModel(keras.Model):
 
     def _arguments(self):
         """What the model is built from beside its flow."""
-        return {"name": self.name, "dequantize": self.dequantize}
+        noise = {"noise": self.noise} if self.noise else {}
+        return {"name": self.name, "dequantize": self.dequantize, **noise}
 
     def save(
         self,

@@ -1,0 +1,288 @@
+"""TarFlow's conditioner: a transformer in which each token sees those before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfp_flows.core.arguments import check_choice, check_integer
+from tfp_flows.networks.layer_norm import LayerNorm
+from tfp_flows.networks.network import Network
+
+__all__ = ["CausalTransformer"]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class CausalTransformer(Network):
+    r"""An autoregressive transformer over tokens (Zhai et al. 2024, "TarFlow").
+
+    An event of `tokens * token_size` entries is read as tokens, one after the other:
+    patches of an image, or single features. The parameters of all entries of a token
+    depend on the tokens before it and on the context. The input is moved by one token,
+    so that the first one, too, has parameters (a constant, or a function of the
+    context). A linear layer and learned positions make vectors of `width`, which go
+    through `layers` pre-normalised layers of causal self-attention,
+
+    $$ h \leftarrow h + W \operatorname{softmax}\!\big(Q K^\top / \sqrt{s}\big) V,
+       \qquad h \leftarrow h + W_2\, \operatorname{gelu}(W_1 h) , $$
+
+    of heads of size $s$ and hidden layers of `4 * width` (Vaswani et al. 2017). The
+    positions start as large as what tokens add (deviation 0.5, in the paper 0.01):
+    normalisation would leave nothing of a small token but its direction.
+
+    Input `[batch, D]`, context `[batch, C]` or none, output `[batch, num_parameters *
+    D]`: all of the first parameter, then all of the second, as of a `MADE`. One
+    evaluation gives the parameters of all entries. `generate` computes one token after
+    the other and keeps keys and values, so that all of it takes about the arithmetic
+    of one evaluation.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import networks
+      >>> network = networks.CausalTransformer(
+      ...     tokens=4, token_size=3, num_parameters=2, width=8, layers=2, heads=2)
+      >>> network(tf.ones([5, 12])).shape
+      TensorShape([5, 24])
+
+    Args:
+      tokens: number of tokens.
+      token_size: entries of each token.
+      num_parameters: parameters of each entry (2 for a shift and a scale).
+      width: size of the vectors that stand for tokens.
+      layers: number of layers, each attention and two dense layers.
+      heads: heads of the attention, which divide `width`.
+      order: `"natural"`, or `"reverse"`, in which the last token comes first.
+      dropout: fraction of the activations in front of each branch's last layer that is
+        left out in training, see `Network`. `generate` leaves out none.
+      activation: name of a Keras activation, or a function.
+      **kwargs: see `Network`; not `outputs`.
+
+    Raises:
+      ValueError: if a size is not positive, `heads` does not divide `width`, or `order`
+        is unknown.
+      TypeError: if a size is not an integer.
+    """
+
+    papers = ("zhai2024tarflow", "vaswani2017attention", "ba2016layer")
+
+    def __init__(
+        self,
+        tokens: int,
+        token_size: int,
+        num_parameters: int,
+        width: int = 128,
+        layers: int = 4,
+        heads: int = 2,
+        order: str = "natural",
+        dropout: float = 0.0,
+        activation: str | Callable = "gelu",
+        **kwargs: Any,
+    ):
+        tokens = check_integer("tokens", tokens)
+        token_size = check_integer("token_size", token_size)
+        num_parameters = check_integer("num_parameters", num_parameters)
+        if check_integer("width", width) % check_integer("heads", heads):
+            raise ValueError(f"heads must divide width={width}, got {heads}.")
+        outputs = tokens * token_size * num_parameters
+        super().__init__(outputs, activation=activation, **kwargs)
+        self.tokens, self.token_size = tokens, token_size
+        self.event_size, self.num_parameters = tokens * token_size, num_parameters
+        self.width, self.heads = width, heads
+        self.depth = check_integer("layers", layers)
+        self.order = check_choice("order", order, ("natural", "reverse"))
+        self.dropout = dropout
+        linear = self._linear
+        self._first = linear(width, "input")
+        self._stack = [
+            {
+                "attention_norm": self._norm(f"attention_norm_{i}"),
+                "attention": linear(3 * width, f"attention_{i}"),
+                "read": linear(width, f"read_{i}", zero=True),
+                "dense_norm": self._norm(f"dense_norm_{i}"),
+                "dense": linear(4 * width, f"dense_{i}"),
+                "added": linear(width, f"added_{i}", zero=True),
+            }
+            for i in range(layers)
+        ]
+        self._output = linear(token_size * num_parameters, "output", zero=True)
+        # Last: the seeds of the others do not depend on it.
+        self._drop = self._dropout(dropout)
+
+    @property
+    def fixed_order(self) -> np.ndarray:
+        """Indices of the entries in the order in which they are generated."""
+        entries = np.arange(self.event_size).reshape(self.tokens, self.token_size)
+        return (entries[::-1] if self.order == "reverse" else entries).reshape(-1)
+
+    def build(
+        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
+    ) -> None:
+        if x_shape[-1] != self.event_size or len(x_shape) != 2:
+            raise ValueError(
+                f"{self.name}: x must have shape [batch, {self.event_size}], got "
+                f"{tuple(x_shape)}."
+            )
+        if context_shape is not None and len(context_shape) != 2:
+            raise ValueError(
+                f"{self.name}: context must be a vector, got shape "
+                f"{tuple(context_shape)} (with batch)."
+            )
+        shape = (x_shape[0], self.tokens, self.token_size)
+        self._first.build(self._input_shape(shape, context_shape))
+        shape = (x_shape[0], self.tokens, self.width)
+        for layer in self._stack:
+            for name, part in layer.items():
+                wide = (*shape[:2], 4 * self.width)
+                part.build(wide if name == "added" else shape)
+        self._output.build(shape)
+        seed = None if self.seed is None else int(self._random.integers(2**31))
+        self._positions = self.add_weight(
+            name="positions",
+            shape=(self.tokens, self.width),
+            initializer=keras.initializers.RandomNormal(stddev=0.5, seed=seed),
+        )
+        self._build_film([4 * self.width] * self.depth, context_shape)
+
+    def call(self, x: Any, context: Any = None) -> Any:
+        tokens = self._in_order(ops.reshape(x, (-1, self.tokens, self.token_size)))
+        start = ops.zeros_like(tokens[:, :1])
+        h = self._first(
+            self._join(ops.concatenate([start, tokens[:, :-1]], 1), context)
+        )
+        h = h + ops.cast(self._positions, h.dtype)
+        sees = np.tri(self.tokens, dtype=bool)
+        for i in range(self.depth):
+            q, k, v = self._queries_keys_values(h, i)
+            h = self._layer(h, q, k, v, sees, context, i, self._drop)
+        out = self._in_order(self._output(h))
+        # [batch, token, parameter, entry] to [batch, parameter, token, entry].
+        out = ops.reshape(out, (-1, self.tokens, self.num_parameters, self.token_size))
+        return ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, self.outputs))
+
+    def generate(
+        self,
+        step: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+        z: tf.Tensor,
+        context: tf.Tensor | None = None,
+        indexed: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes tokens one after the other, each from those before it.
+
+        Args:
+          step: a function `(z_i [batch], parameters [num_parameters, batch]) ->
+            (x_i [batch], log_det [batch])`, which computes one entry.
+          z: `[batch, D]`.
+          context: `[batch, C]` or `None`.
+          indexed: whether `step` is given the index of the entry, too, a tensor.
+
+        Returns:
+          `(x [batch, D], log_det [batch])`, the log-determinants summed over entries.
+        """
+        size, batch = self.token_size, tf.shape(z)[0]
+        order = tf.constant(self.fixed_order.reshape(self.tokens, size))
+        tokens = self._in_order(tf.reshape(z, [-1, self.tokens, size]))
+        tokens = tf.transpose(tokens, [1, 0, 2])
+
+        def entries_of(z_i, parameters, i):
+            """The entries of a token `[batch, size]`, by `step`."""
+            # [batch, parameter, entry] to [parameter, batch, entry].
+            parameters = tf.transpose(parameters, [1, 0, 2])
+            if not indexed:
+                flat = [self.num_parameters, -1]
+                found = step(tf.reshape(z_i, [-1]), tf.reshape(parameters, flat))
+                return [tf.reshape(part, tf.shape(z_i)) for part in found]
+            found = [
+                step(z_i[:, j], parameters[:, :, j], order[i, j]) for j in range(size)
+            ]
+            return [tf.stack(part, 1) for part in zip(*found, strict=True)]
+
+        def body(i, last, x, log_det, *caches):
+            h = self._first(self._join(last[:, None], context))
+            h = h + tf.cast(tf.convert_to_tensor(self._positions.value)[i], h.dtype)
+            known = []
+            for k in range(self.depth):
+                q, key, value = self._queries_keys_values(h, k)
+                here = tf.equal(tf.range(self.tokens), i)[:, None]
+                known += [
+                    tf.where(here, new, old)
+                    for new, old in zip((key, value), caches[2 * k :], strict=False)
+                ]
+                sees = tf.range(self.tokens) <= i
+                h = self._layer(h, q, *known[-2:], sees, context, k)
+            parameters = tf.cast(self._output(h), z.dtype)
+            parameters = tf.reshape(parameters, [-1, self.num_parameters, size])
+            x_i, log_det_i = entries_of(tokens[i], parameters, i)
+            log_det += tf.reduce_sum(log_det_i, -1)
+            return i + 1, x_i, x.write(i, x_i), log_det, *known
+
+        static = z.shape[0]
+        cache = [batch, self.heads, self.tokens, self.width // self.heads]
+        empty = tf.zeros(cache, self.compute_dtype)
+        empty.set_shape([static, *cache[1:]])
+        x = tf.TensorArray(z.dtype, self.tokens, element_shape=[static, size])
+        state = (
+            tf.constant(0),
+            tf.zeros_like(tokens[0]),
+            x,
+            tf.zeros_like(z[:, 0]),
+            *[empty] * (2 * self.depth),
+        )
+        _, _, x, log_det, *_ = tf.while_loop(
+            lambda i, *_: i < self.tokens,
+            body,
+            state,
+            maximum_iterations=self.tokens,
+        )
+        x = self._in_order(tf.transpose(x.stack(), [1, 0, 2]))
+        return tf.reshape(x, [-1, self.event_size]), log_det
+
+    def _linear(self, units, name, zero=False):
+        return self._conv(units, 1, name, zero)
+
+    def _norm(self, name):
+        return LayerNorm(name=name, dtype=self.dtype_policy)
+
+    def _in_order(self, tokens):
+        """Sorts `[batch, token, ...]` into the order of generation, or back."""
+        return ops.flip(tokens, 1) if self.order == "reverse" else tokens
+
+    def _queries_keys_values(self, h, i):
+        """Three of `[batch, heads, token, width / heads]`."""
+        layer, count = self._stack[i], h.shape[1]
+        qkv = layer["attention"](layer["attention_norm"](h))
+        size = self.width // self.heads
+        qkv = ops.reshape(qkv, (-1, count, 3, self.heads, size))
+        return ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
+
+    def _layer(self, h, q, k, v, sees, context, i, drop=lambda h: h):
+        """Adds what the queries read of the keys and values that they see, and more."""
+        layer, count = self._stack[i], h.shape[1]
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+        scores = scores / math.sqrt(self.width // self.heads)
+        scores = ops.where(sees, scores, ops.cast(-np.inf, scores.dtype))
+        read = ops.transpose(ops.matmul(ops.softmax(scores), v), (0, 2, 1, 3))
+        read = ops.reshape(read, (-1, count, self.width))
+        h = h + layer["read"](drop(read))
+        inner = self._modulate(layer["dense"](layer["dense_norm"](h)), context, i)
+        return h + layer["added"](drop(self.activation(inner)))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["outputs"]
+        return {
+            **config,
+            "tokens": self.tokens,
+            "token_size": self.token_size,
+            "num_parameters": self.num_parameters,
+            "width": self.width,
+            "layers": self.depth,
+            "heads": self.heads,
+            "order": self.order,
+            "dropout": self.dropout,
+        }
