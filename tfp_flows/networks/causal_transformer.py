@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfp_flows.core.arguments import check_choice, check_integer
+from tfp_flows.networks.attention import attention
 from tfp_flows.networks.layer_norm import LayerNorm
 from tfp_flows.networks.network import Network
 
@@ -263,10 +263,7 @@ class CausalTransformer(Network):
     def _layer(self, h, q, k, v, sees, context, i, drop=lambda h: h):
         """Adds what the queries read of the keys and values that they see, and more."""
         layer, count = self._stack[i], h.shape[1]
-        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
-        scores = scores / math.sqrt(self.width // self.heads)
-        scores = ops.where(sees, scores, ops.cast(-np.inf, scores.dtype))
-        read = ops.transpose(ops.matmul(ops.softmax(scores), v), (0, 2, 1, 3))
+        read = ops.transpose(attention(q, k, v, sees), (0, 2, 1, 3))
         read = ops.reshape(read, (-1, count, self.width))
         h = h + layer["read"](drop(read))
         inner = self._modulate(layer["dense"](layer["dense_norm"](h)), context, i)

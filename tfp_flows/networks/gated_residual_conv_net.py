@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import keras
 from keras import ops
 
 from tfp_flows.core.arguments import check_number
+from tfp_flows.networks.attention import attention
 from tfp_flows.networks.layer_norm import LayerNorm
 from tfp_flows.networks.network import Network
 from tfp_flows.networks.never_empty import never_empty
@@ -26,9 +26,9 @@ class GatedResidualConvNet(Network):
     of every position to all positions. Both go through a gate: half of the channels
     times the sigmoid of the other half. Channels are normalised before each of the two
     (in the paper, after), and positions have a learned embedding. Attention takes time
-    and memory of the order $(H W)^2$. Input `[batch, H, W, C]`, context a vector or an
-    image of the same size, output `[batch, H, W, outputs]`. Gates and output start at
-    zero.
+    of the order $(H W)^2$; gradients keep no scores of pairs of positions. Input
+    `[batch, H, W, C]`, context a vector or an image of the same size, output `[batch,
+    H, W, outputs]`. Gates and output start at zero.
 
     Example:
       >>> import tensorflow as tf
@@ -131,9 +131,7 @@ class GatedResidualConvNet(Network):
         size = self.width // self.heads
         qkv = ops.reshape(qkv, (-1, height * width, 3, self.heads, size))
         q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
-        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) / math.sqrt(size)
-        read = ops.matmul(ops.softmax(scores), v)
-        read = ops.transpose(read, (0, 2, 1, 3))
+        read = ops.transpose(attention(q, k, v), (0, 2, 1, 3))
         return ops.reshape(read, (-1, height, width, self.width))
 
     def get_config(self) -> dict[str, Any]:
