@@ -398,3 +398,31 @@ def test_infinity_under_heavy_tails():
     base = distributions.student_t((2,))
     found = base.log_prob([[0.0, 0.0], [np.inf, 0.0], [np.nan, 0.0]])
     assert np.isfinite(found[0]) and found[1] == -np.inf and np.isnan(found[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("radial", {}),
+        ("nice", {"width": 8}),
+        ("real_nvp", {"width": 8, "num_classes": 3}),
+        ("maf", {"width": 8, "bounds": (18, 90)}),
+    ],
+)
+def test_data_so_far_out_that_numbers_overflow(name, options):
+    """Their density is 0, where differences of infinities were NaN."""
+    flow = getattr(flows, name)((2,), layers=2, normalize=False, seed=0, **options)
+    perturb(flow, 0.1)
+    x = tf.constant([[1e30, 0], [3e38, 1], [-np.inf, 2], [1, np.inf], [20, 30]])
+    x = tf.concat([x, [[np.nan, np.inf]]], 0)
+    given = {"context": [0, 1, 2, 0, 1, 2]} if "num_classes" in options else {}
+    for log_prob in (flow.log_prob, tf.function(flow.log_prob)):
+        found = log_prob(x, **given).numpy()
+        assert not np.isnan(found[:5]).any()
+        assert (found[1:4] == -np.inf).all()
+        assert np.isfinite(found[4])
+        # What is no number is none, and what no density knows how to answer.
+        assert np.isnan(found[5])
+    if given:
+        wrong = tf.function(flow.log_prob)(x[:1], context=tf.constant([7]))
+        assert np.isnan(wrong).all()

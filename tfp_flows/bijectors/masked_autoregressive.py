@@ -74,6 +74,7 @@ class MaskedAutoregressive(JointBijector):
     _papers: tuple[str, ...] = ("papamakarios2017maf",)
 
     _fast_paths = frozenset({"untaped"})
+    _estimation_arguments = frozenset({"jacobi_tolerance"})
 
     has_direct_inverse = False
 

@@ -389,6 +389,10 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         )
         return log_prob(value, name=name, **keywords) if found is None else found[0]
 
+    def prob(self, value: Any, name: str = "prob", **keywords: Any) -> tf.Tensor:
+        """The density of data, see `log_prob`."""
+        return tf.exp(self.log_prob(value, name=name, **keywords))
+
     def sample(
         self,
         sample_shape: Any = (),
@@ -449,6 +453,8 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         Returns:
           Tensor `[*batch, *distribution.event_shape]`.
         """
+        if not self._looked_for_initialization:
+            self._warn_of_missing_initialization()
         return self._convert(as_data(x, self.dtype, f"{self.name}: x"), False, keywords)
 
     def decode(self, z: Any, **keywords: Any) -> tf.Tensor:
@@ -535,9 +541,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         if waits:
             warnings.warn(
                 f"{self.name}: parts of this flow (ActNorm, say) take their first "
-                "values from data and have seen none yet, so densities are far from "
-                "what training starts with. tfp_flows.training.initialize(flow, x) "
-                "sets them, as FlowModel.fit does by itself.",
+                "values from data and have seen none yet, so densities and codes are "
+                "far from what training starts with. tfp_flows.training.initialize("
+                "flow, x) sets them, as FlowModel.fit does by itself.",
                 stacklevel=3,
             )
 
@@ -552,10 +558,13 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         given = self._given(keywords)
         z, ildj = self.bijector.inverse_and_log_det(y, **given.bijector)
         log_prob = self._log_prob_of_noise(z, given) + self._over_event(ildj)
-        # Where the density is 0, gradients are stopped: those of a mixture, say, may be
-        # NaN there.
+        # Data so far out that numbers overflow have a density of 0, where a difference
+        # of infinities would be NaN. Where it is 0, gradients are stopped: those of a
+        # mixture, say, may be NaN there.
         none = tf.constant(-math.inf, log_prob.dtype)
-        log_prob = tf.where(tf.equal(log_prob, none), none, log_prob)
+        far = sum_trailing(tf.abs(y), self.event_shape.rank) > y.dtype.max**0.25
+        is_zero = tf.equal(log_prob, none) | (tf.math.is_nan(log_prob) & far)
+        log_prob = tf.where(is_zero, none, log_prob)
         return nan_unless(given.valid, log_prob, 0)
 
     def _call_sample_n(self, sample_shape, seed, **keywords):

@@ -22,6 +22,7 @@ _FREE = frozenset(
     {
         "checkpoint_every",
         "conditioner_dtype",
+        "dropout",
         "flow",
         "name",
         "recompute_gradients",

@@ -174,7 +174,8 @@ class WatchDivergence(keras.callbacks.Callback):
             f"training diverged: {what}",
             f"The weights are again those of {self._kept.when!r}. If that batch holds "
             "NaN or a context out of range, correct the data. Otherwise these help: "
-            "normalize=True, an argument of ready flows, for data in units far from 1; "
+            "normalize=True and normalize_context=True, arguments of ready flows, for "
+            "data and contexts in units far from 1; "
             "a smaller bound on scales (max_log_scale); a smaller learning rate, or "
             "one that rises from 0; clipping "
             "(compile(tfp_flows.training.FusedAdam(global_clipnorm=1.0))).",
