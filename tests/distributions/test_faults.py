@@ -419,7 +419,7 @@ def test_data_so_far_out_that_numbers_overflow(name, options):
     for log_prob in (flow.log_prob, tf.function(flow.log_prob)):
         found = log_prob(x, **given).numpy()
         assert not np.isnan(found[:5]).any()
-        assert (found[1:4] == -np.inf).all()
+        assert (found[1:4] < -1e30).all()
         assert np.isfinite(found[4])
         # What is no number is none, and what no density knows how to answer.
         assert np.isnan(found[5])
