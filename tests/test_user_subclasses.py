@@ -394,7 +394,13 @@ def test_round_trip_and_autodiff(name):
     close(fldj + tf.zeros_like(X[:, 0]), tf.constant(by_autodiff))
 
 
-@every_class
+# One of each kind: networks of its own, options, training, gradients, none of them.
+@pytest.mark.parametrize(
+    "name",
+    fast_and_slow(
+        CLASSES, "Shifted", "OwnVariable", "WithLayers", "WithTraining", "PlainTFP"
+    ),
+)
 def test_training_saving_and_loading(name, tmp_path):
     def flow():
         members = [CLASSES[name](), B.AffineCoupling(MASK, mlp(4), dtype=DTYPE)]

@@ -19,9 +19,6 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 all_cases = pytest.mark.parametrize("case", CASES, ids=str)
-trainable_cases = pytest.mark.parametrize(
-    "case", [c for c in CASES if c.trainable], ids=str
-)
 # A case or two of each kind of bijector; the others differ in options alone.
 REPRESENTATIVE = frozenset(
     {
@@ -103,7 +100,27 @@ OTHERWISE = frozenset(
         "repeat",
     }
 )
+# Take long to differentiate, and differ from a faster case in options alone.
+LONG = {
+    "inverse_autoregressive_context",
+    "logistic_mixture_inverted",
+    "masked_autoregressive_chunks",
+    "masked_autoregressive_context",
+    "masked_autoregressive_film",
+    "multiscale",
+    "per_entry_autoregressive",
+    "residual_any_contraction",
+    "residual_conv_sine_context",
+    "residual_elu_context",
+    "spline_autoregressive_context",
+    "spline_inverse_autoregressive",
+    "sylvester_orthogonal_amortized",
+}
 TRACED = [c for c in CASES if c.name in COMPUTATIONS | MACHINERY | OTHERWISE]
+differentiated_cases = some_cases(CASES, {c.name for c in CASES} - LONG)
+differentiated_trainable_cases = some_cases(
+    [c for c in CASES if c.trainable], {c.name for c in CASES} - LONG
+)
 representative_cases = some_cases(CASES)
 computations = some_cases(TRACED, COMPUTATIONS)
 machinery = some_cases(TRACED, MACHINERY)
@@ -139,7 +156,7 @@ def extra_ndims(case: Case, bijector) -> int:
     return len(case.data_shape) - bijector.inverse_min_event_ndims
 
 
-@all_cases
+@differentiated_cases
 def test_log_det_equals_autodiff(case):
     bijector = case.make()
     keywords = case.keywords((2,))
@@ -191,7 +208,7 @@ def test_round_trip_before_and_after_training(case, dtype):
                 v.assign_sub(0.05 * g)
 
 
-@trainable_cases
+@differentiated_trainable_cases
 def test_every_variable_exists_and_gets_gradients(case):
     bijector = case.make()
     variables = bijector.trainable_variables
@@ -621,7 +638,11 @@ def test_nothing_is_stale_after_a_variable_changes(case):
 
 @trainable_machinery
 @pytest.mark.parametrize(
-    "compose", [lambda b: b, lambda b: tfb.Chain([b])], ids=["own", "tfb.Chain"]
+    "compose",
+    [
+        pytest.param(lambda b: b, id="own", marks=pytest.mark.slow),
+        pytest.param(lambda b: tfb.Chain([b]), id="tfb.Chain"),
+    ],
 )
 def test_eager_loop_over_one_tensor_trains_rightly(case, compose):
     losses = []
@@ -692,7 +713,12 @@ def test_second_order_gradients(case):
     close(second, numeric, 1e-5)
 
 
-@operations
+# A loop over entries, and a basis, are mapped for long.
+@some_cases(
+    TRACED,
+    OPERATIONS
+    - {"masked_autoregressive", "multiscale_context", "sylvester_orthogonal"},
+)
 def test_vectorized_map(case):
     bijector = case.make()
     both = both_directions(bijector)

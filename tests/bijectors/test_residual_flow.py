@@ -85,7 +85,7 @@ def standard_errors(values, truth):
     return np.abs(values.mean(0) - truth) / (error + 1e-12), error
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", fast_and_slow([True, False], True))
 def test_roulette_is_unbiased_in_value_and_gradient(training):
     bijector = strong("roulette", terms=1, evaluation_terms=2)
     x = 0.3 * normal(3, 4)
@@ -122,7 +122,14 @@ def test_series_is_biased_by_what_it_leaves_out():
         pytest.param("roulette", 3, True, marks=pytest.mark.slow),
     ],
 )
-def test_in_one_dimension_estimates_are_exact(log_det, probes, jit):
+@pytest.mark.parametrize(
+    "keywords",
+    fast_and_slow(
+        [{}, {"seed": 3}, {"training": True, "seed": 3}], {"training": True, "seed": 3}
+    ),
+    ids=str,
+)
+def test_in_one_dimension_estimates_are_exact(log_det, probes, jit, keywords):
     """Signs square to 1, so that enough terms leave nothing to chance.
 
     Value, gradient and second derivative, with respect to data and variables.
@@ -147,14 +154,11 @@ def test_in_one_dimension_estimates_are_exact(log_det, probes, jit):
         return [y, log_det, *first, *second]
 
     expected = derivatives(bijector.copy(log_det="exact"))
-    for keywords in ({}, {"seed": 3}, {"training": True, "seed": 3}):
-        compiled = tf.function(
-            lambda keywords=keywords: derivatives(bijector, **keywords),
-            jit_compile=jit,
-            autograph=False,
-        )
-        for a, b in zip(compiled(), expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+    compiled = tf.function(
+        lambda: derivatives(bijector, **keywords), jit_compile=jit, autograph=False
+    )
+    for a, b in zip(compiled(), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
 
 
 def test_the_deterministic_estimate():

@@ -66,6 +66,7 @@ def gradients(solve, limit, rate):
     return derivatives(START, rate)
 
 
+@pytest.mark.slow
 def test_the_adjoint_nears_the_gradient_of_the_steps():
     rate = tf.constant(0.4, "float64")
     truth = gradients(ode.runge_kutta, 32, rate)
