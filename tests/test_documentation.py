@@ -30,6 +30,7 @@ SLOW_PAGES = {
     "docs/guide/from_other_libraries.md",
     "docs/guide/training.md",
     "docs/index.md",
+    "docs/latent.md",
 }
 PACKAGE_PAGE = (DOCS / "guide" / "package.md").read_text()
 _BLOCK = re.compile(r"(?:<!-- test: (\w+) -->\n)?^```python\n(.*?)^```$", re.M | re.S)

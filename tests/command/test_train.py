@@ -234,7 +234,8 @@ def test_the_seed_decides_the_weights(settings, tmp_path):
 @pytest.mark.parametrize(
     "points",
     [
-        pytest.param((5, 6), id="twice in an epoch"),
+        pytest.param((5,), id="within an epoch"),
+        pytest.param((5, 6), id="twice in an epoch", marks=pytest.mark.slow),
         pytest.param(
             (2 * STEPS, END), id="at the ends of epochs", marks=pytest.mark.slow
         ),
@@ -683,6 +684,7 @@ def test_divergence_stops_within_an_epoch(settings, tmp_path):
     assert 1 <= iterations(run.model) < 26
 
 
+@pytest.mark.slow
 def test_an_interrupt_does_not_save_what_has_diverged(settings, tmp_path):
     def explode(model):
         if iterations(model) == 2:
@@ -695,6 +697,7 @@ def test_an_interrupt_does_not_save_what_has_diverged(settings, tmp_path):
     assert not (tmp_path / "last.keras").exists()
 
 
+@pytest.mark.slow
 def test_a_last_step_that_diverges_is_noticed(settings, tmp_path):
     # The loss of every batch was finite: only the validation tells.
     def explode(model):
@@ -720,6 +723,7 @@ def test_weights_that_the_loss_does_not_show_are_not_saved(settings, tmp_path):
 # Pictures of awkward data.
 
 
+@pytest.mark.slow
 def test_rare_values_are_met_before_the_first_step(tmp_path):
     draw = np.random.default_rng(0)
     x = draw.standard_normal((300, 3))

@@ -143,6 +143,7 @@ def test_gradients_of_adaptive_steps():
     tf.nest.map_structure(lambda a, b: close(a, b, 1e-5), found, truth)
 
 
+@pytest.mark.slow
 def test_adaptive_steps_leave_out_what_is_not_finite():
     x = tf.concat([START[:2], [[1.0, np.nan, 0.0]]], 0)
     rate = tf.constant(1.3, "float64")

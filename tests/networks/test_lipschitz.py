@@ -409,7 +409,7 @@ def test_errors(build, words):
 
 
 @every
-@pytest.mark.parametrize("count", [0, 3])
+@pytest.mark.parametrize("count", fast_and_slow([0, 3], 0))
 def test_built_and_differentiated_in_a_trace_of_few_or_no_examples(name, count):
     build, shape = NETWORKS[name]
     network = build(seed=0)
