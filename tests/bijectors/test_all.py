@@ -123,8 +123,6 @@ differentiated_trainable_cases = some_cases(
 )
 representative_cases = some_cases(CASES)
 computations = some_cases(TRACED, COMPUTATIONS)
-machinery = some_cases(TRACED, MACHINERY)
-operations = some_cases(TRACED, OPERATIONS)
 # The same, with the rest of one of each kind as slow ones: more would repeat them.
 machinery_of_each_kind = some_cases(
     [c for c in CASES if c.name in COMPUTATIONS | MACHINERY], MACHINERY
@@ -243,7 +241,7 @@ def test_every_variable_exists_and_gets_gradients(case):
     assert {v.ref() for v in bijector.variables} == before
 
 
-@machinery
+@some_cases(TRACED, MACHINERY - {"multiscale_context"})
 def test_eager_function_and_xla_agree(case):
     bijector = case.make()
     keywords = case.keywords()
@@ -283,7 +281,7 @@ def test_gradients_that_recompute(case):
     compare_recomputed(case, bijector, case.keywords((3,)))
 
 
-@pytest.mark.parametrize("case", WITH_TRAINING, ids=str)
+@some_cases(WITH_TRAINING, {c.name for c in WITH_TRAINING} - LONG)
 def test_gradients_that_recompute_in_training(case):
     bijector = case.make()
     keywords = {**case.keywords((3,)), "training": True}
@@ -360,7 +358,7 @@ def both_directions(bijector):
     return both
 
 
-@operations
+@some_cases(TRACED, OPERATIONS - {"multiscale_context", "sylvester_orthogonal"})
 def test_unknown_batch_dimensions(case):
     """Both directions know nothing of the batch, or of two batch dimensions."""
     bijector = case.make()
@@ -403,9 +401,7 @@ def of_batches(batch, nest):
     )
 
 
-@some_cases(
-    [c for c in CASES if c.name in COMPUTATIONS], {"masked_autoregressive", "planar"}
-)
+@some_cases([c for c in CASES if c.name in COMPUTATIONS], {"planar"})
 def test_unknown_batches_under_xla(case):
     both = both_directions(case.make())
     given = case.noise((6,)), case.data((6,)), case.keywords((6,))
@@ -493,7 +489,10 @@ def test_a_nan_gives_a_nan_log_determinant(case):
             assert np.isnan(np.reshape(result, (4, -1))[2]).any()
 
 
-@machinery_of_each_kind
+@some_cases(
+    [c for c in CASES if c.name in COMPUTATIONS | MACHINERY],
+    {"affine_checkerboard", "planar", "residual"},
+)
 def test_in_a_graph_of_tensorflow_1(case):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         bijector = case.build("float64")
