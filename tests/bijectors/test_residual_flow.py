@@ -320,9 +320,7 @@ def test_an_inverse_that_does_not_converge():
         few.inverse(normal(2, 3))
 
 
-@pytest.mark.parametrize(
-    "compiled", fast_and_slow(["no", "yes", "by XLA"], "no", "yes")
-)
+@pytest.mark.parametrize("compiled", fast_and_slow(["no", "yes", "by XLA"], "no"))
 def test_fixed_point_is_differentiable_to_any_order(compiled):
     """z = A z + sin(b) has a solution and derivatives in closed form."""
     matrix = 0.2 * normal(3, 3)
