@@ -124,6 +124,7 @@ TRAINED = {
     ("radial", cancer),
     ("sylvester", cancer),
     ("residual_flow", moons),
+    ("tarflow", cancer),
     ("ffjord", cancer),
 }
 

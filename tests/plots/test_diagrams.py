@@ -73,7 +73,7 @@ def assert_has_room(figure):
         SMALL,
         *("nice", "real_nvp", "real_nvp_image", "maf", "naf", "iaf", "planar"),
         *("neural_spline_flow", "flow_plus_plus", "radial", "sylvester"),
-        *("residual_flow", "ffjord", "glow"),
+        *("residual_flow", "tarflow", "ffjord", "glow"),
     ),
 )
 def test_every_ready_flow(name):
