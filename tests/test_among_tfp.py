@@ -189,6 +189,7 @@ def test_hamiltonian_monte_carlo_under_a_given_context():
     )
 
 
+@pytest.mark.slow
 def test_variational_inference_with_a_given_context():
     """The posterior of a Gaussian, by a flow that sees what it is about."""
     _, _, surrogate = given()

@@ -301,7 +301,7 @@ def test_only_training_moves_the_state(name):
         np.testing.assert_allclose(np.linalg.norm(vector), 1.0)
 
 
-@pytest.mark.parametrize("name", fast_and_slow(NETWORKS, "mlp", "conv_even"))
+@pytest.mark.parametrize("name", fast_and_slow(NETWORKS, "mlp"))
 def test_eager_function_and_xla_agree(name):
     network, x = make(name)
     perturb(network, 0.5, seed=1)
