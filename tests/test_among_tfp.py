@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.distributions.support import make_flow
-from tests.support import close, normal
+from tests.support import close, fast_and_slow, normal
 from tfp_flows import Flow, bijectors, distributions, flows
 
 tfb = tfp.bijectors
@@ -147,7 +147,7 @@ def test_a_joint_whose_context_is_another_variable():
     close(joint.sample(3, seed=0).x, x, 0.0001)
 
 
-@pytest.mark.parametrize("seed", [1, 2**70, -5])
+@pytest.mark.parametrize("seed", fast_and_slow([1, 2**70, -5], 2**70))
 def test_auto_batched_joints_with_integer_seeds(seed):
     flow = make_flow()
     joint = tfd.JointDistributionNamedAutoBatched(
@@ -189,6 +189,7 @@ def test_hamiltonian_monte_carlo_under_a_given_context():
     )
 
 
+@pytest.mark.slow
 def test_variational_inference_with_a_given_context():
     """The posterior of a Gaussian, by a flow that sees what it is about."""
     _, _, surrogate = given()

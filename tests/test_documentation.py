@@ -1,8 +1,8 @@
 """The code of the README and of all pages runs, and the pages list what there is.
 
 Blocks of a page run in their order and share names. A comment above a block,
-`<!-- test: slow -->`, leaves it to the slow tests (which run all of the page);
-`<!-- test: skip -->` is for code of other libraries.
+`<!-- test: slow -->`, leaves it to the slow tests (which run all of the page, as they
+do of `SLOW_PAGES`); `<!-- test: skip -->` is for code of other libraries.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ PAGES = [
     for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
     if not {"_build", "notebooks"} & set(path.relative_to(ROOT).parts)
 ]
+# What their code shows has tests of its own; some of them compile or train much of it.
+SLOW_PAGES = {
+    "docs/deployment.md",
+    "docs/guide/from_other_libraries.md",
+    "docs/guide/training.md",
+    "docs/index.md",
+    "docs/latent.md",
+}
 PACKAGE_PAGE = (DOCS / "guide" / "package.md").read_text()
 _BLOCK = re.compile(r"(?:<!-- test: (\w+) -->\n)?^```python\n(.*?)^```$", re.M | re.S)
 
@@ -37,13 +45,16 @@ def blocks(text: str) -> list[tuple[str, int, str]]:
     return found
 
 
-def pages_with(mark: str):
-    """Pages that have a block with this mark."""
-    return [
-        pytest.param(path, id=str(path.relative_to(ROOT)))
-        for path in PAGES
-        if any(mark == found for found, _, _ in blocks(path.read_text()))
-    ]
+def pages(slow: bool):
+    """Pages of which all or some is slow; pages of which something is not."""
+    found = []
+    for path in PAGES:
+        name = str(path.relative_to(ROOT))
+        marks = {mark for mark, _, _ in blocks(path.read_text())}
+        whole = name in SLOW_PAGES
+        if (whole or "slow" in marks) if slow else ("" in marks and not whole):
+            found.append(pytest.param(path, id=name))
+    return found
 
 
 def run(path, marks, folder, monkeypatch):
@@ -56,13 +67,13 @@ def run(path, marks, folder, monkeypatch):
             exec(compile("\n" * line + code, str(path), "exec"), names)
 
 
-@pytest.mark.parametrize("path", pages_with(""))
+@pytest.mark.parametrize("path", pages(slow=False))
 def test_code_of_a_page_runs(path, tmp_path, monkeypatch):
     run(path, {""}, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", pages_with("slow"))
+@pytest.mark.parametrize("path", pages(slow=True))
 def test_slow_code_of_a_page_runs(path, tmp_path, monkeypatch):
     run(path, {"", "slow"}, tmp_path, monkeypatch)
 

@@ -285,6 +285,13 @@ CLASSES = {
     "WithTraining": WithTraining,
 }
 every_class = pytest.mark.parametrize("name", CLASSES)
+# One of each kind: options, a variable, layers, a training mode, and of TFP alone.
+some_classes = pytest.mark.parametrize(
+    "name",
+    fast_and_slow(
+        CLASSES, "Shifted", "OwnVariable", "WithLayers", "WithTraining", "PlainTFP"
+    ),
+)
 
 
 def made(name):
@@ -320,7 +327,7 @@ def results(inverse, y, variables):
     )
 
 
-@every_class
+@some_classes
 @pytest.mark.parametrize("recompute", fast_and_slow([False, True], True))
 def test_chains_eager_and_traced(name, recompute):
     members = [made(name), B.AffineCoupling(MASK, mlp(4), dtype=DTYPE), made(name)]
@@ -394,7 +401,7 @@ def test_round_trip_and_autodiff(name):
     close(fldj + tf.zeros_like(X[:, 0]), tf.constant(by_autodiff))
 
 
-@every_class
+@some_classes
 def test_training_saving_and_loading(name, tmp_path):
     def flow():
         members = [CLASSES[name](), B.AffineCoupling(MASK, mlp(4), dtype=DTYPE)]

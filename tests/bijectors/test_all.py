@@ -19,9 +19,6 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 all_cases = pytest.mark.parametrize("case", CASES, ids=str)
-trainable_cases = pytest.mark.parametrize(
-    "case", [c for c in CASES if c.trainable], ids=str
-)
 # A case or two of each kind of bijector; the others differ in options alone.
 REPRESENTATIVE = frozenset(
     {
@@ -103,11 +100,29 @@ OTHERWISE = frozenset(
         "repeat",
     }
 )
+# Take long to differentiate, and differ from a faster case in options alone.
+LONG = {
+    "inverse_autoregressive_context",
+    "logistic_mixture_inverted",
+    "masked_autoregressive_chunks",
+    "masked_autoregressive_context",
+    "masked_autoregressive_film",
+    "multiscale",
+    "per_entry_autoregressive",
+    "residual_any_contraction",
+    "residual_conv_sine_context",
+    "residual_elu_context",
+    "spline_autoregressive_context",
+    "spline_inverse_autoregressive",
+    "sylvester_orthogonal_amortized",
+}
 TRACED = [c for c in CASES if c.name in COMPUTATIONS | MACHINERY | OTHERWISE]
+differentiated_cases = some_cases(CASES, {c.name for c in CASES} - LONG)
+differentiated_trainable_cases = some_cases(
+    [c for c in CASES if c.trainable], {c.name for c in CASES} - LONG
+)
 representative_cases = some_cases(CASES)
 computations = some_cases(TRACED, COMPUTATIONS)
-machinery = some_cases(TRACED, MACHINERY)
-operations = some_cases(TRACED, OPERATIONS)
 # The same, with the rest of one of each kind as slow ones: more would repeat them.
 machinery_of_each_kind = some_cases(
     [c for c in CASES if c.name in COMPUTATIONS | MACHINERY], MACHINERY
@@ -139,7 +154,7 @@ def extra_ndims(case: Case, bijector) -> int:
     return len(case.data_shape) - bijector.inverse_min_event_ndims
 
 
-@all_cases
+@differentiated_cases
 def test_log_det_equals_autodiff(case):
     bijector = case.make()
     keywords = case.keywords((2,))
@@ -191,7 +206,7 @@ def test_round_trip_before_and_after_training(case, dtype):
                 v.assign_sub(0.05 * g)
 
 
-@trainable_cases
+@differentiated_trainable_cases
 def test_every_variable_exists_and_gets_gradients(case):
     bijector = case.make()
     variables = bijector.trainable_variables
@@ -226,7 +241,7 @@ def test_every_variable_exists_and_gets_gradients(case):
     assert {v.ref() for v in bijector.variables} == before
 
 
-@machinery
+@some_cases(TRACED, MACHINERY - {"multiscale_context"})
 def test_eager_function_and_xla_agree(case):
     bijector = case.make()
     keywords = case.keywords()
@@ -266,7 +281,7 @@ def test_gradients_that_recompute(case):
     compare_recomputed(case, bijector, case.keywords((3,)))
 
 
-@pytest.mark.parametrize("case", WITH_TRAINING, ids=str)
+@some_cases(WITH_TRAINING, {c.name for c in WITH_TRAINING} - LONG)
 def test_gradients_that_recompute_in_training(case):
     bijector = case.make()
     keywords = {**case.keywords((3,)), "training": True}
@@ -343,7 +358,7 @@ def both_directions(bijector):
     return both
 
 
-@operations
+@some_cases(TRACED, OPERATIONS - {"multiscale_context", "sylvester_orthogonal"})
 def test_unknown_batch_dimensions(case):
     """Both directions know nothing of the batch, or of two batch dimensions."""
     bijector = case.make()
@@ -386,9 +401,7 @@ def of_batches(batch, nest):
     )
 
 
-@some_cases(
-    [c for c in CASES if c.name in COMPUTATIONS], {"masked_autoregressive", "planar"}
-)
+@some_cases([c for c in CASES if c.name in COMPUTATIONS], {"planar"})
 def test_unknown_batches_under_xla(case):
     both = both_directions(case.make())
     given = case.noise((6,)), case.data((6,)), case.keywords((6,))
@@ -476,7 +489,10 @@ def test_a_nan_gives_a_nan_log_determinant(case):
             assert np.isnan(np.reshape(result, (4, -1))[2]).any()
 
 
-@machinery_of_each_kind
+@some_cases(
+    [c for c in CASES if c.name in COMPUTATIONS | MACHINERY],
+    {"affine_checkerboard", "planar", "residual"},
+)
 def test_in_a_graph_of_tensorflow_1(case):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         bijector = case.build("float64")
@@ -621,7 +637,11 @@ def test_nothing_is_stale_after_a_variable_changes(case):
 
 @trainable_machinery
 @pytest.mark.parametrize(
-    "compose", [lambda b: b, lambda b: tfb.Chain([b])], ids=["own", "tfb.Chain"]
+    "compose",
+    [
+        pytest.param(lambda b: b, id="own", marks=pytest.mark.slow),
+        pytest.param(lambda b: tfb.Chain([b]), id="tfb.Chain"),
+    ],
 )
 def test_eager_loop_over_one_tensor_trains_rightly(case, compose):
     losses = []
@@ -692,7 +712,12 @@ def test_second_order_gradients(case):
     close(second, numeric, 1e-5)
 
 
-@operations
+# A loop over entries, and a basis, are mapped for long.
+@some_cases(
+    TRACED,
+    OPERATIONS
+    - {"masked_autoregressive", "multiscale_context", "sylvester_orthogonal"},
+)
 def test_vectorized_map(case):
     bijector = case.make()
     both = both_directions(bijector)
@@ -701,7 +726,11 @@ def test_vectorized_map(case):
     tf.nest.map_structure(close, got, both(*given))
 
 
-@machinery_of_each_kind
+# By default what has one network, and what searches for a root.
+@some_cases(
+    [c for c in CASES if c.name in COMPUTATIONS | MACHINERY],
+    {"affine_checkerboard", "masked_autoregressive", "planar", "chain_context"},
+)
 def test_threads(case):
     bijector = case.make()
     distribution = tfd.TransformedDistribution(base_of(case), bijector)

@@ -422,6 +422,7 @@ def test_a_table_stands_beside_simpler_densities(table, tmp_path, capsys):
     assert code == (1 if verdict == "far below" else 0)
 
 
+@pytest.mark.slow
 def test_a_flow_far_below_a_gaussian_is_no_success(table, tmp_path, fails, monkeypatch):
     gaussian = {"log_likelihood": 50.0, "standard_error": 0.1, "components": 1}
     monkeypatch.setattr(tables, "baselines", lambda *data: {"gaussian": gaussian})
@@ -661,6 +662,7 @@ def test_overwrite_deletes_the_files_of_a_run_only(moons, says, points, tmp_path
     assert (output / "history.csv").read_text().count("\n") == 2
 
 
+@pytest.mark.slow
 def test_overwrite_waits_for_the_first_epoch(moons, points, tmp_path, fails):
     output = tmp_path / "run"
     shutil.copytree(moons.directory, output)
@@ -729,6 +731,7 @@ def test_resume_another_flow_or_nothing(moons, fails, points, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_resume_looks_at_the_data_and_not_at_their_name(
     moons, says, fails, points, tmp_path, monkeypatch
 ):

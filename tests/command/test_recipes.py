@@ -92,9 +92,15 @@ def small(monkeypatch, data):
     monkeypatch.setattr(tables, "baselines", lambda *arguments: {})
 
 
-def test_a_run_follows_a_recipe(small, data, tmp_path, says, fails):
+@pytest.fixture
+def followed(small, data, tmp_path, says):
+    """The command of a run that follows it, with two changes, and what it printed."""
     moons = ("train", data, "--flow", "real_nvp", "-o", tmp_path, "--verbose", 0)
-    out = says(*moons, "--recipe", "paper", "--epochs", 1, "--width", 8)
+    return moons, says(*moons, "--recipe", "paper", "--epochs", 1, "--width", 8)
+
+
+def test_a_run_follows_a_recipe(followed, tmp_path):
+    _, out = followed
     assert "recipe paper: Nobody 2026: -2.50 +/- 0.10 nats" in out
     assert "not as there: nothing is" in out
     assert "changed here: epochs=1, width=8" in out
@@ -105,7 +111,11 @@ def test_a_run_follows_a_recipe(small, data, tmp_path, says, fails):
     settings = report["settings"]
     assert (settings["batch_size"], settings["decay"]) == (32, "step")
     assert settings["flow_options"]["width"] == 8
-    # It is remembered.
+
+
+@pytest.mark.slow
+def test_a_recipe_is_remembered(followed, says, fails):
+    moons, _ = followed
     out = says(*moons, "--resume", "--epochs", 2)
     assert "recipe paper: Nobody 2026" in out and "changed here: width=8" in out
     assert "2 epochs in" in out

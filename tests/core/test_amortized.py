@@ -415,12 +415,12 @@ READY = {
 @pytest.mark.parametrize(
     ("name", "direction"),
     [
-        *((name, "density") for name in READY),
-        *(
-            pytest.param(name, "sampling", marks=mark)
-            for name in READY
-            for mark in [[] if name in ("radial", "triangular") else pytest.mark.slow]
-        ),
+        pytest.param(name, direction, marks=() if name in fast else pytest.mark.slow)
+        for direction, fast in [
+            ("density", ("planar", "triangular")),
+            ("sampling", ("radial",)),
+        ]
+        for name in READY
     ],
 )
 def test_densities_of_external_points_integrate_to_one(name, direction):

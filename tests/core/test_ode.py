@@ -66,6 +66,7 @@ def gradients(solve, limit, rate):
     return derivatives(START, rate)
 
 
+@pytest.mark.slow
 def test_the_adjoint_nears_the_gradient_of_the_steps():
     rate = tf.constant(0.4, "float64")
     truth = gradients(ode.runge_kutta, 32, rate)
@@ -142,6 +143,7 @@ def test_gradients_of_adaptive_steps():
     tf.nest.map_structure(lambda a, b: close(a, b, 1e-5), found, truth)
 
 
+@pytest.mark.slow
 def test_adaptive_steps_leave_out_what_is_not_finite():
     x = tf.concat([START[:2], [[1.0, np.nan, 0.0]]], 0)
     rate = tf.constant(1.3, "float64")

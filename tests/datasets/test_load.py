@@ -57,8 +57,19 @@ def test_a_file_of_unknown_ending_is_no_name_of_a_data_set(tmp_path, monkeypatch
         load("mnist")
 
 
-@pytest.mark.parametrize("make", [pickle.dumps, copy.deepcopy], ids=["pickle", "copy"])
-@pytest.mark.parametrize("kind", ["toy", "labelled", "map"])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        pytest.param("toy", pickle.dumps, id="toy-pickle"),
+        pytest.param("labelled", copy.deepcopy, id="labelled-copy"),
+        pytest.param("map", pickle.dumps, id="map-pickle"),
+        pytest.param("toy", copy.deepcopy, id="toy-copy", marks=pytest.mark.slow),
+        pytest.param(
+            "labelled", pickle.dumps, id="labelled-pickle", marks=pytest.mark.slow
+        ),
+        pytest.param("map", copy.deepcopy, id="map-copy", marks=pytest.mark.slow),
+    ],
+)
 def test_sources_can_be_pickled_and_copied(make, kind, tmp_path):
     x = np.arange(60.0).reshape(30, 2)
     data = {"toy": "moons", "labelled": {"x": x, "labels": np.arange(30) % 2}}

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
+from tests.support import fast_and_slow
 from tfp_flows.datasets import DatasetUnavailableError, load, tfds_sets
 
 # A folder of TensorFlow Datasets with mnist and fashion_mnist, where there is one.
@@ -61,7 +62,7 @@ def test_a_version_is_the_same_data(digits, data_dir):
     assert versioned.fingerprint() == digits.fingerprint()
 
 
-@pytest.mark.parametrize("name", ["digits", "streamed"])
+@pytest.mark.parametrize("name", fast_and_slow(["digits", "streamed"], "digits"))
 def test_stored_rows_can_be_pickled(name, request):
     source = request.getfixturevalue(name)
     copied = pickle.loads(pickle.dumps(source))

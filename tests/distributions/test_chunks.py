@@ -50,7 +50,7 @@ BATCHES = (
     ("run", "batches"),
     [
         pytest.param(lambda f: f, BATCHES, id="eager"),
-        pytest.param(tf.function, BATCHES[4:5], id="function"),
+        pytest.param(tf.function, BATCHES[4:5], id="function", marks=pytest.mark.slow),
         pytest.param(
             tf.function, BATCHES[1:6:2], id="functions", marks=pytest.mark.slow
         ),

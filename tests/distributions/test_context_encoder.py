@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.distributions.support import make_chain
-from tests.support import normal, perturb
+from tests.support import fast_and_slow, normal, perturb
 from tfp_flows import Flow, FlowModel, distributions
 
 
@@ -112,7 +112,9 @@ def test_copies(build):
     assert np.abs(after - before).min() > 1e-4
 
 
-@every
+@pytest.mark.parametrize(
+    "build", fast_and_slow(ENCODERS.values(), ENCODERS["keras"]), ids=ENCODERS
+)
 def test_fit_trains_and_saves_it(build, tmp_path):
     flow = encoded(build())
     x, context = (

@@ -113,21 +113,32 @@ RUNS = {
 }
 
 
-def in_all_ways(cases, *compiled):
-    """Parameters of `cases` and `run`; by default the compiler sees a few of them."""
+def in_all_ways(cases, *compiled, long=()):
+    """Parameters of `cases` and `run`; by default the compiler sees a few of them.
+
+    What is `long` in a trace is left to the slow tests.
+    """
     return [
         pytest.param(
             *(values if isinstance(values, tuple) else (values,)),
             run,
             id=f"{name}-{how}",
-            marks=pytest.mark.slow if how == "xla" and name not in compiled else (),
+            marks=pytest.mark.slow
+            if (how == "xla" and name not in compiled)
+            or (how == "function" and name in long)
+            else (),
         )
         for name, values in cases.items()
         for how, run in RUNS.items()
     ]
 
 
-@pytest.mark.parametrize(("build", "run"), in_all_ways(FLOWS, "with_labels"))
+@pytest.mark.parametrize(
+    ("build", "run"),
+    in_all_ways(
+        FLOWS, "with_a_base", long=("with_numbers", "with_labels", "with_an_encoder")
+    ),
+)
 def test_the_answer_to_no_context_is_nan(build, run):
     flow = build()
     perturb(flow, 0.3)
@@ -273,7 +284,7 @@ def gradients_inside(flow, x, expected, run):
 
 @pytest.mark.parametrize(
     ("bijector", "outside", "run"),
-    in_all_ways(BOUNDED, "sigmoid_of", "softplus", "among_ours"),
+    in_all_ways(BOUNDED, "among_ours"),
 )
 def test_out_of_the_range_of_a_bijector(bijector, outside, run):
     mean = tf.Variable([0.3, -0.2])

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.distributions.support import make_chain, make_flow
-from tests.support import normal, perturb
+from tests.support import fast_and_slow, normal, perturb
 from tfp_flows import Flow, bijectors, distributions, flows, masks, networks
 
 tfb = tfp.bijectors
@@ -117,7 +117,7 @@ def density(made):
     return made.log_prob(2.0 + tf.abs(normal(3, 4, dtype="float32")), **keywords)
 
 
-@ways
+@pytest.mark.parametrize("way", fast_and_slow(WAYS.values(), WAYS["pickle"]), ids=WAYS)
 @every
 def test_a_copy_is_the_same_with_variables_of_its_own(build, way):
     made = build()

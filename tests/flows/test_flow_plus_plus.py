@@ -104,6 +104,7 @@ def test_every_variable_learns(arguments):
         assert np.abs(gradient).max() > 0, v.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", fast_and_slow([False, True], False))
 def test_fit_save_and_load(tmp_path, jit):
     # Noise is drawn anew in every step.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tfp_flows import FlowModel, flows
 
 # New flows are looked at, which no data have initialised.
@@ -17,7 +17,7 @@ SMALL = {"width": 4, "depth": 1, "bins": 4, "seed": 0}
 
 @pytest.mark.parametrize("linear", ["plu", "qr", "lu", "permutation"])
 @pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
-@pytest.mark.parametrize("size", [2, 5])
+@pytest.mark.parametrize("size", fast_and_slow([2, 5], 5))
 def test_two_transforms_change_every_entry(kind, linear, size):
     x = tf.random.stateless_uniform((20, size), (0, 1), -1, 1)
     for seed in range(5):

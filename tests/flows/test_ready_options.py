@@ -48,9 +48,22 @@ def plain(flow):
     return flows.from_config(json.loads(json.dumps(flow.config)))
 
 
-@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
+# All bases of vectors, and one each of images: with labels and without.
 @pytest.mark.parametrize(
-    "name", fast_and_slow(["nice", "real_nvp_image", "glow"], "nice", "glow")
+    ("name", "base"),
+    [
+        pytest.param(
+            name,
+            base,
+            id=f"{name}-{kind}",
+            marks=()
+            if name == "nice"
+            or (name == "glow" and kind in ("class_conditional", "mixture"))
+            else pytest.mark.slow,
+        )
+        for name in ("nice", "real_nvp_image", "glow")
+        for kind, base in BASES.items()
+    ],
 )
 def test_bases(name, base):
     labels = {"num_classes": 3} if base == "class_conditional" else {}

@@ -301,7 +301,7 @@ def test_only_training_moves_the_state(name):
         np.testing.assert_allclose(np.linalg.norm(vector), 1.0)
 
 
-@pytest.mark.parametrize("name", fast_and_slow(NETWORKS, "mlp", "conv_even"))
+@pytest.mark.parametrize("name", fast_and_slow(NETWORKS, "mlp"))
 def test_eager_function_and_xla_agree(name):
     network, x = make(name)
     perturb(network, 0.5, seed=1)
@@ -409,7 +409,7 @@ def test_errors(build, words):
 
 
 @every
-@pytest.mark.parametrize("count", [0, 3])
+@pytest.mark.parametrize("count", fast_and_slow([0, 3], 0))
 def test_built_and_differentiated_in_a_trace_of_few_or_no_examples(name, count):
     build, shape = NETWORKS[name]
     network = build(seed=0)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tests.training.support import (
     assert_same,
     compiled,
@@ -323,7 +323,12 @@ TRAINED = {
 
 
 @pytest.mark.filterwarnings("ignore:`tf.layers.dense` is", "ignore:`layer.updates`")
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name",
+    fast_and_slow(
+        TRAINED, "ready", "tf_keras_network", "tfp_maf", "tfp_scale", "tfp_normal"
+    ),
+)
 def test_every_variable_is_trained(name):
     keras.utils.set_random_seed(0)
     build, parameters, data = TRAINED[name]

@@ -71,6 +71,7 @@ def test_a_warning_above_the_tolerance():
         model.fit(x, verbose=0, callbacks=[ReconstructionError(x, tolerance=1e-12)])
 
 
+@pytest.mark.slow
 def test_fit_learns_the_same():
     x = data((64, 4))
     losses = []

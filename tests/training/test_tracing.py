@@ -67,7 +67,11 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    ("case", "jit_compile"), [*((case, False) for case in CASES), ("dataset", True)]
+    ("case", "jit_compile"),
+    [
+        *((case, False) for case in CASES),
+        pytest.param("dataset", True, marks=pytest.mark.slow),
+    ],
 )
 def test_fit_traces_once(case, jit_compile):
     model = counted(context_shape=(3,) if case == "context" else None)

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tests.training.support import assert_same, image, points, values, vector
 from tfp_flows import (
     Flow,
@@ -133,7 +133,15 @@ def assert_refused(load, flow, error, match):
 
 
 @pytest.mark.filterwarnings("error:Skipping variable")
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name",
+    fast_and_slow(
+        OTHERS,
+        *("width", "more_couplings", "scale_map", "permutation_kind", "batch_norm"),
+        *("base", "bounds", "context_mode", "nice_partition", "another_flow", "mask"),
+        *("order", "order_of_entries", "dtype", "planar_activation"),
+    ),
+)
 def test_another_architecture_is_refused(name, tmp_path):
     source, target = (FlowModel(build()) for build in OTHERS[name])
     perturb(source.flow, seed=3)

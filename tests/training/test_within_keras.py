@@ -482,6 +482,7 @@ def autoregressive():
     )
 
 
+@pytest.mark.slow
 def test_the_masked_autoregressive_flow_of_tfp_stays_a_density():
     """Its masks are constraints of its variables."""
     keras.utils.set_random_seed(0)
