@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -282,3 +284,15 @@ def test_a_model_within_a_model_is_initialised_by_an_eager_call():
     loss = model.fit(x, np.zeros(24), verbose=0).history["loss"]
     expected = -np.mean(model.density.flow.log_prob(100.0 * x))
     np.testing.assert_allclose(loss, [expected], 1e-5)
+
+
+@pytest.mark.parametrize("method", ["log_prob", "prob", "encode", "bits_per_dim"])
+def test_a_flow_that_has_seen_no_data_says_so_once(method):
+    flow = flows.maf((2,), layers=1, width=8, seed=0)
+    x = np.full((3, 2), 1e4, np.float32)
+    with pytest.warns(UserWarning, match="parts of this flow"):
+        getattr(flow, method)(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow.encode(x)
+    np.testing.assert_array_equal(flow.prob(x), np.exp(flow.log_prob(x)))
