@@ -15,6 +15,7 @@ from tfp_flows.inference.conditional_flow import (
     fit,
     make_conditional_flow,
 )
+from tfp_flows.inference.over_parameters import OverParameters
 from tfp_flows.inference.parameters import as_vectors, dtype_of_parts, from_vectors
 from tfp_flows.inference.simulation import check_prior
 from tfp_flows.training import FlowModel
@@ -136,13 +137,13 @@ class NeuralPosterior:
         Returns:
           A `tfd.TransformedDistribution` over parameters in the structure of the prior,
           of batch shape `batch`. Its log-density outside of the support of the prior is
-          what the inverse of TFP's bijector makes of it there, mostly NaN.
+          minus infinity.
 
         Raises:
           ValueError: if the data have another shape.
         """
         flow = self.model.flow.given(data)
-        return tfd.TransformedDistribution(flow, self.bijector, name=self.name)
+        return OverParameters(flow, self.bijector, name=self.name)
 
     def _vectors(self, parameters, data):
         """Vectors and data, but for parameters at an edge; and which ones are kept."""

@@ -15,6 +15,7 @@ from tfp_flows import flows
 from tfp_flows.bijectors import PLU, Chain
 from tfp_flows.core.tfp_internals import TRANSFORMED_DISTRIBUTION
 from tfp_flows.distributions import Flow
+from tfp_flows.inference.over_parameters import OverParameters
 from tfp_flows.inference.parameters import dtype_of_parts, from_vectors
 from tfp_flows.inference.target import PINNED, as_target, check_target
 from tfp_flows.training.initialize import needs_initialization
@@ -77,7 +78,7 @@ def surrogate_posterior(
         `normalize=False` and the model's dtype.
 
     Returns:
-      A `tfd.TransformedDistribution`.
+      A `tfd.TransformedDistribution`, of density 0 outside of the support.
 
     Raises:
       TypeError: if `model` is no TFP distribution.
@@ -92,7 +93,7 @@ def surrogate_posterior(
     flow = _make_flow(flow, size, dtype, options)
     if affine:
         flow = _with_affine(flow, size, dtype)
-    surrogate = tfd.TransformedDistribution(flow, to_parts, name=name)
+    surrogate = OverParameters(flow, to_parts, name=name)
     check_target(as_target(model), surrogate)
     return surrogate
 
