@@ -131,6 +131,13 @@ def test_errors(options, words):
         CausalTransformer(**given)
 
 
+@pytest.mark.parametrize(
+    ("width", "heads"), [(8, 1), (64, 1), (128, 2), (200, 2), (256, 4)]
+)
+def test_heads_of_64_or_more(width, heads):
+    assert CausalTransformer(2, 2, 2, width=width).heads == heads
+
+
 def test_errors_of_inputs():
     network = CausalTransformer(2, 2, 2, width=8)
     with pytest.raises(ValueError, match=r"x must have shape \[batch, 4\]"):

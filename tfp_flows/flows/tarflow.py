@@ -57,11 +57,11 @@ def tarflow(
         which the last one, beside the noise, may be deep where others are shallow (Gu
         et al. 2025, "STARFlow").
       width: int, size of the vectors that stand for tokens (128; of vectors 64).
-      heads: int, heads of the attention, which divide `width`; by default of size 64.
+      heads: int, heads of the attention, which divide `width`; by default of 64 each.
       patch: int, side of patches, which divides those of images; by default 4, and 2
         below 16 pixels. Of vectors: number of features of a token (1).
-      jacobi_tolerance: float. If given, samples take passes over all tokens until no
-        entry changes by more, see `tfp_flows.bijectors.MaskedAutoregressive`.
+      jacobi_tolerance: float, for samples by passes over all tokens until no entry
+        changes by more, see `tfp_flows.bijectors.MaskedAutoregressive`.
     """
     warn_if_affine(plan)
     size = 1 if patch is None else patch
@@ -77,7 +77,7 @@ def tarflow(
     depths, affine = check_integers("depth", depth, layers), Affine(*plan.affine)
 
     def layer(i, depth=depths[0]):
-        sizes = plan.size // size, size, 2, width, depth, heads or max(1, width // 64)
+        sizes = plan.size // size, size, 2, width, depth, heads
         order = ("natural", "reverse")[i]
         network = CausalTransformer(*sizes, order=order, **plan.network())
         options = {"jacobi_tolerance": jacobi_tolerance, "name": f"block_{i}"}

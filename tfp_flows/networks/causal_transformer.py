@@ -56,7 +56,8 @@ class CausalTransformer(Network):
       num_parameters: parameters of each entry (2 for a shift and a scale).
       width: size of the vectors that stand for tokens.
       layers: number of layers, each attention and two dense layers.
-      heads: heads of the attention, which divide `width`.
+      heads: heads of the attention, which divide `width`; by default as many of size 64
+        or more as there can be.
       order: `"natural"`, or `"reverse"`, in which the last token comes first.
       dropout: fraction of the activations in front of each branch's last layer that is
         left out in training, see `Network`. `generate` leaves out none.
@@ -78,7 +79,7 @@ class CausalTransformer(Network):
         num_parameters: int,
         width: int = 128,
         layers: int = 4,
-        heads: int = 2,
+        heads: int | None = None,
         order: str = "natural",
         dropout: float = 0.0,
         activation: str | Callable = "gelu",
@@ -87,6 +88,9 @@ class CausalTransformer(Network):
         tokens = check_integer("tokens", tokens)
         token_size = check_integer("token_size", token_size)
         num_parameters = check_integer("num_parameters", num_parameters)
+        if heads is None:
+            most = max(check_integer("width", width) // 64, 1)
+            heads = max(n for n in range(1, most + 1) if width % n == 0)
         if check_integer("width", width) % check_integer("heads", heads):
             raise ValueError(f"heads must divide width={width}, got {heads}.")
         outputs = tokens * token_size * num_parameters
