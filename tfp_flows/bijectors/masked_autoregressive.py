@@ -55,8 +55,8 @@ class MaskedAutoregressive(JointBijector):
       event_size: D. Needed unless the conditioner is a `MADE`.
       context_shape: shape of one context, or `None` for no context.
       jacobi_tolerance: if given, the direction that computes one entry after the other
-        repeats passes over all of them instead, until none changes by more than this
-        number (Jacobi's iteration, Song et al. 2021): D passes at most, often far fewer.
+        repeats passes over all of them instead, until none changes by more than it
+        (Jacobi's iteration, Song et al. 2021): at most D passes, often far fewer.
       dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
 
