@@ -180,6 +180,7 @@ def test_every_entry_is_used_and_every_key_known():
     assert set(DECLARED.findall(sources)) == set(known)
     for key, entry in known.items():
         assert re.search(r"^  year = {(\d+)},$", entry, re.M)[1] in key
+        assert re.search("^  (booktitle|journal) = ", entry, re.M), key
         assert re.match(r"\d{4}\.\d{4,5}$", re.search("eprint = {(.*)}", entry)[1])
 
 
