@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tests.networks.test_made import influence, random_weights
 from tests.support import close, normal
+from tfp_flows import flows
 from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.networks import CausalTransformer
 from tfp_flows.transformers import Affine, PerEntry
@@ -136,6 +137,11 @@ def test_errors(options, words):
 )
 def test_heads_of_64_or_more(width, heads):
     assert CausalTransformer(2, 2, 2, width=width).heads == heads
+
+
+def test_no_layers_of_one_block_are_an_error_of_depth():
+    with pytest.raises(ValueError, match=r"depth\[0\] must be at least 1, got 0"):
+        flows.tarflow((4,), layers=2, depth=(0, 1), width=8)
 
 
 def test_errors_of_inputs():

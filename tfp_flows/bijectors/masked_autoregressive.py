@@ -69,7 +69,8 @@ class MaskedAutoregressive(JointBijector):
     @property
     def papers(self) -> tuple[str, ...]:
         """Papers that it uses, see `tfp_flows.citation`."""
-        return (*self._papers, *(["song2021parallel"] if self._tolerance else []))
+        iterates = self._tolerance is not None
+        return (*self._papers, "song2021parallel") if iterates else self._papers
 
     _papers: tuple[str, ...] = ("papamakarios2017maf",)
 

@@ -35,16 +35,16 @@ def check_integer(name: str, value: Any, at_least: float = 1) -> int:
     return int(value)
 
 
-def check_integers(name: str, value: Any, count: int) -> list[int]:
+def check_integers(name: str, value: Any, count: int, at_least: float = 0) -> list[int]:
     """Returns `count` numbers of things: those of a sequence, or one for each.
 
     Raises:
       TypeError: if they are not whole numbers.
-      ValueError: if one is negative, or all are 0, or there are not `count`.
+      ValueError: if one is below `at_least`, or all are 0, or there are not `count`.
     """
     if not isinstance(value, (list, tuple)):
         return [check_integer(name, value)] * count
-    found = [check_integer(f"{name}[{i}]", n, 0) for i, n in enumerate(value)]
+    found = [check_integer(f"{name}[{i}]", n, at_least) for i, n in enumerate(value)]
     if len(found) != count or not any(found):
         raise ValueError(
             f"{name} must be {count} numbers, not all of them 0, or one for each, got "

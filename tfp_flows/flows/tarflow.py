@@ -74,7 +74,7 @@ def tarflow(
         yield tfb.Reshape([height // side, breadth // side, size], [plan.size])
     elif plan.size % size:
         raise ValueError(f"patch={patch} does not divide {plan.size} features.")
-    depths, affine = check_integers("depth", depth, layers), Affine(*plan.affine)
+    depths, affine = check_integers("depth", depth, layers, 1), Affine(*plan.affine)
 
     def layer(i, depth=depths[0]):
         sizes = plan.size // size, size, 2, width, depth, heads

@@ -30,10 +30,9 @@ class OverParameters(TRANSFORMED_DISTRIBUTION):
         # TFP's cache has the inverse from before.
         vector = self.bijector.inverse(y)
         outside = tf.reduce_any(~tf.math.is_finite(vector), -1)
-        shapes = tf.nest.flatten(
+        ranks = tf.nest.flatten(
             tf.nest.map_structure(lambda _, s: s.rank, self.dtype, self.event_shape)
         )
-        for part, rank in zip(tf.nest.flatten(y), shapes, strict=True):
-            axes = range(-rank, 0)
-            outside &= ~tf.reduce_any(tf.math.is_nan(part), list(axes))
+        for part, rank in zip(tf.nest.flatten(y), ranks, strict=True):
+            outside &= ~tf.reduce_any(tf.math.is_nan(part), list(range(-rank, 0)))
         return tf.where(outside, tf.constant(-math.inf, log_prob.dtype), log_prob)

@@ -272,7 +272,7 @@ class HybridModel(FlowModel):
     def _as_step(self, data):
         inputs, weight = data_checks.as_inputs(data)
         x, labels = inputs if isinstance(inputs, tuple) else (inputs, None)
-        return (self._with_noise(x) if self.dequantize else x), labels, weight
+        return self._with_noise(x), labels, weight
 
     def _take_stream(self, x, y=None, weight=None, class_weight=None, training=False):
         if y is not None or weight is not None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.core.fixed_point import gradients_of_arguments
+
 __all__ = ["attention"]
 
 # From so many positions on, scores of all pairs are computed again by the gradient.
@@ -30,34 +32,17 @@ def attention(q: Any, k: Any, v: Any, sees: Any = None) -> Any:
     Returns:
       Tensor `[..., N, s]`.
     """
-    if q.shape[-2] < _MANY:
-        return _weights(q, k, sees) @ v
-    return _recomputed(q, k, v, sees)
 
-
-def _weights(q, k, sees):
-    scores = tf.matmul(q, k, transpose_b=True) / math.sqrt(q.shape[-1])
-    if sees is not None:
-        scores = tf.where(sees, scores, tf.constant(-np.inf, scores.dtype))
-    return tf.nn.softmax(scores)
-
-
-def _recomputed(q, k, v, sees):
-    @tf.custom_gradient
     def read(q, k, v):
-        def gradient(upstream):
-            # Only once it is there, or all layers would be computed again at once.
-            with tf.control_dependencies([upstream]):
-                weights = _weights(tf.identity(q), k, sees)
-            slopes = tf.matmul(upstream, v, transpose_b=True)
-            mean = tf.reduce_sum(weights * slopes, -1, keepdims=True)
-            slopes = weights * (slopes - mean) / math.sqrt(q.shape[-1])
-            return (
-                slopes @ k,
-                tf.matmul(slopes, q, transpose_a=True),
-                tf.matmul(weights, upstream, transpose_a=True),
-            )
+        scores = tf.matmul(q, k, transpose_b=True) / math.sqrt(q.shape[-1])
+        if sees is not None:
+            scores = tf.where(sees, scores, tf.constant(-np.inf, scores.dtype))
+        return tf.nn.softmax(scores) @ v
 
-        return _weights(q, k, sees) @ v, gradient
+    @tf.custom_gradient
+    def forgetful(*given):
+        return read(*given), lambda upstream: gradients_of_arguments(
+            read, given, upstream
+        )
 
-    return read(q, k, v)
+    return read(q, k, v) if q.shape[-2] < _MANY else forgetful(q, k, v)

@@ -127,16 +127,7 @@ class CausalTransformer(Network):
     def build(
         self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
     ) -> None:
-        if x_shape[-1] != self.event_size or len(x_shape) != 2:
-            raise ValueError(
-                f"{self.name}: x must have shape [batch, {self.event_size}], got "
-                f"{tuple(x_shape)}."
-            )
-        if context_shape is not None and len(context_shape) != 2:
-            raise ValueError(
-                f"{self.name}: context must be a vector, got shape "
-                f"{tuple(context_shape)} (with batch)."
-            )
+        self._check_vectors(self.event_size, x_shape, context_shape)
         shape = (x_shape[0], self.tokens, self.token_size)
         self._first.build(self._input_shape(shape, context_shape))
         shape = (x_shape[0], self.tokens, self.width)

@@ -127,6 +127,18 @@ class Network(keras.layers.Layer):
             return Pointwise(filters, **options)
         return keras.layers.Conv2D(filters, size, padding="same", **options)
 
+    def _check_vectors(self, size, x_shape, context_shape):
+        """Raises an error unless an input has `size` entries, and a context is flat."""
+        if x_shape[-1] != size or len(x_shape) != 2:
+            raise ValueError(
+                f"{self.name}: x must have shape [batch, {size}], got {tuple(x_shape)}."
+            )
+        if context_shape is not None and len(context_shape) != 2:
+            raise ValueError(
+                f"{self.name}: context must be a vector, got shape "
+                f"{tuple(context_shape)} (with batch)."
+            )
+
     def _input_shape(self, x_shape, context_shape):
         """Shape of the first layer's input."""
         if context_shape is None or self.context_mode == "film":

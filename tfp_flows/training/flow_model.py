@@ -522,13 +522,13 @@ class FlowModel(keras.Model):
     def _as_step(self, data):
         """A batch in the form that Keras's steps take: `(inputs, None, weight)`."""
         inputs, weight = data_checks.as_inputs(data)
-        if not self._added:
-            return inputs, None, weight
         x, context = inputs if isinstance(inputs, tuple) else (inputs, None)
         x = self._with_noise(x)
         return x if context is None else (x, context), None, weight
 
     def _with_noise(self, x):
+        if not self._added:
+            return x
         x = tf.cast(x, self.flow.dtype)
         if self.dequantize:
             x += self.dequantize * tf.random.uniform(tf.shape(x), dtype=x.dtype)
@@ -632,7 +632,7 @@ class FlowModel(keras.Model):
                 tf.nest.flatten(start), self.distribute_strategy, own
             )
             x, context, _ = tf.nest.pack_sequence_as(start, parts)
-            initialize(self.flow, self._with_noise(x) if self._added else x, context)
+            initialize(self.flow, self._with_noise(x), context)
         self._ready = True
 
     def _averages(self) -> bool:
