@@ -27,9 +27,9 @@ class Repeat(Chain):
     except for the values of variables. What differs from unit to unit (a random
     permutation, a seed) must be a variable, trained or not. Two units are traced and
     compared, so Python code in a conditioner runs twice, whatever `count` is. Every
-    unit is traced on its own if the two differ; if a unit captures tensors that are not
-    its variables, draws random numbers without a seed, or adds losses to Keras layers;
-    under XLA; and under a strategy of several devices.
+    unit is traced on its own if there are only two; if the two differ; if a unit
+    captures tensors that are not its variables, draws random numbers without a seed, or
+    adds losses to Keras layers; under XLA; and under a strategy of several devices.
 
     Example:
       >>> import tensorflow as tf

@@ -148,9 +148,9 @@ class Run:
     def shared(self, function: Callable, copies: bool = True) -> Callable:
         """`function(i, ...)` of the `i`-th unit, traced once if possible.
 
-        See `SharedTrace`.
+        See `SharedTrace`. It traces two units, to compare them: of two, none is saved.
         """
-        if len(self.units) == 1 or not shares_traces():
+        if len(self.units) <= 2 or not shares_traces():
             return function
         modules = [[step.bijector for step in unit] for unit in self.units]
         return SharedTrace(function, self.variables, modules, copies)

@@ -69,20 +69,27 @@ def spectral_norm(
 
 def _singular_vectors(kernel, u, tolerance=_TOLERANCE, max_iterations=_MOST):
     kernel, u = tf.stop_gradient(kernel), tf.convert_to_tensor(u)
-    if not tf.executing_eagerly():
-        return _iterate(kernel, u, tolerance, max_iterations)
-    # A loop of small operations is slow in eager mode.
-    shapes = tuple(kernel.shape), tuple(u.shape)
-    return _compiled(*shapes, kernel.dtype, tolerance, max_iterations)(kernel, u)
+    iterate = _traced(tuple(kernel.shape), tuple(u.shape), kernel.dtype)
+    # As tensors, so that one trace serves all of their values.
+    return iterate(
+        kernel, u, tf.constant(tolerance, kernel.dtype), tf.constant(max_iterations)
+    )
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(kernel_shape, u_shape, dtype, tolerance, max_iterations):
-    """`_iterate` as a `tf.function`, one for all layers of one size."""
+def _traced(kernel_shape, u_shape, dtype):
+    """`_iterate` as a `tf.function`, one for all layers of one size.
+
+    Eager loops of small operations are slow, and a graph that holds the loop of each
+    layer takes long to trace and to optimise: so it is not inlined.
+    """
     del kernel_shape, u_shape, dtype
     # A partial has no code by which TensorFlow would count retraces.
-    options = {"tolerance": tolerance, "max_iterations": max_iterations}
-    return tf.function(functools.partial(_iterate, **options), autograph=False)
+    return tf.function(
+        functools.partial(_iterate),
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
 
 
 def _iterate(kernel, u, tolerance, max_iterations):
