@@ -94,6 +94,6 @@ class Affine(Transformer):
 
 def _tanh(u):
     """`tf.tanh`, whose own gradient is 0 where its value rounds to 1."""
-    e = tf.exp(-2.0 * tf.abs(u))
-    far = tf.sign(u) * (1.0 - e) / (1.0 + e)
+    sign = tf.sign(u)
+    far = sign * (1.0 - 2.0 * tf.sigmoid(-2.0 * sign * u))
     return tf.where(tf.abs(u) < 1.0, tf.tanh(u), far)
