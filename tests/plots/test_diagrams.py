@@ -137,6 +137,34 @@ class TestDiagram:
         assert words(figure).count("AffineCoupling") == 2
         assert_has_room(figure)
 
+    def test_arrows_reach_what_is_in_frames(self):
+        def twice(shape):
+            return bijectors.Repeat(lambda: bijectors.ActNorm(shape), 2)
+
+        levels = [twice((2, 2, 2)), twice((2, 2, 1))]
+        for bijector in (
+            bijectors.Repeat(lambda: twice((4,)), 3),
+            bijectors.MultiScale(levels, event_shape=(2, 2, 2)),
+        ):
+            figure = plots.diagram(bijector)
+            assert_has_room(figure)
+            (axes,) = figure.axes
+            tips = [line.get_xydata()[-1] for line in axes.lines]
+            leaves = [p for p in axes.patches if p.get_label() == "box"]
+            for box in leaves[1:]:  # all but the data
+                assert any(
+                    abs(y - box.get_y()) < 1e-6
+                    and box.get_x() < x < box.get_x() + box.get_width()
+                    for x, y in tips
+                )
+
+    def test_empty_chains(self):
+        levels = [tfb.Chain([]), tfb.Chain([])]
+        stack = bijectors.MultiScale(levels, event_shape=(2, 2, 2))
+        assert words(plots.diagram(stack)).count("Identity") == 2
+        nothing = bijectors.Repeat(lambda: tfb.Chain([]), 2)
+        assert words(plots.diagram(nothing)) == ["data", "noise"]
+
     def test_levels(self):
         flow = flows.glow((8, 8, 1), levels=3, steps=1, width=4, seed=0)
         found = [t.replace(TIMES, "x") for t in words(plots.diagram(flow))]

@@ -75,14 +75,14 @@ class Stack(Block):
 class Repeated(Block):
     """A dashed frame around what repeats, which says how often."""
 
-    _below = 0.16
+    _above, _below = 0.3, 0.16
 
     def __init__(self, stack: Stack, count: int):
         self._stack, self._count = stack, f"{_TIMES} {count}"
         room = text_width(self._count, TITLE + 1, bold=True)
-        self.inlet = 0.3 + stack.inlet
+        self.inlet = self._above + stack.inlet
         self.width = max(stack.width, stack.enter + 0.2 + room) + 2 * PAD
-        self.height = stack.height + self.inlet + self._below
+        self.height = self._above + stack.height + self._below
         self.enter, self.leave = PAD + stack.enter, PAD + stack.leave
 
     def draw(self, pen: Pen, x: float, y: float) -> None:
@@ -90,7 +90,7 @@ class Repeated(Block):
         pen.box(x, y, *size, face="none", edge=GREY, line=line, kind="frame")
         right = x + self.width - 0.1
         pen.text(right, y + 0.15, self._count, TITLE + 1, bold=True, align="right")
-        self._stack.draw(pen, x + PAD, y + self.inlet)
+        self._stack.draw(pen, x + PAD, y + self._above)
         at, bottom = x + self.leave, y + self.height
         start = bottom - self._below - self._stack.outlet
         pen.line((at, start), (at, bottom), head=False)

@@ -86,7 +86,9 @@ def _steps(bijector: tfb.Bijector, shape: Shape, inverted: bool) -> list[Step]:
     for member in members[::-1] if inverted else members:
         steps += _steps(member, shape, inverted)
         shape = steps[-1].shape if steps else shape
-    return steps if count == 1 else [Step(Repeated(Stack(steps), count), shape)]
+    if count == 1 or not steps:
+        return steps
+    return [Step(Repeated(Stack(steps), count), shape)]
 
 
 def _block(bijector: tfb.Bijector, shape: Shape, inverted: bool) -> Block:
@@ -125,6 +127,8 @@ def _levels(bijector: MultiScale, shape: Shape) -> Levels:
         zip(bijector.levels, [*bijector.priors, None], strict=True)
     ):
         steps = _steps(level, shape, inverted=False)
+        if not steps:  # an empty chain
+            steps = [Step(Box("Identity"), shape)]
         split = None
         if i < len(parts) - 1:
             network = _name_of(prior)
