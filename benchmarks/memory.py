@@ -2,10 +2,11 @@
 
     python benchmarks/memory.py
 
-trains Glows of several depths on 64x64 images, each way in a process of its own, and writes
-`benchmarks/results/memory.md`. Memory is what a step holds at most beyond what it found
-(variables, optimiser state, the compiled function), as the operating system counts it
-(Linux alone does). Times of the two ways are taken in turns.
+trains Glows of several depths on 64x64 images, each way in a process of its own, and
+writes `benchmarks/results/memory.md`. Memory is what a step holds at most beyond what
+was held after a step of one image (variables, optimiser state, the compiled function),
+as the operating system counts it (Linux alone does): what a whole batch took is not
+always handed back. Times of the two ways are taken in turns, in one more process.
 """
 
 from __future__ import annotations

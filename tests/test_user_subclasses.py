@@ -501,3 +501,76 @@ def test_copies_do_not_replace_what_variables_depend_on(make, overrides):
 def test_tfp_s_tools_may_copy_with_validate_args():
     for bijector in (Gain(), B.Permutation("reverse", 3), B.Squeeze(2)):
         assert type(bijector.copy(validate_args=True)) is type(bijector)
+
+
+def gradient_of(function, x):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return y, tape.gradient(y, x)
+
+
+class Sinh(transformers.Transformer):
+    """A transformer that leaves its slope to TensorFlow."""
+
+    num_parameters = 1
+
+    def forward_and_log_det(self, x, parameters):
+        y, slope = gradient_of(lambda x: tf.sinh(x) + tf.squeeze(parameters, -2), x)
+        return y, tf.math.log(slope)
+
+    def inverse_and_log_det(self, y, parameters):
+        x, slope = gradient_of(lambda y: tf.asinh(y - tf.squeeze(parameters, -2)), y)
+        return x, tf.math.log(slope)
+
+
+class Uphill(tf.Module):
+    """A conditioner that gives the gradient of a potential."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        draw = np.random.default_rng(0)
+        self.w = tf.Variable(draw.normal(size=[2, 3]), dtype=DTYPE)
+        self.outputs = outputs
+
+    def __call__(self, x):
+        _, slope = gradient_of(lambda x: tf.reduce_sum(tf.tanh(x @ self.w) ** 2), x)
+        return slope[:, : self.outputs]
+
+
+HALF = masks.half(SIZE)
+TAKES_GRADIENTS = {
+    "transformer": lambda: B.Coupling(HALF, networks.MLP(2, [8], dtype=DTYPE), Sinh()),
+    "conditioner": lambda: B.AdditiveCoupling(HALF, Uphill(2), dtype=DTYPE),
+    "layer": lambda: B.AdditiveCoupling(
+        HALF,
+        keras.Sequential(
+            [
+                keras.layers.Lambda(Uphill(2), dtype=DTYPE),
+                keras.layers.Dense(2, dtype=DTYPE),
+            ]
+        ),
+        dtype=DTYPE,
+    ),
+    "elementwise": lambda: B.Elementwise(Sinh(), [SIZE], dtype=DTYPE),
+    "made of others": lambda: B.Elementwise(
+        transformers.Stacked([transformers.Affine(), transformers.Inverted(Sinh())]),
+        [SIZE],
+        dtype=DTYPE,
+    ),
+    "autoregressive": lambda: B.MaskedAutoregressive(
+        networks.MADE(SIZE, 1, [8], dtype=DTYPE), Sinh(), SIZE, dtype=DTYPE
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAKES_GRADIENTS)
+def test_what_takes_gradients_itself(name):
+    """Tapes stop where a chain recomputes; those inside of a user's code must not."""
+    member = perturb(TAKES_GRADIENTS[name](), seed=0)
+    found = [
+        results(B.Chain([member], recompute_gradients=r).inverse_and_log_det, X, [])
+        for r in (False, True)
+    ]
+    close(found[1], found[0])
+    assert np.abs(found[0][1]).max() < 10

@@ -52,6 +52,7 @@ def test_all_ready_flows_are_there():
         (("str",), "none", "none"),
         (("str", "None"), "none", None),
         (("str", "Mapping[str, Any]"), "mixture", "mixture"),
+        (("str", "Mapping[str, Any]"), '{"name": "a", "n": 4}', {"name": "a", "n": 4}),
         (("bool", "str", "None"), "true", True),
         (("bool", "str", "None"), "robust", "robust"),
         (("int", "Sequence[int]", "None"), "4,2,3", [4, 2, 3]),

@@ -11,7 +11,7 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.from_tfp import adapt_all, common_context_shape
 from tfp_flows.core.joint_bijector import JointBijector, describe, min_event_ndims
-from tfp_flows.core.recompute import evaluate
+from tfp_flows.core.recompute import evaluate, sees_to_itself
 from tfp_flows.core.tfp_internals import is_increasing
 from tfp_flows.core.walk import Run, Step, joined, runs_of, walk
 
@@ -207,7 +207,8 @@ class _Ways:
         ways = []
         for forward in (True, False):
             ndims, deep = min_event_ndims(chain, forward), chain._recompute
-            ways.append(joined(chain._runs_of_members(forward, ndims, deep), deep))
+            runs = chain._runs_of_members(forward, ndims, deep)
+            ways.append(joined(runs, sees_to_itself if deep else None))
         self.forward, self.inverse = ways
 
 

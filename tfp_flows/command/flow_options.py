@@ -14,6 +14,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ class Option:
             "str": "word",
             "bool": "true or false",
             "Sequence[int]": "list of whole numbers",
+            "Mapping[str, Any]": "JSON object",
             "None": "none",
         }
         return " or ".join(words[kind] for kind in self.kinds if kind in words)
@@ -116,6 +118,20 @@ class Option:
         return value
 
 
+def _json_object(word: str) -> dict[str, Any]:
+    value = json.loads(word)
+    if not isinstance(value, dict):
+        raise ValueError(word)
+    return value
+
+
+def _word(word: str) -> str:
+    if word.lstrip().startswith("{"):
+        # A JSON object with a mistake.
+        raise ValueError(word)
+    return word
+
+
 # What a word may mean, in the order in which it is tried.
 _KINDS: dict[str, Callable[[str], Any]] = {
     "None": {"none": None}.__getitem__,
@@ -123,7 +139,8 @@ _KINDS: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "Sequence[int]": lambda word: [int(part) for part in word.split(",")],
-    "str": str,
+    "Mapping[str, Any]": _json_object,
+    "str": _word,
 }
 
 

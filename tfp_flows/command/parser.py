@@ -261,7 +261,9 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
     )
     train.add_argument("--seed", type=_natural, help="of everything random (default 0)")
     train.add_argument(
-        "--jit", action="store_true", default=None, help="compile with XLA"
+        "--jit",
+        action=argparse.BooleanOptionalAction,
+        help="compile with XLA (default: after some time, if that is faster)",
     )
     _add_data_dir(train)
     train.add_argument(

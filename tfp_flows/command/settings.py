@@ -137,7 +137,8 @@ class Settings:
         get noise; see `tfp_flows.datasets.load`.
       temperature: of the samples that are drawn at the end.
       seed: of weights, noise and order.
-      jit: whether XLA compiles the training step.
+      jit: whether XLA compiles the training step; `None`: after some time, if it is
+        faster so.
       data_dir: where TensorFlow Datasets keeps its data, or `None` for its default.
       fingerprint: what the data were, see `DataSource.fingerprint`; `None` if nobody
         looked.
@@ -163,7 +164,7 @@ class Settings:
     tidy: bool = False
     temperature: float = 1.0
     seed: int = 0
-    jit: bool = False
+    jit: bool | None = None
     data_dir: str | None = None
     fingerprint: Mapping[str, Any] | None = None
 
@@ -256,8 +257,9 @@ class Settings:
             optional = name == "fingerprint" and value is None
             if not isinstance(value, Mapping) and not optional:
                 raise TypeError(f"{name} must be a mapping, got {value!r}.")
-        for name in ("conditional", "tidy", "jit"):
+        for name in ("conditional", "tidy"):
             check_choice(name, getattr(self, name), (False, True))
+        check_choice("jit", self.jit, (None, False, True))
         for name, least in _INTEGERS.items():
             if name not in _OPTIONAL or getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), least)

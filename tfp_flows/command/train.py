@@ -420,7 +420,7 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
             use_ema=averages,
             ema_momentum=settings.average if averages else 0.99,
         ),
-        jit_compile=settings.jit,
+        jit_compile="auto" if settings.jit is None else settings.jit,
     )
     return model
 

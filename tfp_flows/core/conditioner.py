@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.keras_internals import layers_in, losses_of
 from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.tf_internals import recording
 
 # Keras layers that use `tf.nn.moments`.
 _BY_MOMENTS = (
@@ -80,7 +81,8 @@ class Conditioner(tf.Module):
         self.function = (
             function if isinstance(function, tf.Module) else _Untracked.of(function)
         )
-        with tf.init_scope():
+        # A network may take gradients itself.
+        with tf.init_scope(), recording():
             x = zeros_of(self.input_shape, dtype)
             context = (
                 None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import sys
 import types
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,9 +22,11 @@ __all__ = [
     "build_symbolically",
     "entry_layer",
     "in_symbolic_scope",
+    "is_validation",
     "layers_in",
     "losses_of",
     "model_in_step",
+    "set_direction",
     "storage",
     "sum_before_clipping",
     "weight_averages",
@@ -35,6 +39,9 @@ _STEPS = frozenset(
     for prefix in ("", "tf__")
     for name in ("train_step", "test_step", "predict_step", "compute_loss")
 )
+
+# Makes `evaluate` keep the data that `fit` validates with.
+_VALIDATION = "_use_cached_eval_dataset"
 
 
 def entry_layer() -> keras.layers.Layer | None:
@@ -59,6 +66,16 @@ def model_in_step() -> keras.Model | None:
                 return None if getattr(model, "_uses_untracked", False) else model
         frame = frame.f_back
     return None
+
+
+def set_direction(metric: keras.metrics.Metric, direction: str) -> None:
+    """Tells callbacks that monitor a metric which way is better, `"up"` or `"down"`."""
+    metric._direction = direction
+
+
+def is_validation(options: Mapping[str, Any]) -> bool:
+    """Whether keyword arguments of `evaluate` are those that `fit` calls it with."""
+    return bool(options.get(_VALIDATION))
 
 
 def storage(variable: keras.Variable) -> tf.Variable:
@@ -128,6 +145,8 @@ def _check() -> None:
         in inspect.getsource(keras.Variable.value.fget),
         "the direction of a metric": "_direction"
         in inspect.getsource(keras.callbacks.EarlyStopping.__base__),
+        "validation": f'"{_VALIDATION}"' in inspect.getsource(keras.Model.evaluate)
+        and f"{_VALIDATION}=True" in inspect.getsource(keras.Model.fit),
         "the steps of a model": all(
             name.startswith("tf__") or hasattr(keras.Model, name) for name in _STEPS
         ),

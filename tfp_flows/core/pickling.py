@@ -12,6 +12,8 @@ from typing import Any
 
 import tensorflow_probability as tfp
 
+from tfp_flows.core.tfp_internals import class_behind
+
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
@@ -36,4 +38,4 @@ def _rebuild(cls, parameters):
 for _cls in COMPOSITIONS:
     # The class itself, and its private class for parts that are not composite tensors.
     copyreg.pickle(_cls, _reduce)
-    copyreg.pickle(_cls.__mro__[1], _reduce)
+    copyreg.pickle(class_behind(_cls), _reduce)

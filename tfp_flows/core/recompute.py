@@ -17,14 +17,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.own_code import is_own
 from tfp_flows.core.repeat import unrolled
 from tfp_flows.core.tf_internals import recording, stop_recording
 from tfp_flows.core.walk import (
     Run,
     Step,
     seed_of,
-    sees_to_itself,
     separate,
     total,
     walk,
@@ -32,7 +33,7 @@ from tfp_flows.core.walk import (
 
 tfb = tfp.bijectors
 
-__all__ = ["evaluate", "recomputing", "reconstruction_errors"]
+__all__ = ["evaluate", "recomputing", "reconstruction_errors", "sees_to_itself"]
 
 
 class _State(threading.local):
@@ -106,17 +107,36 @@ def evaluate(
     return value, total(log_dets)
 
 
+def sees_to_itself(step: Step) -> bool:
+    """Whether the members of a step's bijector recompute gradients (`MultiScale`).
+
+    A chain around it then takes the ordinary gradient of the step.
+    """
+    return getattr(step.bijector, "_recomputes_itself", False)
+
+
 def _is_left_alone(run: Run) -> bool:
     return any(map(sees_to_itself, run.steps))
 
 
 def _takes_no_gradients(step: Step) -> bool:
-    """Whether a step and all bijectors in it have the fast path "untaped"."""
+    """Whether a step and all bijectors in it have the fast path "untaped".
+
+    It holds for what the package has written: a transformer or conditioner of a user's
+    may take gradients.
+    """
+
+    def takes_none(part):
+        if isinstance(part, Conditioner):
+            return is_own(part)
+        if not isinstance(part, tfb.Bijector):
+            return True
+        is_untaped = isinstance(part, JointBijector) and part._has_fast_path("untaped")
+        transformer = getattr(part, "_transformer", None)
+        return is_untaped and (transformer is None or is_own(transformer))
+
     b = step.bijector
-    members = [m for m in (b, *b.submodules) if isinstance(m, tfb.Bijector)]
-    return all(
-        isinstance(m, JointBijector) and m._has_fast_path("untaped") for m in members
-    )
+    return all(map(takes_none, (b, *b.submodules)))
 
 
 def _take_unrecorded(

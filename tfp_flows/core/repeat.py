@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfp_flows.core.conditioner import take_losses
 from tfp_flows.core.tf_internals import (
+    NOT_INLINED,
     depends_on_state,
     is_compiled_by_xla,
     variable_accessed,
@@ -84,7 +85,7 @@ class SharedTrace:
         copies: bool = True,
     ):
         self._function, self._variables, self._modules = function, variables, modules
-        self._attributes = {} if copies else {"_noinline": True}
+        self._attributes = {} if copies else NOT_INLINED
         self._concrete: Any = None
         self._given: Any = None
         self._is_shared = True

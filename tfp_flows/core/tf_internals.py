@@ -7,12 +7,16 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
+from tensorflow.python.eager.polymorphic_function.attributes import NO_INLINE
 from tensorflow.python.eager.record import could_possibly_record, stop_recording
 from tensorflow.python.framework import op_def_registry
+from tensorflow.python.framework.random_seed import DEFAULT_GRAPH_SEED
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.ops.resource_variable_ops import variable_accessed
 
 __all__ = [
+    "NOT_INLINED",
+    "UNSET_SEED",
     "could_possibly_record",
     "depends_on_state",
     "is_compiled_by_xla",
@@ -20,6 +24,12 @@ __all__ = [
     "stop_recording",
     "variable_accessed",
 ]
+
+# `experimental_attributes` of a `tf.function` whose calls in other graphs stay calls.
+NOT_INLINED = {NO_INLINE: True}
+
+# The global seed where nobody has set one, but an operation has a seed of its own.
+UNSET_SEED = DEFAULT_GRAPH_SEED
 
 # Operations that count as stateful, but whose state is in variables only, and calls of
 # functions.

@@ -40,6 +40,7 @@ __all__ = [
     "ITERATION_OF_SAMPLES",
     "SAMPLES",
     "TRANSFORMED_DISTRIBUTION",
+    "class_behind",
     "handover",
     "is_asked_by_cache",
     "is_increasing",
@@ -57,7 +58,7 @@ def _required(condition: bool, what: str) -> None:
         )
 
 
-def _class_behind(public: type) -> type[Any]:
+def class_behind(public: type) -> type[Any]:
     """The private class that `__new__` chooses for parts that are not composite.
 
     It is the base class that stands in the same module.
@@ -68,12 +69,12 @@ def _class_behind(public: type) -> type[Any]:
 
 
 # Both classes that an instance of a composition of TFP's may have.
-INVERTS = (tfb.Invert, _class_behind(tfb.Invert))
-CHAINS = (tfb.Chain, _class_behind(tfb.Chain))
-TRANSFORMED_DISTRIBUTION = _class_behind(tfd.TransformedDistribution)
+INVERTS = (tfb.Invert, class_behind(tfb.Invert))
+CHAINS = (tfb.Chain, class_behind(tfb.Chain))
+TRANSFORMED_DISTRIBUTION = class_behind(tfd.TransformedDistribution)
 
-INDEPENDENTS = (tfd.Independent, _class_behind(tfd.Independent))
-SAMPLES = (tfd.Sample, _class_behind(tfd.Sample))
+INDEPENDENTS = (tfd.Independent, class_behind(tfd.Independent))
+SAMPLES = (tfd.Sample, class_behind(tfd.Sample))
 
 # Auto-batched joint distributions trace one function, in a name scope of this name, to
 # draw many samples with one integer seed.

@@ -27,7 +27,6 @@ __all__ = [
     "joined",
     "runs_of",
     "seed_of",
-    "sees_to_itself",
     "separate",
     "total",
     "walk",
@@ -188,19 +187,21 @@ def runs_of(
     return [Run([[Step(bijector, forward, event_ndims)]])]
 
 
-def joined(runs: Sequence[Run], by_member: bool = False) -> list[Run]:
+def joined(
+    runs: Sequence[Run], is_apart: Callable[[Step], bool] | None = None
+) -> list[Run]:
     """Joins neighbouring runs that do not repeat into one run.
 
     Args:
       runs: the runs.
-      by_member: whether steps for which `sees_to_itself` holds keep their own runs.
+      is_apart: says which steps keep their own runs; by default none.
 
     Returns:
       Runs of the same steps in the same order.
     """
 
     def kind(run):
-        alone = by_member and any(sees_to_itself(step) for step in run.steps)
+        alone = is_apart is not None and any(map(is_apart, run.steps))
         return len(run.units) > 1 or alone
 
     result: list[Run] = []
@@ -208,14 +209,6 @@ def joined(runs: Sequence[Run], by_member: bool = False) -> list[Run]:
         same = list(group)
         result += same if apart else [Run([[s for run in same for s in run.steps]])]
     return result
-
-
-def sees_to_itself(step: Step) -> bool:
-    """Whether the members of a step's bijector recompute gradients (`MultiScale`).
-
-    A chain around it then takes the ordinary gradient of the step.
-    """
-    return getattr(step.bijector, "_recomputes_itself", False)
 
 
 def walk(

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.keras_internals import set_direction
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.distributions import standard_normal
 from tfp_flows.training import data_checks
@@ -145,8 +146,7 @@ class FlowVAE(keras.Model):
         names = ("bound", "reconstruction", "kl")
         self.means = [keras.metrics.Mean(name=name) for name in names]
         for mean, direction in zip(self.means, ("up", "up", "down"), strict=True):
-            # Callbacks that monitor it read here what is better.
-            mean._direction = direction
+            set_direction(mean, direction)
 
     @property
     def prior(self) -> tfd.Distribution:

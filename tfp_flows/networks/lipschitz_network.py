@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.seeds import generator
+from tfp_flows.core.tf_internals import NOT_INLINED
 from tfp_flows.networks.never_empty import never_empty
 
 __all__ = ["LipschitzNetwork", "spectral_norm"]
@@ -88,7 +89,7 @@ def _traced(kernel_shape, u_shape, dtype):
     return tf.function(
         functools.partial(_iterate),
         autograph=False,
-        experimental_attributes={"_noinline": True},
+        experimental_attributes=NOT_INLINED,
     )
 
 

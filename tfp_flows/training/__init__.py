@@ -15,6 +15,7 @@ from tfp_flows.training.initialize import initialize, needs_initialization
 from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
 from tfp_flows.training.reconstruction import ReconstructionError, reconstruction_error
 from tfp_flows.training.weights_file import load_model
+from tfp_flows.training.xla_where_faster import XLAWhereFaster
 
 __all__ = [
     "ArchitectureMismatch",
@@ -28,6 +29,7 @@ __all__ = [
     "ReconstructionError",
     "TrainingDiverged",
     "WholeNumbersWarning",
+    "XLAWhereFaster",
     "freeze",
     "initialize",
     "load_model",

@@ -121,11 +121,13 @@ class FlowMatching(FlowModel):
             XLA cannot compile.
         """
         super().compile(*args, **kwargs)
-        if self.jit_compile and self.pairing == "optimal_transport":
-            raise ValueError(
-                'jit_compile must be False with pairing="optimal_transport", whose '
-                "pairs are found outside of TensorFlow."
-            )
+        if self.pairing == "optimal_transport":
+            if self.jit_compile:
+                raise ValueError(
+                    'jit_compile must be False with pairing="optimal_transport", whose '
+                    "pairs are found outside of TensorFlow."
+                )
+            self._tries_xla = False
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Errors of the velocity and, unless in training, log-densities.

@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.core.arguments import check_number
+from tfp_flows.core.arguments import check_choice, check_number
 from tfp_flows.core.keras_internals import (
     build_symbolically,
     in_symbolic_scope,
+    is_validation,
     layers_in,
     storage,
 )
@@ -31,6 +32,7 @@ from tfp_flows.training.fused_adam import FusedAdam, suited_warmup
 from tfp_flows.training.initialize import initialize, needs_initialization, start_of
 from tfp_flows.training.keras_variables import find_variables, rows
 from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
+from tfp_flows.training.xla_where_faster import XLAWhereFaster
 
 __all__ = ["FlowModel", "negative_log_likelihood"]
 
@@ -239,7 +241,7 @@ class FlowModel(keras.Model):
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
-        jit_compile: bool | str = False,
+        jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
         """Like `keras.Model.compile`, with the negative log-likelihood as the loss.
@@ -254,8 +256,11 @@ class FlowModel(keras.Model):
           weighted_metrics: the same, with sample weights.
           run_eagerly: see Keras.
           steps_per_execution: see Keras.
-          jit_compile: whether XLA compiles the step. The first step then takes seconds
+          jit_compile: whether XLA compiles the steps. The first step then takes seconds
             to minutes; later steps are faster for flows of many small operations.
+            `"auto"` tries it after some time in `fit`, `evaluate` and `predict`, and
+            keeps what is faster: see `training.XLAWhereFaster`. Numbers differ by
+            rounding, so training with it gives the same numbers only up to rounding.
           auto_scale_loss: whether to scale the loss, and skip steps that overflow, if
             a network computes in float16.
 
@@ -269,6 +274,7 @@ class FlowModel(keras.Model):
                 "jit_compile=True works on one device; the strategy of this model has "
                 f'{replicas}. It must be False or "auto" here.'
             )
+        check_choice("jit_compile", jit_compile, (False, True, "auto"))
         if isinstance(optimizer, str) and optimizer.lower() == "adam":
             warmup = suited_warmup(self.flow.event_shape)
             optimizer = FusedAdam(warmup_steps=warmup)
@@ -287,9 +293,10 @@ class FlowModel(keras.Model):
             weighted_metrics=self._with_own_metrics(weighted_metrics),
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
+            jit_compile=jit_compile is True,
             auto_scale_loss=auto_scale_loss,
         )
+        self._tries_xla = jit_compile == "auto" and replicas == 1 and not run_eagerly
         with self.distribute_strategy.scope():
             multi_device.clip_after_sum(self.optimizer)
 
@@ -417,7 +424,7 @@ class FlowModel(keras.Model):
           TypeError: on data that are not real numbers.
           ValueError: as for `fit`, and if the flow is not initialised.
         """
-        if kwargs.get("_use_cached_eval_dataset"):
+        if is_validation(kwargs):
             # Called by `fit`, which has checked the data.
             return super().evaluate(x, y, *args, **kwargs)
         options = _bind(keras.Model.evaluate, self, x, y, *args, **kwargs)
@@ -659,7 +666,40 @@ class FlowModel(keras.Model):
         if self.optimizer is not None and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+        self._make("train", super().make_train_function, force)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        self._make("test", super().make_test_function, force)
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        self._make("predict", super().make_predict_function, force)
+
+    def _make(self, name, make, force):
+        """Keras's step `name`, or one that tries XLA."""
+        attribute = f"{name}_function"
+        before = getattr(self, attribute)
+        make(force)
+        step = getattr(self, attribute)
+        # A model that is not compiled predicts, too.
+        if step is before or not getattr(self, "_tries_xla", False):
+            return
+
+        def compiled():
+            kept, self.jit_compile = getattr(self, attribute), True
+            make(True)
+            made = getattr(self, attribute)
+            self.jit_compile = False
+            setattr(self, attribute, kept)
+            return made
+
+        chooses = XLAWhereFaster(step, compiled, self.steps_per_execution)
+        setattr(self, attribute, chooses)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        config = super().get_compile_config()
+        if config and self._tries_xla:
+            config["jit_compile"] = "auto"
+        return config
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Under `tf.distribute`, Keras builds the model with a mean of the batch over

@@ -7,14 +7,18 @@ from typing import Any
 
 import keras
 
+from tfp_flows.core.keras_internals import set_direction
+
 __all__ = ["BitsPerDim", "NegativeLogLikelihood"]
 
 
 class _OfLogDensities(keras.metrics.Mean):
     """The weighted mean of a quantity that is better if it is lower."""
 
-    # `EarlyStopping("val_nll")` and its like read the direction here.
-    _direction = "down"
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # For `EarlyStopping("val_nll")` and its like.
+        set_direction(self, "down")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds examples; `y_pred` are log-densities, `y_true` is not used."""

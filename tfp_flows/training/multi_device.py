@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.keras_internals import sum_before_clipping
+from tfp_flows.core.tf_internals import UNSET_SEED
 
 __all__ = [
     "WorkersAgree",
@@ -26,9 +27,6 @@ __all__ = [
     "whole_batch",
     "whole_file",
 ]
-
-# TensorFlow's default global seed: nobody has set one.
-_UNSET_SEED = 87654321
 
 
 def check_scope(variables: Sequence[tf.Variable]) -> None:
@@ -161,7 +159,7 @@ class WorkersAgree(keras.callbacks.Callback):
         self._check([_fingerprint(v.value) for v in self.model.trainable_variables])
         if self._shuffles:
             seed, _ = tf.compat.v1.get_seed(1)
-            if seed == _UNSET_SEED or not _agree([float(seed)], strategy):
+            if seed == UNSET_SEED or not _agree([float(seed)], strategy):
                 raise ValueError(
                     "shuffle=True needs the same order of the data on all workers: "
                     "call keras.utils.set_random_seed with the same seed on each, or "
