@@ -1,4 +1,4 @@
-"""What a reported likelihood is in the units of this package."""
+"""Converts a reported likelihood to the units of this package."""
 
 from __future__ import annotations
 

@@ -124,10 +124,12 @@ class Chain(JointBijector):
 
     @property
     def keywords(self) -> frozenset[str]:
+        """Names of the keywords that any member takes."""
         return frozenset().union(*(b.keywords for b in self._members))
 
     @property
     def domain(self) -> tuple[float, float] | None:
+        """The interval that data must lie in: that of the first member."""
         return self._members[0].domain if self._members else None
 
     def _forward_event_shape(self, input_shape):

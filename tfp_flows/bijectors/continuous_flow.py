@@ -220,6 +220,11 @@ class ContinuousFlow(JointBijector):
 
     @property
     def keywords(self) -> frozenset[str]:
+        """Those of every bijector, and what an estimate or a regulariser needs.
+
+        An estimate of the log-determinant takes `seed` and `training`, a regulariser
+        `training`.
+        """
         known = super().keywords
         if self._log_det == "hutchinson":
             known |= {"seed", "training"}

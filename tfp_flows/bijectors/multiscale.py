@@ -170,10 +170,18 @@ class MultiScale(JointBijector):
 
     @property
     def keywords(self) -> frozenset[str]:
+        """Names of its own keywords and those of its levels."""
         return super().keywords.union(*(level.keywords for level in self._levels))
 
     def split_noise(self, z: tf.Tensor) -> list[tf.Tensor]:
-        """Noise `[*batch, D]` as one image `[*batch, h, w, c]` for each level."""
+        """Splits noise into the parts that leave after each level.
+
+        Args:
+          z: tensor `[*batch, D]`.
+
+        Returns:
+          A list of images `[*batch, h, w, c]`, one for each level; see `part_shapes`.
+        """
         sizes = [math.prod(shape) for shape in self._part_shapes]
         return [
             reshape_event(part, 1, shape)
@@ -183,7 +191,17 @@ class MultiScale(JointBijector):
         ]
 
     def join_noise(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
-        """The inverse of `split_noise`."""
+        """Joins parts of noise: the inverse of `split_noise`.
+
+        Args:
+          parts: images `[*batch, h, w, c]`, one for each level; see `part_shapes`.
+
+        Returns:
+          Tensor `[*batch, D]`.
+
+        Raises:
+          ValueError: if there are not as many parts as levels.
+        """
         flat = [
             reshape_event(part, 3, [math.prod(shape)])
             for part, shape in zip(parts, self._part_shapes, strict=True)

@@ -95,7 +95,7 @@ class Radial(Amortized):
 
     @staticmethod
     def num_parameters(size: int) -> int:
-        """Number of parameters that a conditioner returns for each example.
+        """Returns how many parameters a conditioner gives for each example.
 
         Args:
           size: $D$.

@@ -207,6 +207,7 @@ class ResidualFlow(JointBijector):
 
     @property
     def keywords(self) -> frozenset[str]:
+        """Those of every bijector, and `seed`, for estimates of the log-determinant."""
         return super().keywords | {"seed"}
 
     def invert(self, y: Any, context: Any = None) -> FixedPoint:

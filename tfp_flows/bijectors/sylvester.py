@@ -149,7 +149,7 @@ class Sylvester(Amortized):
         form: str = "orthogonal",
         reflections: int | None = None,
     ) -> int:
-        """Number of parameters that a conditioner returns for each example.
+        """Returns how many parameters a conditioner gives for each example.
 
         Args:
           size: as for the class, like all arguments.

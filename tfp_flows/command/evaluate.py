@@ -104,7 +104,7 @@ def summary(
     source: datasets.DataSource,
     split: str,
 ) -> dict[str, Any]:
-    """What `evaluate` returns, of the `log_probs` of each of several models.
+    """Makes the results that `evaluate` returns of `log_probs` of several models.
 
     Args:
       found: the log-densities, which are mixed in equal parts.

@@ -249,7 +249,7 @@ def read_settings(directory: str | os.PathLike) -> Settings:
 
 
 class History:
-    """What Keras reported for each epoch, in a file of comma-separated values.
+    """The numbers that Keras reports for each epoch, in a comma-separated file.
 
     Args:
       path: of the file, which need not exist. Blank lines are skipped; where a line is

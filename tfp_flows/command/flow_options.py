@@ -64,7 +64,7 @@ class Option:
 
     @property
     def help(self) -> str:
-        """What the docstring says, and the default."""
+        """The text of the docstring, and the default."""
         if self.default in (None, False) or "default" in self.text:
             return self.text
         return f"{self.text.rstrip('.')} (default {self.default})."
@@ -87,7 +87,7 @@ class Option:
 
     @property
     def described(self) -> str:
-        """What may be given, in words."""
+        """The values that may be given, in words."""
         words = {
             "int": f"whole number from {self.at_least}",
             "float": "number",

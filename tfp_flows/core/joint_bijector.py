@@ -188,11 +188,13 @@ class JointBijector(tfb.Bijector):
 
     @property
     def variables(self) -> tuple[tf.Variable, ...]:
+        """All variables, with those of networks."""
         self._joint_see_layers()
         return super().variables
 
     @property
     def trainable_variables(self) -> tuple[tf.Variable, ...]:
+        """The variables that training changes, with those of networks."""
         self._joint_see_layers()
         return super().trainable_variables
 

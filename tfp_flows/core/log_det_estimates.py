@@ -41,7 +41,7 @@ _random = tf.random.experimental
 
 
 def choose_log_det(log_det: str, size: int, estimates: Sequence[str]) -> str:
-    """What `log_det` is for an event of a size: exact, or one of the estimates.
+    """Chooses `log_det` for an event of a size: exact, or one of the estimates.
 
     Args:
       log_det: `"auto"`, `"exact"` or one of `estimates`. "auto" is exact for few

@@ -164,7 +164,12 @@ class DataSource:
     def steps(
         self, split: str, batch_size: int, *, drop_remainder: bool = False
     ) -> int:
-        """Number of batches in an epoch of `dataset` with the same arguments.
+        """Returns the number of batches in an epoch of `dataset`.
+
+        Args:
+          split: "train", "validation" or "test".
+          batch_size: examples in a batch.
+          drop_remainder: whether a smaller last batch is left out.
 
         Raises:
           TypeError: if `batch_size` is not an integer.

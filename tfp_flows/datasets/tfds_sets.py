@@ -92,7 +92,7 @@ def from_tfds(
 
 
 def about_set(name: str) -> str | None:
-    """What to know of an image set before its numbers are compared, if anything."""
+    """A warning to read before numbers of an image set are compared, or `None`."""
     return _ABOUT.get(re.split("[/:]", name)[0])
 
 

@@ -16,13 +16,19 @@ __all__ = ["LocalTwoSampleTest", "local_two_sample_test"]
 
 
 class LocalTwoSampleTest(NamedTuple):
-    """What a classifier finds at each of M observations.
+    """The results of `local_two_sample_test` at each of M observations.
+
+    Example:
+      >>> from tfp_flows import diagnostics
+      >>> print(diagnostics.LocalTwoSampleTest([0.01, 0.2], [[0.02] * 2], [1.0, 0.5]))
+      L-C2ST 0.0100, p-value 1.0000, L-C2ST 0.2000, p-value 0.5000
 
     Attributes:
       statistics: `[M]`, mean squares of its probability less 1/2, over samples of the
         posterior: 0 if it cannot tell them from the truth, 1/4 if it always can.
       null: `[P, M]`, the same of P classifiers that were trained with labels at random.
-      p_values: `[M]`.
+      p_values: `[M]`, shares of all classifiers whose statistic is at least that large,
+        with the one that learned true labels counted.
     """
 
     statistics: np.ndarray

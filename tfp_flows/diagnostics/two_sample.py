@@ -17,7 +17,12 @@ __all__ = ["TwoSampleTest", "two_sample_test"]
 
 
 class TwoSampleTest(NamedTuple):
-    """What a classifier finds.
+    """The results of `two_sample_test`: how well a classifier tells samples apart.
+
+    Example:
+      >>> from tfp_flows import diagnostics
+      >>> print(diagnostics.TwoSampleTest(0.51, [0.5, 0.52], 0.3274, 0.0224))
+      C2ST 0.510, p-value 0.3274
 
     Attributes:
       accuracy: the share of samples that it tells right: 1/2 if both sets are alike, 1

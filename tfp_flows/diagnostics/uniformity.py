@@ -20,6 +20,16 @@ _SIMULATIONS, _POINTS = 2000, 100
 class Uniformity(NamedTuple):
     """Distribution functions of numbers that should be uniform on [0, 1].
 
+    `uniformity` and the tests that use it return one.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import diagnostics
+      >>> u = np.random.default_rng(0).uniform(size=[500, 2])
+      >>> found = diagnostics.uniformity(u, names=["mean", "scale"])
+      >>> found.names, found.fractions.shape, found.p_values.shape
+      (('mean', 'scale'), (99, 2), (2,))
+
     Attributes:
       values: `[N, D]`, the numbers: N of each of D kinds.
       points: `[K]`, where the distribution functions are evaluated; their values there,

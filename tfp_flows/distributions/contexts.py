@@ -55,7 +55,7 @@ def dtype_of(shape: ContextShape, dtype: tf.DType) -> tf.DType | dict[str, tf.DT
 def context_spec(
     distribution: Any, batch: int | None = None
 ) -> tf.TensorSpec | dict[str, tf.TensorSpec]:
-    """What a batch of contexts is: an array, or a dict of arrays.
+    """The specification of a batch of contexts: an array, or a dict of arrays.
 
     Args:
       distribution: a distribution with a `context_shape`.

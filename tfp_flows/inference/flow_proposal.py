@@ -15,7 +15,7 @@ __all__ = ["UncalibratedFlowProposal", "flow_proposal"]
 
 
 class FlowProposalResults(NamedTuple):
-    """What `UncalibratedFlowProposal` knows about a state.
+    """The results that `UncalibratedFlowProposal` keeps beside a state.
 
     Attributes:
       target_log_prob: log-density of the target, in nats.
@@ -94,7 +94,7 @@ class UncalibratedFlowProposal(tfp.mcmc.TransitionKernel):
         return tf.nest.pack_sequence_as(current_state, flat), results
 
     def bootstrap_results(self, init_state: Any) -> FlowProposalResults:
-        """What is known about the first state.
+        """Computes the results that belong to the first state.
 
         Args:
           init_state: states `[*chains, ...]`.

@@ -32,7 +32,7 @@ _PEOPLE, _DAYS, _TIMES, _TESTED = 1e6, 16, 10, 1000
 
 
 def two_moons_prior() -> tfd.Distribution:
-    """Two numbers, uniform on [-1, 1]."""
+    """Returns the prior of `two_moons`: two numbers, uniform on [-1, 1]."""
     return tfd.Independent(tfd.Uniform([-1.0, -1.0], [1.0, 1.0]), 1)
 
 
@@ -68,7 +68,21 @@ def two_moons(parameters: Any, seed: Any = None) -> tf.Tensor:
 
 
 def two_moons_log_likelihood(parameters: Any, data: Any) -> tf.Tensor:
-    """The log-density of data of `two_moons`, in nats, of the shape of the batch."""
+    """The log-density of data of `two_moons`.
+
+    Example:
+      >>> parameters = two_moons_prior().sample(4, seed=0)
+      >>> two_moons_log_likelihood(parameters, two_moons(parameters, seed=0)).shape
+      TensorShape([4])
+
+    Args:
+      parameters: `[*batch, 2]`.
+      data: `[*batch, 2]`; batches broadcast.
+
+    Returns:
+      float32 tensor `batch`, in nats; -inf where the parameters cannot give the
+      data.
+    """
     parameters, data = tf.cast(parameters, tf.float32), tf.cast(data, tf.float32)
     point = data - _shift(parameters) - [_CENTER, 0.0]
     radius = tf.norm(point, axis=-1)
@@ -123,7 +137,7 @@ def _shift(parameters):
 
 
 def slcp_prior() -> tfd.Distribution:
-    """Five numbers, uniform on [-3, 3]."""
+    """Returns the prior of `slcp`: five numbers, uniform on [-3, 3]."""
     return tfd.Independent(tfd.Uniform([-3.0] * 5, [3.0] * 5), 1)
 
 
@@ -153,7 +167,20 @@ def slcp(parameters: Any, seed: Any = None) -> tf.Tensor:
 
 
 def slcp_log_likelihood(parameters: Any, data: Any) -> tf.Tensor:
-    """The log-density of data of `slcp`, in nats, of the shape of the batch."""
+    """The log-density of data of `slcp`.
+
+    Example:
+      >>> parameters = slcp_prior().sample(3, seed=0)
+      >>> slcp_log_likelihood(parameters, slcp(parameters, seed=0)).shape
+      TensorShape([3])
+
+    Args:
+      parameters: `[*batch, 5]`.
+      data: `[*batch, 8]`; batches broadcast.
+
+    Returns:
+      float32 tensor `batch`, in nats.
+    """
     data = tf.cast(data, tf.float32)
     points = tf.unstack(tf.reshape(data, [*data.shape[:-1], 4, 2]), axis=-2)
     normal = _slcp_normal(parameters)
@@ -170,8 +197,10 @@ def _slcp_normal(parameters):
 
 
 def sir_prior() -> tfd.Distribution:
-    """Rates per day: of `contact`, LogNormal(log 0.4, 0.5), of `recovery`,
-    LogNormal(log 1/8, 0.2).
+    """Returns the prior of `sir`, a joint distribution of two rates per day.
+
+    That of `contact` is LogNormal(log 0.4, 0.5), that of `recovery` LogNormal(log 1/8,
+    0.2).
     """
     return tfd.JointDistributionNamed(
         {

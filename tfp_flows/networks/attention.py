@@ -17,7 +17,7 @@ _MANY = 256
 
 
 def attention(q: Any, k: Any, v: Any, sees: Any = None) -> Any:
-    r"""What queries read, $\operatorname{softmax}(q k^\top / \sqrt{s})\, v$.
+    r"""The values that queries read, $\operatorname{softmax}(q k^\top / \sqrt{s})\, v$.
 
     Of many positions, the gradient computes the weights of all pairs again: layers
     keep `[..., N, s]` for it and not `[..., N, N]`.

@@ -38,7 +38,7 @@ class Picture(Figure):
     """A matplotlib figure that shows itself at the end of a notebook cell.
 
     It needs neither pyplot nor a backend. Every function of `tfp_flows.plots` that
-    draws returns one.
+    draws returns one. Arguments are those of `matplotlib.figure.Figure`.
 
     Example:
       >>> from tfp_flows import plots

@@ -127,7 +127,14 @@ class Animation:
         self.gif = file.getvalue()
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the film to a file, which ends in `.gif`."""
+        """Writes the film to a file.
+
+        Args:
+          path: name of the file, which ends in `.gif`.
+
+        Raises:
+          ValueError: on another ending.
+        """
         if Path(path).suffix.lower() != ".gif":
             raise ValueError(f"path must end in .gif, got {os.fspath(path)!r}.")
         Path(path).write_bytes(self.gif)
@@ -184,7 +191,18 @@ class Frames(keras.callbacks.Callback):
             self.frames.append(_frame(self.draw()))
 
     def animate(self, **options: Any) -> Animation:
-        """Makes a film of the frames so far; options are those of `animate`."""
+        """Makes a film of the frames so far.
+
+        Args:
+          **options: see the function `animate`.
+
+        Returns:
+          An `Animation`.
+
+        Raises:
+          TypeError: on an option that is no number of its kind.
+          ValueError: if there are no frames, or on an option out of range.
+        """
         return animate(self.frames, **options)
 
 

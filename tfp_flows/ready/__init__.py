@@ -1,4 +1,4 @@
-"""What makes a ready flow of a generator of bijectors: see `building.py`.
+"""Makes a ready flow of a generator of bijectors: see `building.py`.
 
 Files of `tfp_flows.flows` import from here; what of it is public stands there, too.
 """

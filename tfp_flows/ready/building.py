@@ -187,6 +187,10 @@ def ready(
         that is defined inside another one needs one to be saved.
       **defaults: other defaults of shared options.
 
+    Returns:
+      A decorator. It makes a function that returns a `Flow`, or with `dequantize` a
+      `VariationalDequantization`.
+
     Raises:
       TypeError: if the function is no generator, has options without a `*` in front, or
         with names of shared ones.

@@ -23,6 +23,13 @@ class OneHot:
     A label outside `[0, num_classes)` is an error where its value is known, and gives
     NaN inside a compiled function.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import flows
+      >>> flows.OneHot(3, "float32")(tf.constant([0, 2])).numpy()
+      array([[1., 0., 0.],
+             [0., 0., 1.]], dtype=float32)
+
     Args:
       num_classes: int, the number of labels.
       dtype: dtype of the vectors.
@@ -37,7 +44,15 @@ class OneHot:
         self.num_classes, self.dtype = num_classes, tf.as_dtype(dtype)
 
     def check(self, labels: tf.Tensor) -> None:
-        """Raises the errors that calling it would."""
+        """Raises the errors that calling it would.
+
+        Args:
+          labels: tensor `[...]`.
+
+        Raises:
+          ValueError: if labels are not integers, or known not to be in
+            `[0, num_classes)`.
+        """
         if not labels.dtype.is_integer:
             raise ValueError(
                 f"context must hold integer labels in [0, {self.num_classes}), got "
@@ -66,6 +81,16 @@ class NormalizedContext(tf.Module):
     that `initialize` takes from data; see `tfp_flows.bijectors.Standardize`. Until then
     contexts stay as they are. Of a context of several parts, labels (parts of shape
     `()`) stay as they are.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfp_flows import flows
+      >>> normalized = flows.NormalizedContext([1])
+      >>> context = np.array([[1.0], [3.0]], np.float32)
+      >>> normalized.initialize(context)
+      >>> normalized(context).numpy()
+      array([[-1.],
+             [ 1.]], dtype=float32)
 
     Args:
       context_shape: sequence of ints, shape of one context; or a dict of them.
@@ -97,7 +122,14 @@ class NormalizedContext(tf.Module):
         return any(s.needs_initialization for s in tf.nest.flatten(self.standardize))
 
     def initialize(self, context: Any) -> None:
-        """Sets shifts and scales by contexts `[*batch, *context_shape]`."""
+        """Sets shifts and scales by data, once.
+
+        Args:
+          context: `[*batch, *context_shape]`, or a dict of such arrays.
+
+        Raises:
+          ValueError: on an empty batch, a wrong shape, or data that are not finite.
+        """
         if isinstance(self.standardize, Standardize):
             self.standardize.initialize(tf.cast(context, self.standardize.dtype))
             return

@@ -21,6 +21,16 @@ __all__ = ["Dequantization"]
 class Dequantization:
     """How a ready flow of real numbers becomes a distribution of integers.
 
+    Ready flows make one of their options `dequantize` and `bounds`.
+
+    Example:
+      >>> from tfp_flows import flows
+      >>> flow = flows.nice(
+      ...     (2,), layers=2, width=8, bounds=(0, 16), seed=0,
+      ...     dequantize={"name": "uniform", "samples": 4})
+      >>> flow.log_prob([[3, 15]]).shape
+      TensorShape([1])
+
     Args:
       dequantize: `"uniform"`, `"variational"`, or a mapping with that `"name"` and
         arguments: `samples`, how many times noise is drawn for each density (1); for
@@ -55,6 +65,12 @@ class Dequantization:
         Args:
           flow: flow of real numbers in `[0, K]`.
           plan: the `Plan` of the flow.
+
+        Returns:
+          A `VariationalDequantization`.
+
+        Raises:
+          ValueError: on arguments that the noise flow does not take.
         """
         noise_flow = None
         if self._noise is not None:

@@ -46,7 +46,7 @@ def document(
 
 
 def describe_shapes(shapes: Sequence[int], flatten: bool) -> str:
-    """What `event_shape` may be, by its ranks."""
+    """Describes what `event_shape` may be, by its ranks."""
     if tuple(shapes) == (3,):
         return "sequence of ints, `(H, W, C)`."
     if tuple(shapes) == (1,):

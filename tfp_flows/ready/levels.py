@@ -42,7 +42,7 @@ def multi_scale(
 
 
 def squeezed(shape: Sequence[int]) -> tuple[tfb.Bijector, tuple[int, ...]]:
-    """What trades the sides of an image for channels, and the shape behind it."""
+    """The bijector that trades sides of an image for channels; the shape behind it."""
     height, width, channels = shape
     return tfb.Invert(Squeeze(2)), (height // 2, width // 2, 4 * channels)
 

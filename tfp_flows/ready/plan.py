@@ -1,4 +1,4 @@
-"""What all ready flows are told: the shared options."""
+"""The plan of a ready flow: what the shared options come to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,19 @@ __all__ = ["Plan", "network_dtype"]
 
 
 class Plan:
-    """What a ready flow is told: shapes, dtypes, seeds, and the shared options.
+    """The plan of a ready flow: shapes, dtypes, seeds, and the shared options.
+
+    `tfp_flows.flows.ready` makes one at each call and hands it to the generator.
+
+    Example:
+      >>> from tfp_flows import bijectors, flows
+      >>> @flows.ready(flatten=True, name="my_package:scaled")
+      ... def scaled(plan):
+      ...     '''A factor for each entry.'''
+      ...     print(plan.data_shape, plan.event_shape, plan.size, plan.dtype)
+      ...     yield bijectors.Scaling(plan.event_shape, dtype=plan.dtype)
+      >>> flow = scaled((2, 2, 1), seed=0)
+      (2, 2, 1) (4,) 4 float32
 
     Attributes:
       event_shape: shape of an event where the flow's own bijectors meet it, a tuple;
@@ -40,6 +52,8 @@ class Plan:
       levels: the option, for flows that take it.
 
     Args:
+      kind: the flow's own side, which `tfp_flows.flows.ready` gives: its name, its
+        preprocessing, and which of the options below it takes.
       event_shape: sequence of ints, the shape of the data: `(D,)` for vectors or
         `(H, W, C)` for images.
       levels: int, images only: number of levels, between which the sides of images,
@@ -160,15 +174,19 @@ class Plan:
             self._first.append(tfb.Reshape(event_shape, flat))
 
     def seed(self) -> int:
-        """A new seed, at every call."""
+        """Returns a new seed at every call."""
         return int(self._draw.integers(2**31))
 
     def network(self) -> dict[str, Any]:
-        """Arguments of a network: a new `seed`, its `dtype`, and what options say."""
+        """Returns arguments of a network: a new `seed`, its `dtype`, and its options.
+
+        Which options there are depends on what the flow takes: `dropout` and
+        `context_mode`.
+        """
         return {"seed": self.seed(), **self._network}
 
     def of_noise(self) -> Plan:
-        """The plan of a flow of noise whose context are the data."""
+        """Returns the plan of a flow of noise whose context are the data."""
         noise = copy.copy(self)
         noise.event_shape = noise.context_shape = self.data_shape
         noise.is_image = len(self.data_shape) == 3
@@ -177,7 +195,15 @@ class Plan:
         return noise
 
     def chain(self, members: Iterable[tfb.Bijector], name: str) -> bijectors.Chain:
-        """A chain that recomputes gradients if the flow does."""
+        """Makes a chain, which recomputes gradients if the flow does.
+
+        Args:
+          members: bijectors, in the order in which data meet them.
+          name: name of the chain.
+
+        Returns:
+          A `Chain`.
+        """
         return bijectors.Chain(
             list(members), name=name, recompute_gradients=self.recompute_gradients
         )
@@ -185,7 +211,19 @@ class Plan:
     def assemble(
         self, members: Iterable[tfb.Bijector], config: Mapping[str, Any]
     ) -> distributions.Flow | distributions.VariationalDequantization:
-        """The flow of all members, in the order in which data meet them."""
+        """Makes the flow: preprocessing, the members, and the base.
+
+        Args:
+          members: the flow's own bijectors, in the order in which data meet them.
+          config: what the flow keeps as its `config`.
+
+        Returns:
+          A `Flow`, with the option `dequantize` a `VariationalDequantization` of one.
+
+        Raises:
+          ValueError: if members do not fit together, or on an option of `base` or
+            `dequantize` that is not known.
+        """
         chain = self.chain([*self._first, *members], f"{self.name}_chain")
         noise_shape = chain.inverse_event_shape(self.data_shape).as_list()
         base = make_base(
@@ -206,7 +244,7 @@ class Plan:
 
 
 def network_dtype(dtype: Any, conditioner_dtype: str | None) -> Any:
-    """What networks get as their `dtype`: the flow's, or a mixed policy of Keras."""
+    """The `dtype` that networks get: the flow's, or a mixed policy of Keras."""
     if conditioner_dtype is None:
         policy = keras.config.dtype_policy()
         is_mixed = policy.compute_dtype != policy.variable_dtype

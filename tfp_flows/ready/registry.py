@@ -31,6 +31,13 @@ READY: Mapping[str, Callable[..., Any]] = types.MappingProxyType(_REGISTERED)
 def check_config(config: Mapping[str, Any] | None) -> None:
     """Raises a ValueError if `from_config` could not build a flow of this `config`.
 
+    Example:
+      >>> from tfp_flows import flows
+      >>> flows.check_config(flows.nice((2,)).config)
+
+    Args:
+      config: mapping, the `config` of a flow, or `None`.
+
     Raises:
       ValueError: if there is none, or the flow's function cannot be found by its name.
     """
@@ -52,8 +59,17 @@ def check_config(config: Mapping[str, Any] | None) -> None:
 def from_config(config: Mapping[str, Any]) -> distributions.Flow:
     """Builds a ready flow again from its `config`.
 
+    Example:
+      >>> from tfp_flows import flows
+      >>> flows.from_config(flows.nice((2,), layers=2, seed=0).config).name
+      'nice'
+
     Args:
       config: mapping, the `config` of a ready flow, through JSON or not.
+
+    Returns:
+      A flow with the same options, and the variables that it was first built with: its
+      seed is in the `config`.
 
     Raises:
       ValueError: if the configuration names no ready flow, or has arguments that it
@@ -69,7 +85,7 @@ def from_config(config: Mapping[str, Any]) -> distributions.Flow:
 
 
 def key_of(build: Callable) -> str:
-    """What a `config` calls a flow; ours go by the name of the function."""
+    """The name of a flow in a `config`; ours go by the name of the function."""
     if build.__module__.startswith("tfp_flows.flows."):
         return build.__name__
     return f"{build.__module__}:{build.__qualname__}"
@@ -93,7 +109,7 @@ def _source_of(flow: Callable) -> str:
 
 
 def make_config(key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What `from_config` builds a flow again from, all of it plain."""
+    """The `config` that `from_config` builds a flow again from, all of it plain."""
     config = {"flow": key, **arguments}
     config["event_shape"] = list(arguments["event_shape"])
     encoder = config.pop("context_encoder")
@@ -105,7 +121,7 @@ def make_config(key: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold, for an argument that need not be so plain."""
+    """Returns an argument in a form that JSON can hold."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, tf.TensorShape):

@@ -26,7 +26,25 @@ __all__ = [
 def repeat(
     make_unit: Callable[[], list[tfb.Bijector]], count: Any, name: str = "layers"
 ) -> list[tfb.Bijector]:
-    """`count` units as one `Repeat`, where there is more than one."""
+    """Repeats a unit, as one `Repeat` where there is more than one.
+
+    Example:
+      >>> from tfp_flows import bijectors, ready
+      >>> make_unit = lambda: [bijectors.ActNorm([3]), bijectors.PLU(3)]
+      >>> [type(b).__name__ for b in ready.repeat(make_unit, 8)]
+      ['Repeat']
+      >>> [type(b).__name__ for b in ready.repeat(make_unit, 1)]
+      ['ActNorm', 'PLU']
+
+    Args:
+      make_unit: makes the bijectors of one unit, in the order in which data meet them.
+      count: number of units, 0 or more.
+      name: name of the `Repeat`.
+
+    Returns:
+      A list of bijectors, in the order in which data meet them: the `Repeat`, or those
+      of the single unit; empty for a `count` of 0.
+    """
     if count > 1:
         return [Repeat(make_unit, count, name=name)]
     return make_unit() if count else []
@@ -43,6 +61,9 @@ def in_turn(
       make_layers: given 0 or 1, yields the bijectors of a layer of that kind.
       count: number of layers.
       name: name of what repeats.
+
+    Returns:
+      A list of bijectors, in the order in which data meet them.
     """
     pairs = repeat(lambda: [*make_layers(0), *make_layers(1)], count // 2, name)
     return pairs + (list(make_layers(0)) if count % 2 else [])
@@ -67,6 +88,9 @@ def masks_in_turn(
       plan: the `Plan` of the flow.
       shape: shape of what is masked; the plan's by default.
       by_channel: of an image, half of its channels instead.
+
+    Returns:
+      A list of two boolean arrays, see `tfp_flows.masks`.
 
     Raises:
       ValueError: if there is a single feature, which leaves nothing to keep.
@@ -104,6 +128,12 @@ def coupling_layers(
         vectors, what stands before each coupling, which then all keep the first half:
         a `"random"` permutation, or `"reverse"`.
       name: what names of couplings begin with; by default that of their mask.
+
+    Returns:
+      A list of bijectors, in the order in which data meet them.
+
+    Raises:
+      ValueError: if there is a single feature, which leaves nothing to keep.
     """
     shape = plan.event_shape if shape is None else shape
     if name is None:
@@ -121,7 +151,7 @@ def coupling_layers(
 
 
 def damping(stands: int, networks: int, width: int) -> float:
-    """What outputs of a flow's networks are multiplied by: 1, or less for many.
+    """Returns the factor on outputs of a flow's networks: 1, or less for many.
 
     A step of Adam moves a network's output in proportion to its width, and the flow's
     in proportion to the number of networks.
@@ -135,5 +165,22 @@ def damping(stands: int, networks: int, width: int) -> float:
 
 
 def count_changed(mask: np.ndarray, shape: Sequence[int]) -> int:
-    """How many numbers change in each position (of a vector: in all)."""
+    """Counts the numbers that a coupling changes in each position of an image.
+
+    Of a vector, these are all that change.
+
+    Example:
+      >>> from tfp_flows import masks, ready
+      >>> ready.count_changed(masks.half(5), [5])
+      2
+      >>> ready.count_changed(masks.checkerboard(4, 4), [4, 4, 3])
+      3
+
+    Args:
+      mask: the mask of the coupling, true for what is kept.
+      shape: shape of what is masked, `[D]` or `[H, W, C]`.
+
+    Returns:
+      An integer: the numbers that a network gives parameters for, in each position.
+    """
     return shape[-1] if mask.shape[-1] == 1 else int((~mask).sum())

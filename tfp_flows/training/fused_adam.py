@@ -70,7 +70,7 @@ class FusedAdam(keras.optimizers.Adam):
         self.warmup_steps = warmup_steps
 
     def get_config(self) -> dict[str, Any]:
-        """What builds an optimizer like this one."""
+        """Returns arguments of an optimizer like this one, as Keras stores them."""
         return {**super().get_config(), "warmup_steps": self.warmup_steps}
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):

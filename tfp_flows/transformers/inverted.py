@@ -39,7 +39,11 @@ class Inverted(Transformer):
         self.entries = attribute(transformer, "entries")
 
     def at(self, entry: tf.Tensor) -> Inverted:
-        """The transformer of one entry, see `Transformer.entries`."""
+        """Returns the transformer of one entry, see `Transformer.entries`.
+
+        Args:
+          entry: index of the entry, an integer tensor `[]`.
+        """
         return Inverted(at_entry(self.transformer, entry))
 
     def forward_and_log_det(

@@ -62,7 +62,11 @@ class PerEntry(Transformer):
             setattr(self, name, all(attribute(t, name) for t in kinds))
 
     def at(self, entry: tf.Tensor) -> Transformer:
-        """The transformer of one entry, see `Transformer.entries`."""
+        """Returns the transformer of one entry, see `Transformer.entries`.
+
+        Args:
+          entry: index of the entry, an integer tensor `[]`.
+        """
         return _Chosen(self._kinds, tf.gather(self._group, entry), self.num_parameters)
 
     def forward_and_log_det(

@@ -56,7 +56,11 @@ class Stacked(Transformer):
             setattr(self, name, all(attribute(t, name) for t in self.transformers))
 
     def at(self, entry: tf.Tensor) -> Stacked:
-        """The transformer of one entry, see `Transformer.entries`."""
+        """Returns the transformer of one entry, see `Transformer.entries`.
+
+        Args:
+          entry: index of the entry, an integer tensor `[]`.
+        """
         return Stacked([at_entry(t, entry) for t in self.transformers])
 
     def forward_and_log_det(

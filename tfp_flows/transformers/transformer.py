@@ -67,13 +67,32 @@ class Transformer(Protocol):
     def forward_and_log_det(
         self, x: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The function at `x`, and the logarithm of its slope there."""
+        r"""Maps numbers, given their parameters.
+
+        Args:
+          x: tensor `[..., n]`.
+          parameters: tensor `[..., num_parameters, n]`, any real numbers; its leading
+            dimensions are those of `x`, or broadcast to them.
+
+        Returns:
+          `(y, log_det)`: `y` of the shape of `x`, and $\log|dy/dx|$ of each number in
+          nats, of that shape, or one that broadcasts to it.
+        """
         ...
 
     def inverse_and_log_det(
         self, y: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The inverse at `y`, and the logarithm of its slope there."""
+        r"""Maps numbers back, given the same parameters.
+
+        Args:
+          y: tensor `[..., n]`.
+          parameters: as for `forward_and_log_det`.
+
+        Returns:
+          `(x, log_det)`: `x` of the shape of `y`, and $\log|dx/dy|$ of each number in
+          nats, of that shape, or one that broadcasts to it.
+        """
         ...
 
 
