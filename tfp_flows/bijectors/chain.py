@@ -38,9 +38,11 @@ class Chain(JointBijector):
     and only their activations are computed again: members whose inverse iterates
     (residual flows, autoregressions), and members that normalise by the batch.
     Conditioners must return the same output for the same input, so they cannot use
-    dropout. In eager mode they must not take gradients themselves. Gradients of
-    gradients raise an error. `tfp_flows.training.reconstruction_error` measures how
-    well inputs are rebuilt; `checkpoint_every` limits how far errors accumulate.
+    dropout. Gradients of gradients raise an error. In eager mode, outside of
+    `tf.function` and `fit`, a conditioner or transformer that you have written keeps
+    its activations, since it may take gradients itself.
+    `tfp_flows.training.reconstruction_error` measures how well inputs are rebuilt;
+    `checkpoint_every` limits how far errors accumulate.
 
     Layers that repeat are traced once if they are in a `Repeat`.
 
