@@ -123,7 +123,7 @@ def test_errors():
         standardized(bad)
     with pytest.raises(ValueError, match="empty batch"):
         standardized(np.zeros([0, 3]))
-    with pytest.raises(ValueError, match="at least one axis"):
+    with pytest.raises(ValueError, match="must end in the number of channels"):
         Standardize([])
     with pytest.raises(TypeError, match="event_shape"):
         Standardize("3")

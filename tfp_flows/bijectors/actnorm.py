@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_number, check_shape
-from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.starts_from_data import StartsFromData, positions_and_channels
 
 __all__ = ["ActNorm"]
 
 
-class ActNorm(JointBijector):
+class ActNorm(StartsFromData):
     r"""A learned shift and positive scale for each channel.
 
     $$ y = e^{s} \odot x + b, \qquad
@@ -61,16 +60,13 @@ class ActNorm(JointBijector):
         parameters = dict(locals())
         dtype = tf.as_dtype(dtype)
         event_shape = check_shape("event_shape", event_shape)
-        if not event_shape:
-            raise ValueError("event_shape must end in the number of channels, got ().")
-        *positions, channels = event_shape
-        self._positions = math.prod(positions)
+        self._positions, channels = positions_and_channels(event_shape)
         self._epsilon = check_number("epsilon", epsilon, above=0)
         # One variable for both, since an optimiser's step costs operations for each.
         self._shift_and_log_scale = self._add_variable(
             "shift_and_log_scale", tf.zeros([2, channels], dtype)
         )
-        self._initialized = self._add_variable("initialized", False, trainable=False)
+        self._add_start()
         super().__init__(
             forward_min_event_ndims=len(event_shape),
             input_event_shape=event_shape,
@@ -90,16 +86,6 @@ class ActNorm(JointBijector):
         """$s$, of shape `[C]`, in nats."""
         return tf.unstack(self._shift_and_log_scale)[1]
 
-    @property
-    def initialized(self) -> tf.Variable:
-        """Boolean variable, saved with the weights: whether `initialize` has run."""
-        return self._initialized
-
-    @property
-    def needs_initialization(self) -> bool:
-        """Whether `initialize` still has to set shift and scale."""
-        return not bool(tf.convert_to_tensor(self._initialized))
-
     def _is_increasing(self, **_):
         return True
 
@@ -112,17 +98,12 @@ class ActNorm(JointBijector):
         x = (y - shift) * tf.exp(-log_scale)
         return x, -self._positions * tf.reduce_sum(log_scale)
 
-    def _initialize(self, y):
-        if self.needs_initialization:
-            if not y.shape.num_elements():
-                raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
-            axes = list(range(y.shape.rank - 1))
-            mean, variance = tf.nn.moments(y, axes)
-            # A constant channel keeps its scale: several ActNorms in a row would
-            # each enlarge whatever training adds to it.
-            varies = tf.reduce_min(y, axes) < tf.reduce_max(y, axes)
-            log_scale = 0.5 * tf.math.log(variance + self._epsilon)
-            log_scale = tf.where(varies, log_scale, tf.zeros_like(log_scale))
-            self._shift_and_log_scale.assign(tf.stack([mean, log_scale]))
-            self._initialized.assign(True)
-        return self._inverse_and_log_det(y)[0]
+    def _set_from(self, y):
+        axes = list(range(y.shape.rank - 1))
+        mean, variance = tf.nn.moments(y, axes)
+        # A constant channel keeps its scale: several ActNorms in a row would each
+        # enlarge whatever training adds to it.
+        varies = tf.reduce_min(y, axes) < tf.reduce_max(y, axes)
+        log_scale = 0.5 * tf.math.log(variance + self._epsilon)
+        log_scale = tf.where(varies, log_scale, tf.zeros_like(log_scale))
+        self._shift_and_log_scale.assign(tf.stack([mean, log_scale]))

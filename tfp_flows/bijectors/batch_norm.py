@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_number, check_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.recompute import recomputing
+from tfp_flows.core.starts_from_data import positions_and_channels
 
 __all__ = ["BatchNorm"]
 
@@ -87,10 +87,7 @@ class BatchNorm(JointBijector):
         self._epsilon = check_number("epsilon", epsilon, above=0)
         dtype = tf.as_dtype(dtype)
         event_shape = check_shape("event_shape", event_shape)
-        if not event_shape:
-            raise ValueError("event_shape must end in the number of channels, got ().")
-        *positions, channels = event_shape
-        self._positions = math.prod(positions)
+        self._positions, channels = positions_and_channels(event_shape)
         zeros, ones = tf.zeros([channels], dtype), tf.ones([channels], dtype)
         self._shift = self._add_variable("shift", zeros)
         self._log_scale = self._add_variable("log_scale", zeros)

@@ -9,13 +9,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.core.arguments import check_number, check_shape
-from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import sum_trailing
+from tfp_flows.core.starts_from_data import StartsFromData
 
 __all__ = ["Scaling"]
 
 
-class Scaling(JointBijector):
+class Scaling(StartsFromData):
     r"""Multiplies each entry of an event by a learned positive number.
 
     $$ y = e^{s} \odot x, \qquad x = e^{-s} \odot y, \qquad
@@ -98,11 +98,8 @@ class Scaling(JointBijector):
         self._factor = check_number(
             "learning_rate_multiplier", learning_rate_multiplier, above=0
         )
-        self._initialized = (
-            self._add_variable("initialized", False, trainable=False)
-            if data_dependent
-            else None
-        )
+        if data_dependent:
+            self._add_start()
         self._ndims = len(event_shape)
         super().__init__(
             forward_min_event_ndims=self._ndims,
@@ -129,13 +126,6 @@ class Scaling(JointBijector):
         r"""$s$, of shape `[*batch, *event_shape]`, in nats."""
         return self._variable if self._factor == 1.0 else self._factor * self._variable
 
-    @property
-    def needs_initialization(self) -> bool:
-        """Whether `initialize` still has to set $s$."""
-        return self._initialized is not None and not bool(
-            tf.convert_to_tensor(self._initialized)
-        )
-
     def _forward_and_log_det(self, x):
         log_scale = tf.convert_to_tensor(self.log_scale)
         return x * tf.exp(log_scale), sum_trailing(log_scale, self._ndims)
@@ -144,16 +134,11 @@ class Scaling(JointBijector):
         log_scale = tf.convert_to_tensor(self.log_scale)
         return y * tf.exp(-log_scale), -sum_trailing(log_scale, self._ndims)
 
-    def _initialize(self, y):
-        if self.needs_initialization:
-            if not y.shape.num_elements():
-                raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
-            axes = list(range(y.shape.rank - self._ndims))
-            variance = tf.math.reduce_variance(y, axes)
-            # The lower bound is far below the noise of 16-bit data scaled to [0, 1].
-            log_scale = 0.5 * tf.math.log(tf.maximum(variance, 1e-12)) / self._factor
-            # What is constant keeps its scale, or training would be enlarged there.
-            varies = tf.reduce_min(y, axes) < tf.reduce_max(y, axes)
-            self._variable.assign(tf.where(varies, log_scale, self._variable))
-            self._initialized.assign(True)
-        return self._inverse_and_log_det(y)[0]
+    def _set_from(self, y):
+        axes = list(range(y.shape.rank - self._ndims))
+        variance = tf.math.reduce_variance(y, axes)
+        # The lower bound is far below the noise of 16-bit data scaled to [0, 1].
+        log_scale = 0.5 * tf.math.log(tf.maximum(variance, 1e-12)) / self._factor
+        # What is constant keeps its scale, or training would be enlarged there.
+        varies = tf.reduce_min(y, axes) < tf.reduce_max(y, axes)
+        self._variable.assign(tf.where(varies, log_scale, self._variable))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.data_warnings import ConstantDataWarning
-from tfp_flows.core.joint_bijector import JointBijector
+from tfp_flows.core.starts_from_data import StartsFromData, positions_and_channels
 
 __all__ = ["Standardize"]
 
@@ -22,7 +21,7 @@ _CHUNK = 4096
 _HALF_QUARTILES = 0.6744897501960817
 
 
-class Standardize(JointBijector):
+class Standardize(StartsFromData):
     r"""Shifts and scales each feature by fixed numbers, computed from data.
 
     $$ x = \sigma \odot z + \mu, \qquad z = (x - \mu) / \sigma, \qquad
@@ -71,18 +70,16 @@ class Standardize(JointBijector):
         name: str = "standardize",
     ):
         parameters = dict(locals())
-        event_shape = check_shape("event_shape", event_shape)
-        if not event_shape:
-            raise ValueError("event_shape must have at least one axis, got ().")
         dtype = tf.as_dtype(dtype)
-        *positions, features = event_shape
-        self._positions, self._robust = math.prod(positions), bool(robust)
+        event_shape = check_shape("event_shape", event_shape)
+        self._positions, features = positions_and_channels(event_shape)
+        self._robust = bool(robust)
         start = np.zeros([3, features])
         start[2] = 1.0
         self._shifts_and_scale = self._add_variable(
             "shifts_and_scale", tf.constant(start, dtype), trainable=False
         )
-        self._initialized = self._add_variable("initialized", False, trainable=False)
+        self._add_start()
         super().__init__(
             forward_min_event_ndims=len(event_shape),
             input_event_shape=event_shape,
@@ -103,16 +100,6 @@ class Standardize(JointBijector):
         r"""$\sigma$, of shape `[C]`."""
         return tf.unstack(self._shifts_and_scale)[2]
 
-    @property
-    def initialized(self) -> tf.Variable:
-        """Boolean variable, saved with the weights: whether `initialize` has run."""
-        return self._initialized
-
-    @property
-    def needs_initialization(self) -> bool:
-        """Whether `initialize` still has to set shift and scale."""
-        return not bool(tf.convert_to_tensor(self._initialized))
-
     def _is_increasing(self, **_):
         return True
 
@@ -127,21 +114,15 @@ class Standardize(JointBijector):
         # The large part first: the difference is exact where it is small.
         return ((y - large) - small) / scale, -log_det
 
-    def _initialize(self, y):
-        if self.needs_initialization:
-            number = self.dtype.as_numpy_dtype
-            rows = np.asarray(y).reshape(-1, y.shape[-1])
-            shift, scale = self._of_data(rows)
-            large = number(shift)
-            small = number(shift - large.astype(np.float64))
-            self._shifts_and_scale.assign(np.stack([large, small, number(scale)]))
-            self._initialized.assign(True)
-        return self._inverse_and_log_det(y)[0]
+    def _set_from(self, y):
+        number = self.dtype.as_numpy_dtype
+        shift, scale = self._of_data(np.asarray(y).reshape(-1, y.shape[-1]))
+        large = number(shift)
+        small = number(shift - large.astype(np.float64))
+        self._shifts_and_scale.assign(np.stack([large, small, number(scale)]))
 
     def _of_data(self, rows):
         r"""$\mu$ and $\sigma$ of rows `[N, C]`, in float64."""
-        if not len(rows):
-            raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
         finite = np.isfinite(rows).all(0)
         if not finite.all():
             raise ValueError(
