@@ -137,7 +137,7 @@ def multiscale(dtype, context_shape=None):
 
 
 def made(size, dtype, parameters=2, **kwargs):
-    options = {"hidden": (8, 8), "activation": "tanh", "seed": 1, "dtype": dtype}
+    options = {"hidden_units": (8, 8), "activation": "tanh", "seed": 1, "dtype": dtype}
     return networks.MADE(size, parameters, **{**options, **kwargs})
 
 
@@ -514,7 +514,7 @@ CASES = [
     ),
     Case(
         "masked_autoregressive_any_conditioner",
-        lambda d: B.MaskedAutoregressive(StrictlyLower(4, d), event_size=4, dtype=d),
+        lambda d: B.MaskedAutoregressive(StrictlyLower(4, d), event_shape=4, dtype=d),
         (4,),
     ),
     Case(

@@ -141,8 +141,8 @@ def test_orthogonal_in_float32_at_size_256(build):
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: B.PLU(0), "size.*got 0"),
-        (lambda: B.QR((2, 2, 3)), r"size.*\(2, 2, 3\).*InvertibleConv1x1"),
+        (lambda: B.PLU(0), "event_shape.*got 0"),
+        (lambda: B.QR((2, 2, 3)), r"event_shape.*\(2, 2, 3\).*InvertibleConv1x1"),
         (lambda: B.PLU(2, initial=np.ones((2, 2))), "invertible"),
         (lambda: B.QR(2, initial=np.eye(3)), r"initial.*\(2, 2\).*\(3, 3\)"),
         (lambda: B.QR(3, 0), "reflections.*at least 1, got 0"),

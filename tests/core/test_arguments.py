@@ -59,6 +59,44 @@ def test_shapes():
             arguments.check_shape("s", value)
 
 
+@pytest.mark.parametrize(
+    "value", [3, np.int64(3), 3.0, [3], (3,), np.array([3]), tf.TensorShape([3])]
+)
+def test_shapes_of_vectors(value):
+    found = arguments.check_vector_shape("s", value)
+    assert found == 3 and type(found) is int
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "match"),
+    [
+        ("a", TypeError, "s must be an integer or a sequence of one, got 'a'"),
+        ("abc", TypeError, "got 'abc'"),
+        (True, TypeError, "got True"),
+        (None, TypeError, "got None"),
+        ([2.5], TypeError, r"got \[2.5\]"),
+        ([[3]], TypeError, r"got \[\[3\]\]"),
+        (np.array(3), TypeError, r"got array\(3\)"),
+        (tf.TensorShape([None]), TypeError, "got TensorShape"),
+        (0, ValueError, "s must be at least 1, got 0"),
+        ([-1], ValueError, "s must be at least 1, got -1"),
+        ((), ValueError, r"shape of a vector, got \(\), of 0 axes\.$"),
+        ((4, 4, 3), ValueError, r"s must be D or \[D\].*got \(4, 4, 3\), of 3 axes\.$"),
+    ],
+)
+def test_no_shapes_of_vectors(value, error, match):
+    with pytest.raises(error, match=match):
+        arguments.check_vector_shape("s", value)
+
+
+def test_smallest_vectors_and_what_other_shapes_are_for():
+    assert arguments.check_vector_shape("s", [2], at_least=2) == 2
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        arguments.check_vector_shape("s", [1], at_least=2)
+    with pytest.raises(ValueError, match=r"of 2 axes\. Use another\."):
+        arguments.check_vector_shape("s", (1, 2), instead="Use another.")
+
+
 ONES = np.ones((2, 2), np.float32)
 MASKED = np.ma.masked_array(ONES, mask=[[True, False], [False, False]])
 

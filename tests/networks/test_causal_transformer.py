@@ -66,7 +66,7 @@ def test_generated_tokens_are_those_of_as_many_passes(order, context):
 
     fast = MaskedAutoregressive(network, context_shape=shape, dtype="float64")
     slow = MaskedAutoregressive(
-        repeated, event_size=8, context_shape=shape, dtype="float64"
+        repeated, event_shape=8, context_shape=shape, dtype="float64"
     )
     close(fast.forward(x, **keywords), slow.forward(x, **keywords), 1e-10)
     close(fast.inverse(fast.forward(x, **keywords), **keywords), x, 1e-10)
@@ -93,7 +93,7 @@ def test_passes_stop_when_nothing_changes():
     for v in network.trainable_variables:
         v.assign(0.3 * v)
     bijector = MaskedAutoregressive(
-        counted, event_size=60, jacobi_tolerance=1e-12, dtype="float64"
+        counted, event_shape=60, jacobi_tolerance=1e-12, dtype="float64"
     )
     passes.clear()
     y = bijector.forward(x)

@@ -67,7 +67,8 @@ for child, parent in ((1, 3), (0, 1), (0, 3), (4, 1), (4, 3)):
 
 
 def with_graph(given=(), graph=GRAPH, **options):
-    options = {"hidden": (8, 8), "activation": "tanh", "dtype": "float64", **options}
+    fixed = {"hidden_units": (8, 8), "activation": "tanh", "dtype": "float64"}
+    options = {**fixed, **options}
     network = MADE(len(graph), 2, adjacency=graph, seed=0, **options)
     x = normal(4, len(graph))
     random_weights(network, x, *given)
@@ -96,7 +97,7 @@ def test_the_jacobian_has_the_pattern_of_the_graph(seed, size, share):
     order = draw.permutation(size)
     graph = np.tril(draw.uniform(size=(size, size)) < share, -1)
     graph = graph[np.ix_(order, order)]
-    network, x = with_graph(graph=graph, hidden=(size, 2 * size))
+    network, x = with_graph(graph=graph, hidden_units=(size, 2 * size))
     flow = MaskedAutoregressive(network, dtype="float64")
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -228,11 +229,12 @@ def test_a_regularizer_and_half_precision_reach_every_kernel():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"event_size": 0}, "event_size must be at least 1, got 0"),
+        ({"event_shape": 0}, "event_shape must be at least 1, got 0"),
+        ({"event_shape": (3, 2)}, "event_shape must be D or .D., the shape of a vec"),
         ({"num_parameters": 0}, "num_parameters"),
-        ({"hidden": (8, 0)}, r"hidden\[1\] must be at least 1, got 0"),
-        ({"hidden": ()}, "at least one"),
-        ({"hidden": (8, 4), "residual": True}, "one width"),
+        ({"hidden_units": (8, 0)}, r"hidden_units\[1\] must be at least 1, got 0"),
+        ({"hidden_units": ()}, "at least one"),
+        ({"hidden_units": (8, 4), "residual": True}, "one width"),
         ({"order": "up"}, "natural.*reverse.*random"),
         ({"order": [0, 1, 1]}, "each of 0 .. 2 once"),
         ({"adjacency": np.zeros((2, 3), bool)}, r"shape \(3, 3\).*got \(2, 3\)"),
@@ -246,7 +248,7 @@ def test_a_regularizer_and_half_precision_reach_every_kernel():
 )
 def test_errors(arguments, words):
     with pytest.raises(ValueError, match=words):
-        MADE(**{"event_size": 3, "num_parameters": 2, **arguments})
+        MADE(**{"event_shape": 3, "num_parameters": 2, **arguments})
 
 
 def test_a_graph_of_numbers_or_for_too_narrow_a_network():

@@ -47,7 +47,7 @@ class TestDependencies:
     @pytest.mark.parametrize("direction", ["forward", "inverse"])
     def test_an_autoregression(self, direction):
         made = networks.MADE(
-            4, 2, hidden=[8], order=[2, 0, 3, 1], activation="tanh", seed=0
+            4, 2, hidden_units=[8], order=[2, 0, 3, 1], activation="tanh", seed=0
         )
         bijector = bijectors.MaskedAutoregressive(made)
         rank = np.argsort([2, 0, 3, 1])

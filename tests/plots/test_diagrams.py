@@ -179,7 +179,7 @@ class TestDiagram:
         assert "split" in found and "mean, scale" not in found
 
     def test_autoregressions_say_what_they_see(self):
-        made = networks.MADE(3, 2, hidden=[4])
+        made = networks.MADE(3, 2, hidden_units=[4])
         maf, iaf = (
             kind(made)
             for kind in (

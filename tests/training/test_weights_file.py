@@ -25,6 +25,7 @@ from tfp_flows import (
     transformers,
 )
 from tfp_flows.training import ArchitectureMismatch, load_model, weights_file
+from tfp_flows.training.architecture import Architecture
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -306,6 +307,49 @@ class Renamed(bijectors.Scaling):
     _saved_as = "Scaling"
 
 
+def strictly_earlier(x):
+    """A conditioner of four entries and two parameters, without weights."""
+    return tf.tile(tf.cumsum(x, -1, exclusive=True), [1, 2])
+
+
+# Bijectors of vectors, by the shape of an event.
+OF_VECTORS = {
+    "plu": lambda shape: bijectors.PLU(event_shape=shape, seed=0),
+    "qr": lambda shape: bijectors.QR(event_shape=shape, seed=0),
+    "reverse": lambda shape: bijectors.Permutation("reverse", event_shape=shape),
+    "random": lambda shape: bijectors.Permutation("random", event_shape=shape, seed=0),
+    "planar": lambda shape: bijectors.Planar(event_shape=shape),
+    "radial": lambda shape: bijectors.Radial(event_shape=shape),
+    "sylvester": lambda shape: bijectors.Sylvester(event_shape=shape),
+    "simplex": lambda shape: bijectors.Simplex(event_shape=shape),
+    "made": lambda shape: bijectors.MaskedAutoregressive(
+        networks.MADE(event_shape=shape, num_parameters=2, hidden_units=[8])
+    ),
+    "masked_autoregressive": lambda shape: bijectors.MaskedAutoregressive(
+        strictly_earlier, event_shape=shape
+    ),
+    "inverse_autoregressive": lambda shape: bijectors.InverseAutoregressive(
+        strictly_earlier, event_shape=shape
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_the_shape_of_vectors_in_each_form(name):
+    build = OF_VECTORS[name]
+    noise = 3 if name == "simplex" else 4
+    lines = []
+    for shape in (4, [4], (4,), np.array([4]), tf.TensorShape([4])):
+        flow = Flow(distributions.standard_normal([noise]), build(shape))
+        assert flow.event_shape == [4]
+        lines.append(Architecture(flow).lines)
+    assert all(line == lines[0] for line in lines)
+    # No name of an argument stands for the shape.
+    assert "shape" not in "".join(lines[0]) and "size" not in "".join(lines[0])
+    with pytest.raises(ValueError, match=r"event_shape must be D or \[D\].*\(4, 2\)"):
+        build((4, 2))
+
+
 # What the weights are of, and what they are loaded into.
 SAME = {
     "estimate": (
@@ -437,6 +481,8 @@ def forge(path, **config):
             {"dequantize": {"name": "variational", "width": 4000, "depth": 30}},
             "width, depth and layers is",
         ),
+        # Inside, the shape of an event is a number like others.
+        ({"context_encoder": {"event_shape": [10**5]}}, "event_shape is 100000"),
     ],
 )
 def test_flows_too_large_for_their_file(config, match, tmp_path):

@@ -78,7 +78,7 @@ class ContinuousFlow(JointBijector):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import bijectors, networks
-      >>> network = networks.MLP(outputs=2, hidden=(16,), activation="tanh", seed=0)
+      >>> network = networks.MLP(2, hidden_units=(16,), activation="tanh", seed=0)
       >>> flow = bijectors.ContinuousFlow(network, event_shape=(2,), steps=4)
       >>> x = tf.constant([[1.0, -2.0]])
       >>> y, log_det = flow.forward_and_log_det(x)

@@ -40,7 +40,7 @@ class Coupling(JointBijector):
       >>> import tensorflow as tf
       >>> from tfp_flows import bijectors, masks, networks, transformers
       >>> spline = transformers.RationalQuadratic(bins=4)
-      >>> network = networks.MLP(2 * spline.num_parameters, hidden=(8,), seed=0)
+      >>> network = networks.MLP(2 * spline.num_parameters, hidden_units=(8,), seed=0)
       >>> coupling = bijectors.Coupling(masks.half(4), network, spline)
       >>> coupling.forward_log_det_jacobian(tf.ones([3, 4])).shape
       TensorShape([3])

@@ -26,7 +26,7 @@ class InverseAutoregressive(MaskedAutoregressive):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import bijectors, networks
-      >>> made = networks.MADE(3, num_parameters=2, hidden=(8, 8))
+      >>> made = networks.MADE(3, num_parameters=2, hidden_units=(8, 8))
       >>> iaf = bijectors.InverseAutoregressive(made)
       >>> iaf.forward(tf.ones([5, 3])).shape
       TensorShape([5, 3])
@@ -34,16 +34,17 @@ class InverseAutoregressive(MaskedAutoregressive):
     Args:
       conditioner: `(x[, context]) -> parameters`, as in `MaskedAutoregressive`.
       transformer: an elementwise transformer; `Affine()` by default.
-      event_size: D. Needed unless the conditioner is a `networks.MADE`.
+      event_shape: `D` or `[D]`. Needed unless the conditioner is a `networks.MADE`.
       context_shape: shape of one context, or `None` for no context.
       jacobi_tolerance: see `MaskedAutoregressive`.
       dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
 
     Raises:
-      ValueError: if `event_size` is missing, the transformer is for another number of
-        entries, or the conditioner returns another shape.
-      TypeError: if the conditioner is not callable.
+      ValueError: if `event_shape` is missing or not that of a vector, the transformer
+        or the conditioner is for another number of entries, or the conditioner returns
+        another shape.
+      TypeError: if the conditioner is not callable, or `event_shape` holds no integer.
     """
 
     _papers = ("kingma2016iaf",)
@@ -54,7 +55,7 @@ class InverseAutoregressive(MaskedAutoregressive):
         self,
         conditioner: Callable,
         transformer: Transformer | None = None,
-        event_size: int | None = None,
+        event_shape: int | Sequence[int] | None = None,
         context_shape: Sequence[int] | None = None,
         jacobi_tolerance: float | None = None,
         dtype: Any = None,
@@ -63,7 +64,7 @@ class InverseAutoregressive(MaskedAutoregressive):
         super().__init__(
             conditioner,
             transformer,
-            event_size,
+            event_shape,
             context_shape,
             jacobi_tolerance,
             dtype,

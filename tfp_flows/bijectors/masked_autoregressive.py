@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import split_parameters
-from tfp_flows.core.arguments import check_integer, check_number
+from tfp_flows.core.arguments import check_number, check_vector_shape
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
@@ -40,7 +40,7 @@ class MaskedAutoregressive(JointBijector):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import bijectors, networks
-      >>> made = networks.MADE(3, num_parameters=2, hidden=(8, 8))
+      >>> made = networks.MADE(3, num_parameters=2, hidden_units=(8, 8))
       >>> maf = bijectors.MaskedAutoregressive(made)
       >>> maf.inverse_log_det_jacobian(tf.ones([5, 3])).shape
       TensorShape([5])
@@ -52,7 +52,7 @@ class MaskedAutoregressive(JointBijector):
         some order. `networks.MADE` is such a network; other callables are not checked.
       transformer: an elementwise transformer, see `tfp_flows.transformers`;
         `Affine()` by default.
-      event_size: D. Needed unless the conditioner is a `MADE`.
+      event_shape: `D` or `[D]`. Needed unless the conditioner is a `MADE`.
       context_shape: shape of one context, or `None` for no context.
       jacobi_tolerance: if given, the direction that computes one entry after the other
         repeats passes over all of them instead, until none changes by more than it
@@ -61,9 +61,10 @@ class MaskedAutoregressive(JointBijector):
       name: name of the bijector.
 
     Raises:
-      ValueError: if `event_size` is missing, the transformer is for another number of
-        entries, or the conditioner returns another shape.
-      TypeError: if the conditioner is not callable.
+      ValueError: if `event_shape` is missing or not that of a vector, the transformer
+        or the conditioner is for another number of entries, or the conditioner returns
+        another shape.
+      TypeError: if the conditioner is not callable, or `event_shape` holds no integer.
     """
 
     @property
@@ -83,42 +84,45 @@ class MaskedAutoregressive(JointBijector):
         self,
         conditioner: Callable,
         transformer: Transformer | None = None,
-        event_size: int | None = None,
+        event_shape: int | Sequence[int] | None = None,
         context_shape: Sequence[int] | None = None,
         jacobi_tolerance: float | None = None,
         dtype: Any = None,
         name: str = "masked_autoregressive",
     ):
         parameters = dict(locals())
-        own_size = getattr(conditioner, "event_size", None)
-        if event_size is None:
-            event_size = own_size
-        if event_size is None:
-            raise ValueError("event_size is required, unless conditioner is a MADE.")
-        event_size = check_integer("event_size", event_size)
+        own_shape = getattr(conditioner, "event_shape", None)
+        if event_shape is None:
+            event_shape = own_shape
+        if event_shape is None:
+            raise ValueError("event_shape is required, unless conditioner is a MADE.")
+        size = check_vector_shape("event_shape", event_shape)
         if jacobi_tolerance is not None:
             check_number("jacobi_tolerance", jacobi_tolerance, at_least=0)
         self._tolerance = jacobi_tolerance
-        if own_size not in (None, event_size):
+        own_size = size
+        if own_shape is not None:
+            own_size = check_vector_shape("conditioner.event_shape", own_shape)
+        if own_size != size:
             raise ValueError(
-                f"event_size is {event_size}, but the conditioner is for {own_size} "
+                f"event_shape is {event_shape}, but the conditioner is for {own_size} "
                 "entries."
             )
         self._transformer = Affine() if transformer is None else transformer
-        check_entries(self._transformer, event_size)
+        check_entries(self._transformer, size)
         count = self._transformer.num_parameters
         self._conditioner = Conditioner(
             conditioner,
-            (event_size,),
-            (count * event_size,),
+            (size,),
+            (count * size,),
             context_shape,
             tf.as_dtype(dtype or tf.float32),
-            f" ({count} parameter(s) of {self._transformer!r} for each of {event_size} "
+            f" ({count} parameter(s) of {self._transformer!r} for each of {size} "
             "entries)",
         )
         super().__init__(
             forward_min_event_ndims=1,
-            input_event_shape=(event_size,),
+            input_event_shape=(size,),
             context_shape=context_shape,
             dtype=dtype,
             is_constant_jacobian=attribute(self._transformer, "is_constant_jacobian"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_integer, check_shape, check_vector_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.seeds import generator
 from tfp_flows.core.shapes import take
@@ -30,16 +30,18 @@ class Permutation(JointBijector):
     Args:
       permutation: the indices $\pi$, a sequence of integers; or `"reverse"`; or
         `"random"`, drawn once from `seed`, whose indices are a variable that is saved.
-      size: number of entries along the axis; needed for `"reverse"` and `"random"`.
+      event_shape: `D` or `[D]`, the shape of a vector; with another axis than the last
+        one `[D, ...]`, of `-axis` numbers, or D alone for any others. Needed for
+        `"reverse"` and `"random"`.
       axis: a negative axis; the event has `-axis` dimensions.
       seed: integer seed of `"random"`.
       dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
 
     Raises:
-      ValueError: if `permutation` is not one of 0 .. size - 1, or `axis` is not
-        negative.
-      TypeError: if `size` or an index is not an integer.
+      ValueError: if `permutation` is not one of 0 .. D - 1, `axis` is not negative, or
+        `event_shape` not positive, of another rank, or of another D.
+      TypeError: if `event_shape` holds no integer, or an index is none.
     """
 
     _fast_paths = frozenset({"untaped"})
@@ -47,7 +49,7 @@ class Permutation(JointBijector):
     def __init__(
         self,
         permutation: Sequence[int] | str,
-        size: int | None = None,
+        event_shape: int | Sequence[int] | None = None,
         axis: int = -1,
         seed: int | None = None,
         dtype: Any = None,
@@ -56,10 +58,12 @@ class Permutation(JointBijector):
         parameters = dict(locals())
         if not isinstance(axis, int) or axis >= 0:
             raise ValueError(f"axis must be a negative integer, got {axis!r}.")
+        size, others = _entries(event_shape, axis)
         if isinstance(permutation, str):
             if size is None:
-                raise ValueError(f"size is required for permutation={permutation!r}.")
-            size = check_integer("size", size)
+                raise ValueError(
+                    f"event_shape is required for permutation={permutation!r}."
+                )
             if permutation == "reverse":
                 indices = np.arange(size)[::-1]
             elif permutation == "random":
@@ -79,12 +83,13 @@ class Permutation(JointBijector):
                 np.sort(indices), np.arange(indices.size)
             ):
                 raise ValueError(
-                    "permutation must hold each of 0 .. size - 1 once, got "
+                    "permutation must hold each of 0 .. D - 1 once, got "
                     f"{np.array2string(indices, threshold=20)}."
                 )
             if size is not None and size != indices.size:
                 raise ValueError(
-                    f"size is {size} but permutation has {indices.size} entries."
+                    f"event_shape is {event_shape}, but permutation has {indices.size} "
+                    "entries."
                 )
         indices = indices.astype(np.int32)
         self._variable = None
@@ -95,7 +100,7 @@ class Permutation(JointBijector):
         self._axis = axis
         super().__init__(
             forward_min_event_ndims=-axis,
-            input_event_shape=(indices.size, *[None] * (-axis - 1)),
+            input_event_shape=(indices.size, *others),
             is_constant_jacobian=True,
             dtype=dtype,
             parameters=parameters,
@@ -104,7 +109,7 @@ class Permutation(JointBijector):
 
     @property
     def permutation(self) -> np.ndarray:
-        """The indices, an integer array `[size]`."""
+        """The indices, an integer array `[D]`."""
         if self._variable is None:
             return self._indices
         with tf.init_scope():
@@ -132,3 +137,21 @@ class Permutation(JointBijector):
             return self._indices, self._inverse_indices
         indices = tf.convert_to_tensor(self._variable)
         return indices, tf.math.invert_permutation(indices)
+
+
+def _entries(event_shape: Any, axis: int) -> tuple[int | None, Sequence[int | None]]:
+    """Entries along the permuted axis, and along those after it; `None` if unknown."""
+    others = [None] * (-axis - 1)
+    if event_shape is None:
+        return None, others
+    if axis == -1:
+        return check_vector_shape("event_shape", event_shape), others
+    if not hasattr(event_shape, "__iter__"):
+        return check_integer("event_shape", event_shape), others
+    shape = check_shape("event_shape", event_shape)
+    if len(shape) != -axis:
+        raise ValueError(
+            f"event_shape must be D or have {-axis} numbers for axis={axis}, got "
+            f"{event_shape}."
+        )
+    return shape[0], shape[1:]

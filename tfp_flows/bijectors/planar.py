@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.core.activations import activation_of, shrink, stretch
 from tfp_flows.core.amortized import Amortized
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_vector_shape
 from tfp_flows.core.seeds import generator
 
 __all__ = ["Planar"]
@@ -52,7 +52,7 @@ class Planar(Amortized):
       (TensorShape([5, 2]), TensorShape([5]))
 
     Args:
-      size: $D$, the size of an event `[..., D]`.
+      event_shape: `D` or `[D]`, the shape of an event `[..., D]`.
       activation: `"tanh"` or `"leaky_relu"`.
       negative_slope: slope of leaky ReLU at negative numbers, 0 or more.
       conditioner: a callable `context -> [batch, 2 D + 1]`, whose output is added to
@@ -64,9 +64,10 @@ class Planar(Amortized):
       name: name of the bijector.
 
     Raises:
-      ValueError: on another activation, a negative slope or a size below 1, one of
-        `conditioner` and `context_shape` without the other, or a conditioner that
-        returns another shape.
+      ValueError: on another activation, a negative slope, an `event_shape` that is not
+        positive or not that of a vector, one of `conditioner` and `context_shape`
+        without the other, or a conditioner that returns another shape.
+      TypeError: if `event_shape` holds no integer.
     """
 
     papers = ("rezende2015variational",)
@@ -75,7 +76,7 @@ class Planar(Amortized):
 
     def __init__(
         self,
-        size: int,
+        event_shape: int | Sequence[int],
         activation: str = "tanh",
         negative_slope: float = 0.2,
         conditioner: Callable | None = None,
@@ -85,7 +86,7 @@ class Planar(Amortized):
         name: str = "planar",
     ):
         parameters = dict(locals())
-        size = check_integer("size", size)
+        size = check_vector_shape("event_shape", event_shape)
         self._activation = activation_of(activation, negative_slope)
         draw = generator(seed)
         super().__init__(
@@ -103,13 +104,13 @@ class Planar(Amortized):
         )
 
     @staticmethod
-    def num_parameters(size: int) -> int:
+    def num_parameters(event_shape: int | Sequence[int]) -> int:
         """Returns how many parameters a conditioner gives for each example.
 
         Args:
-          size: $D$.
+          event_shape: `D` or `[D]`.
         """
-        return 2 * size + 1
+        return 2 * check_vector_shape("event_shape", event_shape) + 1
 
     @property
     def _structure(self):

@@ -7,14 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.core.arguments import check_vector_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
-from tfp_flows.core.square_matrix import (
-    PLUMatrix,
-    initial_matrix,
-    multiply,
-    vector_size,
-)
+from tfp_flows.core.square_matrix import PLUMatrix, initial_matrix, multiply
 
 __all__ = ["PLU"]
 
@@ -45,15 +41,16 @@ class PLU(PLUMatrix, JointBijector):
       array([2., 6.], dtype=float32)
 
     Args:
-      size: $D$, the size of an event `[..., D]`, or its shape `[D]`.
+      event_shape: `D` or `[D]`, the shape of an event `[..., D]`.
       initial: initial $W$, an invertible `[D, D]` array; a random rotation by default.
       seed: integer seed of the random rotation.
       dtype: dtype of values, float32 by default.
       name: name of the bijector.
 
     Raises:
-      ValueError: if `size` is not positive or not a vector's shape, or if `initial` is
-        singular or of another shape.
+      ValueError: if `event_shape` is not positive or not that of a vector, or if
+        `initial` is singular or of another shape.
+      TypeError: if `event_shape` holds no integer.
     """
 
     papers = ("kingma2018glow",)
@@ -62,14 +59,19 @@ class PLU(PLUMatrix, JointBijector):
 
     def __init__(
         self,
-        size: int | Sequence[int],
+        event_shape: int | Sequence[int],
         initial: Any = None,
         seed: int | None = None,
         dtype: Any = tf.float32,
         name: str = "plu",
     ):
         parameters = dict(locals())
-        size, dtype = vector_size(size), tf.as_dtype(dtype)
+        size = check_vector_shape(
+            "event_shape",
+            event_shape,
+            instead="For images there is InvertibleConv1x1.",
+        )
+        dtype = tf.as_dtype(dtype)
         self._add_factors(initial_matrix(initial, size, seed), dtype)
         super().__init__(
             forward_min_event_ndims=1,

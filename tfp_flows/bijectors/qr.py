@@ -9,10 +9,10 @@ import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_integer, check_vector_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
-from tfp_flows.core.square_matrix import initial_matrix, multiply, vector_size
+from tfp_flows.core.square_matrix import initial_matrix, multiply
 
 __all__ = ["QR"]
 
@@ -47,7 +47,7 @@ class QR(JointBijector):
       array([2., 6.], dtype=float32)
 
     Args:
-      size: $D$, the size of an event `[..., D]`, or its shape `[D]`.
+      event_shape: `D` or `[D]`, the shape of an event `[..., D]`.
       reflections: $k$, at least 1; $D$ by default.
       initial: initial $W$, an invertible `[D, D]` array, which needs at least $D - 1$
         reflections; a random orthogonal matrix by default.
@@ -56,8 +56,10 @@ class QR(JointBijector):
       name: name of the bijector.
 
     Raises:
-      ValueError: if `size` is not positive or not a vector's shape, `reflections` below
-        1, or below D - 1 with `initial`; if `initial` is singular or of another shape.
+      ValueError: if `event_shape` is not positive or not that of a vector,
+        `reflections` below 1, or below D - 1 with `initial`; if `initial` is singular
+        or of another shape.
+      TypeError: if `event_shape` holds no integer.
     """
 
     papers = ("hoogeboom2019emerging", "tomczak2016householder")
@@ -66,7 +68,7 @@ class QR(JointBijector):
 
     def __init__(
         self,
-        size: int | Sequence[int],
+        event_shape: int | Sequence[int],
         reflections: int | None = None,
         initial: Any = None,
         seed: int | None = None,
@@ -74,7 +76,12 @@ class QR(JointBijector):
         name: str = "qr",
     ):
         parameters = dict(locals())
-        size, dtype = vector_size(size), tf.as_dtype(dtype)
+        size = check_vector_shape(
+            "event_shape",
+            event_shape,
+            instead="For images there is InvertibleConv1x1.",
+        )
+        dtype = tf.as_dtype(dtype)
         count = size
         if reflections is not None:
             count = check_integer("reflections", reflections)

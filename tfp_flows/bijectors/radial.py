@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.amortized import Amortized
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_vector_shape
 from tfp_flows.core.seeds import generator
 
 __all__ = ["Radial"]
@@ -48,7 +48,7 @@ class Radial(Amortized):
       TensorShape([5])
 
     Args:
-      size: $D$, the size of an event `[..., D]`.
+      event_shape: `D` or `[D]`, the shape of an event `[..., D]`.
       conditioner: a callable `context -> [batch, D + 2]`, whose output is added to
         $z_0$ and the raw $\alpha$ and $\gamma$ of each example (amortised parameters):
         a Keras layer, a tf_keras layer, a `tf.Module` or a function. Needs
@@ -59,8 +59,10 @@ class Radial(Amortized):
       name: name of the bijector.
 
     Raises:
-      ValueError: on a size below 1, one of `conditioner` and `context_shape` without
-        the other, or a conditioner that returns another shape.
+      ValueError: on an `event_shape` that is not positive or not that of a vector, one
+        of `conditioner` and `context_shape` without the other, or a conditioner that
+        returns another shape.
+      TypeError: if `event_shape` holds no integer.
     """
 
     papers = ("rezende2015variational",)
@@ -69,7 +71,7 @@ class Radial(Amortized):
 
     def __init__(
         self,
-        size: int,
+        event_shape: int | Sequence[int],
         conditioner: Callable | None = None,
         context_shape: Sequence[int] | None = None,
         seed: int | None = None,
@@ -77,7 +79,7 @@ class Radial(Amortized):
         name: str = "radial",
     ):
         parameters = dict(locals())
-        size = check_integer("size", size)
+        size = check_vector_shape("event_shape", event_shape)
         self._size = size
         super().__init__(
             size,
@@ -94,13 +96,13 @@ class Radial(Amortized):
         )
 
     @staticmethod
-    def num_parameters(size: int) -> int:
+    def num_parameters(event_shape: int | Sequence[int]) -> int:
         """Returns how many parameters a conditioner gives for each example.
 
         Args:
-          size: $D$.
+          event_shape: `D` or `[D]`.
         """
-        return size + 2
+        return check_vector_shape("event_shape", event_shape) + 2
 
     def _parameters_of(self, context):
         center, alpha, gamma = self._raw_parameters(context)

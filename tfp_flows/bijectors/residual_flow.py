@@ -80,7 +80,7 @@ class ResidualFlow(JointBijector):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import bijectors, networks
-      >>> network = networks.LipschitzMLP(outputs=2, hidden=(16,), seed=0)
+      >>> network = networks.LipschitzMLP(outputs=2, hidden_units=(16,), seed=0)
       >>> block = bijectors.ResidualFlow(network, event_shape=(2,))
       >>> x = tf.constant([[1.0, -2.0]])
       >>> y, log_det = block.forward_and_log_det(x)

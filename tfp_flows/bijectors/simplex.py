@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_vector_shape
 from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = ["Simplex"]
@@ -39,18 +40,24 @@ class Simplex(JointBijector):
       array([0.333, 0.333, 0.333], dtype=float32)
 
     Args:
-      size: $K$, how many numbers add up to one, at least 2; the noise has one less.
+      event_shape: `K` or `[K]`, the shape of the data: how many numbers add up to one,
+        at least 2. The noise has one less.
       dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
 
     Raises:
-      ValueError: if `size` is below 2.
-      TypeError: if it is no integer.
+      ValueError: if `event_shape` is below 2 or not that of a vector.
+      TypeError: if it holds no integer.
     """
 
-    def __init__(self, size: int, dtype: Any = None, name: str = "simplex"):
+    def __init__(
+        self,
+        event_shape: int | Sequence[int],
+        dtype: Any = None,
+        name: str = "simplex",
+    ):
         parameters = dict(locals())
-        self._size = check_integer("size", size, at_least=2)
+        self._size = check_vector_shape("event_shape", event_shape, at_least=2)
         super().__init__(
             forward_min_event_ndims=1,
             input_event_shape=[self._size - 1],

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.core.activations import activation_of, shrink, stretch
 from tfp_flows.core.amortized import Amortized
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_vector_shape
 from tfp_flows.core.eager_loops import traced_loop
 from tfp_flows.core.seeds import generator
 
@@ -69,7 +69,7 @@ class Sylvester(Amortized):
       (TensorShape([5, 4]), TensorShape([5]))
 
     Args:
-      size: $D$, the size of an event `[..., D]`.
+      event_shape: `D` or `[D]`, the shape of an event `[..., D]`.
       columns: $M$, between 1 and $D$; $D$ for `"triangular"`.
       form: `"orthogonal"`, `"householder"` or `"triangular"`.
       reflections: number of reflections of `"householder"`; $M$ by default, which
@@ -90,9 +90,10 @@ class Sylvester(Amortized):
 
     Raises:
       ValueError: on another form or activation, `columns` out of range, `reflections`
-        below 1 or with another form, a negative slope or a size below 1, one of
-        `conditioner` and `context_shape` without the other, or a conditioner that
-        returns another shape.
+        below 1 or with another form, a negative slope, an `event_shape` that is not
+        positive or not that of a vector, one of `conditioner` and `context_shape`
+        without the other, or a conditioner that returns another shape.
+      TypeError: if `event_shape` holds no integer.
     """
 
     papers = ("vandenberg2018sylvester",)
@@ -101,7 +102,7 @@ class Sylvester(Amortized):
 
     def __init__(
         self,
-        size: int,
+        event_shape: int | Sequence[int],
         columns: int | None = None,
         form: str = "orthogonal",
         reflections: int | None = None,
@@ -114,7 +115,7 @@ class Sylvester(Amortized):
         name: str = "sylvester",
     ):
         parameters = dict(locals())
-        size = check_integer("size", size)
+        size = check_vector_shape("event_shape", event_shape)
         shape, columns = _shape_of_basis(size, columns, form, reflections)
         self._form, self._size, self._columns = form, size, columns
         self._activation = activation_of(activation, negative_slope)
@@ -144,7 +145,7 @@ class Sylvester(Amortized):
 
     @staticmethod
     def num_parameters(
-        size: int,
+        event_shape: int | Sequence[int],
         columns: int | None = None,
         form: str = "orthogonal",
         reflections: int | None = None,
@@ -152,11 +153,12 @@ class Sylvester(Amortized):
         """Returns how many parameters a conditioner gives for each example.
 
         Args:
-          size: as for the class, like all arguments.
+          event_shape: as for the class, like all arguments.
           columns: $M$.
           form: the form of $Q$.
           reflections: number of reflections.
         """
+        size = check_vector_shape("event_shape", event_shape)
         shape, columns = _shape_of_basis(size, columns, form, reflections)
         return int(np.prod(shape)) * (shape != ()) + columns * (columns + 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ __all__ = [
     "check_real",
     "check_shape",
     "check_unused",
+    "check_vector_shape",
 ]
 
 
@@ -180,3 +182,37 @@ def check_unused(purpose: str, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
             raise ValueError(f"{name} is {purpose}; got {name}={value!r}.")
+
+
+def check_vector_shape(
+    name: str, value: Any, at_least: int = 1, instead: str = ""
+) -> int:
+    """Returns the D of the shape of a vector, which is given as `D` or as `[D]`.
+
+    Args:
+      name: name of the argument, for errors.
+      value: an integer, or a sequence of one integer.
+      at_least: smallest D.
+      instead: a sentence that says what other shapes are for, if anything.
+
+    Raises:
+      TypeError: if it is neither an integer nor a sequence of integers.
+      ValueError: if D is below `at_least`, or the shape is that of no vector.
+    """
+    entries = [value]
+    if not isinstance(value, (str, bytes)):
+        # What cannot be iterated over is a number, or no shape.
+        with contextlib.suppress(TypeError):
+            entries = list(value)
+    if len(entries) != 1:
+        text = (
+            f"{name} must be D or [D], the shape of a vector, got {value}, of "
+            f"{len(entries)} axes. {instead}"
+        )
+        raise ValueError(text.rstrip())
+    try:
+        return check_integer(name, entries[0], at_least)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer or a sequence of one, got {value!r}."
+        ) from None

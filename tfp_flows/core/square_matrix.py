@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 import tensorflow as tf
 
-from tfp_flows.core.arguments import check_integer, check_shape
 from tfp_flows.core.seeds import generator
 from tfp_flows.core.shapes import reshape_event
 
-__all__ = ["PLUMatrix", "initial_matrix", "multiply", "vector_size"]
+__all__ = ["PLUMatrix", "initial_matrix", "multiply"]
 
 
 class PLUMatrix:
@@ -58,27 +57,6 @@ def multiply(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     rows, size = matrix.shape
     flat = tf.matmul(tf.reshape(x, [-1, size]), matrix, transpose_b=True)
     return reshape_event(flat, 1, [rows], like=x)
-
-
-def vector_size(size: int | Sequence[int]) -> int:
-    """The size of a vector, given as a number `D` or as a shape `[D]`.
-
-    Raises:
-      TypeError: if it is neither an integer nor a sequence of integers.
-      ValueError: if it is not positive, or a shape of another rank.
-    """
-    given: Any = size
-    is_shape = isinstance(given, (Sequence, tf.TensorShape, np.ndarray))
-    if is_shape and not isinstance(given, str):
-        shape = check_shape("size", given, at_least=0)
-    else:
-        shape = (check_integer("size", given, at_least=0),)
-    if len(shape) != 1 or shape[0] < 1:
-        raise ValueError(
-            "size must be a positive number D, or the shape [D] of a vector; got "
-            f"{size}. For images there is InvertibleConv1x1."
-        )
-    return shape[0]
 
 
 def initial_matrix(initial: Any, size: int, seed: int | None) -> np.ndarray:

@@ -49,6 +49,6 @@ def iaf(
         Affine(*plan.affine),
         layers=layers,
         order=order,
-        hidden=[width] * depth,
+        hidden_units=[width] * depth,
         residual=residual,
     )

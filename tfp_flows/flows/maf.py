@@ -50,6 +50,6 @@ def maf(
         layers=layers,
         order=order,
         batch_norm=batch_norm,
-        hidden=[width] * depth,
+        hidden_units=[width] * depth,
         residual=residual,
     )

@@ -85,6 +85,6 @@ def naf(
         function,
         layers=layers,
         order=order,
-        hidden=[width] * depth,
+        hidden_units=[width] * depth,
         residual=residual,
     )

@@ -68,7 +68,7 @@ def neural_spline_flow(
     linear = linear or usual_linear(shape)
     both = masks_in_turn(plan) if couples else None
     function = spline_of(spline, bins, bound)
-    made = {"hidden": [width] * depth, "residual": True}
+    made = {"hidden_units": [width] * depth, "residual": True}
 
     def layer(i):
         if actnorm:

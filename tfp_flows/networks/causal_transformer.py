@@ -96,7 +96,7 @@ class CausalTransformer(Network):
         outputs = tokens * token_size * num_parameters
         super().__init__(outputs, activation=activation, **kwargs)
         self.tokens, self.token_size = tokens, token_size
-        self.event_size, self.num_parameters = tokens * token_size, num_parameters
+        self.event_shape, self.num_parameters = (tokens * token_size,), num_parameters
         self.width, self.heads = width, heads
         self.depth = check_integer("layers", layers)
         self.order = check_choice("order", order, ("natural", "reverse"))
@@ -121,13 +121,13 @@ class CausalTransformer(Network):
     @property
     def fixed_order(self) -> np.ndarray:
         """Indices of the entries in the order in which they are generated."""
-        entries = np.arange(self.event_size).reshape(self.tokens, self.token_size)
+        entries = np.arange(*self.event_shape).reshape(self.tokens, self.token_size)
         return (entries[::-1] if self.order == "reverse" else entries).reshape(-1)
 
     def build(
         self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
     ) -> None:
-        self._check_vectors(self.event_size, x_shape, context_shape)
+        self._check_vectors(*self.event_shape, x_shape, context_shape)
         shape = (x_shape[0], self.tokens, self.token_size)
         self._first.build(self._input_shape(shape, context_shape))
         shape = (x_shape[0], self.tokens, self.width)
@@ -235,7 +235,7 @@ class CausalTransformer(Network):
             maximum_iterations=self.tokens,
         )
         x = self._in_order(tf.transpose(x.stack(), [1, 0, 2]))
-        return tf.reshape(x, [-1, self.event_size]), log_det
+        return tf.reshape(x, [-1, *self.event_shape]), log_det
 
     def _linear(self, units, name, zero=False):
         return self._conv(units, 1, name, zero)

@@ -33,14 +33,14 @@ class GatedResidualConvNet(Network):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
-      >>> network = networks.GatedResidualConvNet(outputs=6, width=8, blocks=2)
+      >>> network = networks.GatedResidualConvNet(outputs=6, width=8, depth=2)
       >>> network(tf.ones([2, 4, 4, 3])).shape
       TensorShape([2, 4, 4, 6])
 
     Args:
       outputs: channels of the output.
       width: channels of the hidden layers.
-      blocks: number of residual blocks.
+      depth: number of residual blocks.
       heads: heads of the self-attention, which divide `width`; 0 for no attention.
       output_scale: float, number that the output is multiplied by; below one it makes
         training steps of the output smaller, see `ConvNet`.
@@ -58,7 +58,7 @@ class GatedResidualConvNet(Network):
         self,
         outputs: int,
         width: int = 96,
-        blocks: int = 10,
+        depth: int = 10,
         heads: int = 4,
         output_scale: float = 1.0,
         dropout: float = 0.0,
@@ -68,7 +68,7 @@ class GatedResidualConvNet(Network):
         self.output_scale = check_number("output_scale", output_scale, above=0)
         if heads < 0 or (heads and width % heads):
             raise ValueError(f"heads must divide width={width}, or be 0; got {heads}.")
-        self.width, self.blocks, self.heads = width, blocks, heads
+        self.width, self.depth, self.heads = width, depth, heads
         conv = self._conv
         # No learned scale and shift: the next layer absorbs both.
         self._norm = LayerNorm(
@@ -80,7 +80,7 @@ class GatedResidualConvNet(Network):
                 conv(width, 3, f"block_{i}"),
                 conv(2 * width, 1, f"block_{i}_gate", zero=True),
             ]
-            for i in range(blocks)
+            for i in range(depth)
         ]
         # One product for the queries, keys and values of all heads.
         self._attention = [
@@ -88,7 +88,7 @@ class GatedResidualConvNet(Network):
                 conv(3 * width, 1, f"attention_{i}"),
                 conv(2 * width, 1, f"attention_{i}_gate", zero=True),
             ]
-            for i in range(blocks if heads else 0)
+            for i in range(depth if heads else 0)
         ]
         self._output = conv(outputs, 3, "output", zero=True)
         # Last: the seeds of the others do not depend on it.
@@ -106,7 +106,7 @@ class GatedResidualConvNet(Network):
             self._positions = self.add_weight(
                 shape=shape[1:], initializer="zeros", name="positions"
             )
-        self._build_film([self.width] * self.blocks, context_shape)
+        self._build_film([self.width] * self.depth, context_shape)
 
     def call(self, x: Any, context: Any = None) -> Any:
         return never_empty(self._of_some, x, context)
@@ -138,7 +138,7 @@ class GatedResidualConvNet(Network):
         return {
             **super().get_config(),
             "width": self.width,
-            "blocks": self.blocks,
+            "depth": self.depth,
             "dropout": self.dropout,
             "heads": self.heads,
             "output_scale": self.output_scale,

@@ -22,30 +22,33 @@ class LipschitzMLP(LipschitzNetwork):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
-      >>> network = networks.LipschitzMLP(outputs=3, hidden=(8,))
+      >>> network = networks.LipschitzMLP(outputs=3, hidden_units=(8,))
       >>> network(tf.ones([2, 3])).shape
       TensorShape([2, 3])
 
     Args:
       outputs: size of the output.
-      hidden: widths of the hidden layers, at least one.
+      hidden_units: widths of the hidden layers, at least one.
       **kwargs: see `LipschitzNetwork`.
 
     Raises:
       ValueError: if there is no hidden layer.
     """
 
-    def __init__(self, outputs: int, hidden: Sequence[int] = (128, 128), **kwargs: Any):
+    def __init__(
+        self, outputs: int, hidden_units: Sequence[int] = (128, 128), **kwargs: Any
+    ):
         super().__init__(outputs, **kwargs)
-        self.hidden = tuple(map(int, hidden))
-        if not self.hidden or min(self.hidden) < 1:
+        self.hidden_units = tuple(map(int, hidden_units))
+        if not self.hidden_units or min(self.hidden_units) < 1:
             raise ValueError(
-                f"hidden must list one positive width or more, got {tuple(hidden)}."
+                "hidden_units must list one positive width or more, got "
+                f"{tuple(hidden_units)}."
             )
 
     def _plan(self, x_shape):
-        sizes = [x_shape[-1], *self.hidden, self.outputs]
+        sizes = [x_shape[-1], *self.hidden_units, self.outputs]
         return [((a, b), (1, b)) for a, b in itertools.pairwise(sizes)]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "hidden": self.hidden}
+        return {**super().get_config(), "hidden_units": self.hidden_units}

@@ -190,7 +190,7 @@ class LipschitzNetwork(keras.layers.Layer):
 
     Example:
       >>> from tfp_flows import networks
-      >>> network = networks.LipschitzMLP(outputs=2, hidden=(8,), coefficient=0.25)
+      >>> network = networks.LipschitzMLP(2, hidden_units=(8,), coefficient=0.25)
       >>> network.build((None, 2))
       >>> network.layer_coefficient  # the bound on each of the two layers
       0.5

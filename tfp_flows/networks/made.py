@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfp_flows.core.arguments import check_integer, check_shape
+from tfp_flows.core.arguments import check_integer, check_shape, check_vector_shape
 from tfp_flows.core.seeds import generator
 from tfp_flows.networks.network import Network
 
@@ -44,16 +44,17 @@ class MADE(Network):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
-      >>> made = networks.MADE(event_size=3, num_parameters=2, hidden=(16,), seed=0)
+      >>> made = networks.MADE(3, num_parameters=2, hidden_units=(16,), seed=0)
       >>> made(tf.ones([5, 3])).shape
       TensorShape([5, 6])
 
     Args:
-      event_size: number of entries D.
+      event_shape: `D` or `[D]`, the shape of an event.
       num_parameters: parameters of each entry (2 for a shift and a scale).
-      hidden: widths of the hidden layers.
-      residual: whether, after a first layer, `len(hidden)` pre-activation residual
-        blocks of two masked layers follow (He et al. 2016b; the widths must be equal).
+      hidden_units: widths of the hidden layers.
+      residual: whether, after a first layer, `len(hidden_units)` pre-activation
+        residual blocks of two masked layers follow (He et al. 2016b; the widths must be
+        equal).
       order: `"natural"`, `"reverse"`, `"random"` (drawn from `seed`, and kept in a
         variable, so that it is saved with the weights), or the indices of the entries
         in the order in which they are generated.
@@ -66,10 +67,11 @@ class MADE(Network):
       **kwargs: see `Network`; not `outputs`.
 
     Raises:
-      ValueError: if `event_size`, `num_parameters` or a width is not positive, `order`
-        is unknown or no permutation, or `residual` with unequal widths. If `adjacency`
-        is no square matrix of this size or has a cycle, or a hidden layer has fewer
-        units than the matrix has different rows.
+      ValueError: if `event_shape`, `num_parameters` or a width is not positive,
+        `event_shape` not that of a vector, `order` is unknown or no permutation, or
+        `residual` with unequal widths. If `adjacency` is no square matrix of this size
+        or has a cycle, or a hidden layer has fewer units than the matrix has different
+        rows.
       TypeError: if a size is not an integer, or `adjacency` not boolean.
     """
 
@@ -77,35 +79,39 @@ class MADE(Network):
 
     def __init__(
         self,
-        event_size: int,
+        event_shape: int | Sequence[int],
         num_parameters: int,
-        hidden: Sequence[int] = (256, 256),
+        hidden_units: Sequence[int] = (256, 256),
         residual: bool = False,
         order: str | Sequence[int] = "natural",
         adjacency: Any = None,
         dropout: float = 0.0,
         **kwargs: Any,
     ):
-        event_size = check_integer("event_size", event_size)
+        size = check_vector_shape("event_shape", event_shape)
         num_parameters = check_integer("num_parameters", num_parameters)
-        hidden = check_shape("hidden", hidden)
-        if not hidden:
-            raise ValueError("hidden must name at least one layer's width, got none.")
-        if residual and len(set(hidden)) > 1:
+        hidden_units = check_shape("hidden_units", hidden_units)
+        if not hidden_units:
             raise ValueError(
-                f"residual=True needs hidden layers of one width, got {tuple(hidden)}."
+                "hidden_units must name at least one layer's width, got none."
             )
-        super().__init__(event_size * num_parameters, **kwargs)
-        self.event_size, self.num_parameters = event_size, num_parameters
-        self.hidden, self.residual = hidden, bool(residual)
+        if residual and len(set(hidden_units)) > 1:
+            raise ValueError(
+                "residual=True needs hidden layers of one width, got "
+                f"hidden_units={hidden_units}."
+            )
+        super().__init__(size * num_parameters, **kwargs)
+        self.event_shape, self.num_parameters = (size,), num_parameters
+        self._size = size
+        self.hidden_units, self.residual = hidden_units, bool(residual)
         self.adjacency = None
         if adjacency is not None:
-            self.adjacency = _check_adjacency(adjacency, event_size)
+            self.adjacency = _check_adjacency(adjacency, size)
             if not isinstance(order, str) or order != "natural":
                 raise ValueError(f"order follows from adjacency, got order={order!r}.")
             order = _topological(self.adjacency)
         self.dropout = dropout
-        self._first_order = _order(order, event_size, self.seed)
+        self._first_order = _order(order, size, self.seed)
         self._is_random = isinstance(order, str) and order == "random"
         self._order_variable = None
 
@@ -125,18 +131,18 @@ class MADE(Network):
     def build(
         self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
     ) -> None:
-        self._check_vectors(self.event_size, x_shape, context_shape)
+        self._check_vectors(self._size, x_shape, context_shape)
         if self._is_random:
             self._order_variable = self.add_weight(
                 name="order",
-                shape=(self.event_size,),
+                shape=self.event_shape,
                 dtype="int32",
                 initializer=lambda shape, dtype: tf.constant(self._first_order, dtype),
                 trainable=False,
             )
-        widths = self.hidden
+        widths = self.hidden_units
         if self.residual:
-            widths = self.hidden[:1] * (1 + 2 * len(self.hidden))
+            widths = self.hidden_units[:1] * (1 + 2 * len(self.hidden_units))
         if self.adjacency is None:
             self._mask_by_order(widths, context_shape is not None)
         else:
@@ -144,7 +150,9 @@ class MADE(Network):
         names = [*(f"hidden_{i}" for i in range(len(widths))), "output"]
         if self.residual:
             names = ["input"] + [
-                f"block_{i}_{j}" for i in range(len(self.hidden)) for j in range(2)
+                f"block_{i}_{j}"
+                for i, _ in enumerate(self.hidden_units)
+                for j in (0, 1)
             ]
             names.append("output")
         self._kernels, self._biases = [], []
@@ -181,8 +189,8 @@ class MADE(Network):
 
     def _mask_by_order(self, widths, has_context):
         rank = np.argsort(self._first_order) + 1
-        lowest = 0 if has_context or self.event_size == 1 else 1
-        self._degrees = [_degrees(width, lowest, self.event_size) for width in widths]
+        lowest = 0 if has_context or self._size == 1 else 1
+        self._degrees = [_degrees(width, lowest, self._size) for width in widths]
         columns = [*self._degrees, np.tile(rank - 1, self.num_parameters)]
         self._masks = [
             columns[i] >= seen[:, None] for i, seen in enumerate([rank, *self._degrees])
@@ -196,8 +204,8 @@ class MADE(Network):
             rows = rows[rows.any(1)]
         if min(widths) < len(rows):
             raise ValueError(
-                f"hidden must be at least {len(rows)} wide, the number of different "
-                f"rows of adjacency, got {min(widths)}."
+                f"hidden_units must be at least {len(rows)} wide, the number of "
+                f"different rows of adjacency, got {min(widths)}."
             )
         rank = np.argsort(self._first_order) + 1
         seen = [rows[np.arange(width) * len(rows) // width] for width in widths]
@@ -245,7 +253,7 @@ class MADE(Network):
         # rows, and `_CHUNK` successive blocks form a chunk. One large matrix product
         # for each chunk adds what is known before it, so that the steps inside the
         # chunk multiply small matrices only.
-        size, dtype = self.event_size, tf.as_dtype(self.compute_dtype)
+        size, dtype = self._size, tf.as_dtype(self.compute_dtype)
         length = min(size, _CHUNK)
         chunks = -(-size // length)
         entries = _fill(np.arange(size), chunks * length)
@@ -371,15 +379,15 @@ class MADE(Network):
         """Sorts entries `[count * D, ...]` into their order, or back with `back`."""
         if self._order_variable is None:
             order = np.argsort(self._first_order) if back else self._first_order
-            if np.array_equal(order, np.arange(self.event_size)):
+            if np.array_equal(order, np.arange(self._size)):
                 return rows
         else:
             order = self._order_variable.value
             order = tf.math.invert_permutation(order) if back else order
-        count = rows.shape[0] // self.event_size
+        count = rows.shape[0] // self._size
         return tf.gather(
             rows,
-            tf.concat([order + i * self.event_size for i in range(count)], 0),
+            tf.concat([order + i * self._size for i in range(count)], 0),
         )
 
     def _compose(self, linear, x, drop=lambda h: h):
@@ -408,9 +416,9 @@ class MADE(Network):
             order = "random" if self._is_random else "natural"
         return {
             **config,
-            "event_size": self.event_size,
+            "event_shape": self.event_shape,
             "num_parameters": self.num_parameters,
-            "hidden": self.hidden,
+            "hidden_units": self.hidden_units,
             "residual": self.residual,
             "order": order,
             "adjacency": None if given is None else given.tolist(),

@@ -22,13 +22,13 @@ class MLP(Network):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
-      >>> network = networks.MLP(outputs=6, hidden=(8,))
+      >>> network = networks.MLP(outputs=6, hidden_units=(8,))
       >>> network(tf.ones([2, 3])).shape
       TensorShape([2, 6])
 
     Args:
       outputs: size of the output.
-      hidden: widths of the hidden layers.
+      hidden_units: widths of the hidden layers.
       output_scale: float, number that the output is multiplied by; below one it makes
         training steps of the output smaller, see `ConvNet`.
       **kwargs: see `Network`.
@@ -37,15 +37,16 @@ class MLP(Network):
     def __init__(
         self,
         outputs: int,
-        hidden: Sequence[int] = (256, 256),
+        hidden_units: Sequence[int] = (256, 256),
         output_scale: float = 1.0,
         **kwargs: Any,
     ):
         super().__init__(outputs, **kwargs)
         self.output_scale = check_number("output_scale", output_scale, above=0)
-        self.hidden = tuple(hidden)
+        self.hidden_units = tuple(hidden_units)
         self._layers_hidden = [
-            self._dense(width, f"hidden_{i}") for i, width in enumerate(self.hidden)
+            self._dense(width, f"hidden_{i}")
+            for i, width in enumerate(self.hidden_units)
         ]
         self._output = self._dense(outputs, "output", zero=True)
 
@@ -56,7 +57,7 @@ class MLP(Network):
         for layer in [*self._layers_hidden, self._output]:
             layer.build(shape)
             shape = (*shape[:-1], layer.units)
-        self._build_film(self.hidden, context_shape)
+        self._build_film(self.hidden_units, context_shape)
 
     def call(self, x: Any, context: Any = None) -> Any:
         h = self._join(x, context)
@@ -68,6 +69,6 @@ class MLP(Network):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "hidden": self.hidden,
+            "hidden_units": self.hidden_units,
             "output_scale": self.output_scale,
         }

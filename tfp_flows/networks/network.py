@@ -35,7 +35,7 @@ class Network(keras.layers.Layer):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
-      >>> network = networks.MLP(outputs=6, hidden=(8,), context_mode="film", seed=0)
+      >>> network = networks.MLP(6, hidden_units=(8,), context_mode="film", seed=0)
       >>> network(tf.ones([2, 3]), tf.ones([2, 4])).shape
       TensorShape([2, 6])
 

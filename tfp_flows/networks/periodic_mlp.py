@@ -24,13 +24,13 @@ class PeriodicMLP(MLP):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
-      >>> network = networks.PeriodicMLP(outputs=6, hidden=(8,))
+      >>> network = networks.PeriodicMLP(outputs=6, hidden_units=(8,))
       >>> network(tf.ones([2, 3])).shape
       TensorShape([2, 6])
 
     Args:
       outputs: size of the output.
-      hidden: widths of the hidden layers.
+      hidden_units: widths of the hidden layers.
       output_scale: see `MLP`.
       **kwargs: see `Network`.
     """

@@ -25,27 +25,27 @@ class ResidualConvNet(Network):
     Example:
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
-      >>> network = networks.ResidualConvNet(outputs=6, width=8, blocks=2)
+      >>> network = networks.ResidualConvNet(outputs=6, width=8, depth=2)
       >>> network(tf.ones([2, 4, 4, 3])).shape
       TensorShape([2, 4, 4, 6])
 
     Args:
       outputs: channels of the output.
       width: channels of the hidden layers.
-      blocks: number of residual blocks.
+      depth: number of residual blocks.
       **kwargs: see `Network`.
     """
 
     papers = ("dinh2017real_nvp",)
 
-    def __init__(self, outputs: int, width: int = 64, blocks: int = 4, **kwargs: Any):
+    def __init__(self, outputs: int, width: int = 64, depth: int = 4, **kwargs: Any):
         super().__init__(outputs, **kwargs)
-        self.width, self.blocks = width, blocks
+        self.width, self.depth = width, depth
         conv = self._conv
         self._first = conv(width, 3, "input")
         self._blocks = [
             [conv(width, 3, f"block_{i}_0"), conv(width, 3, f"block_{i}_1", zero=True)]
-            for i in range(blocks)
+            for i in range(depth)
         ]
         self._output = conv(outputs, 1, "output", zero=True)
 
@@ -57,7 +57,7 @@ class ResidualConvNet(Network):
         shape = (*shape[:-1], self.width)
         for layer in [*itertools.chain(*self._blocks), self._output]:
             layer.build(shape)
-        self._build_film([self.width] * self.blocks, context_shape)
+        self._build_film([self.width] * self.depth, context_shape)
 
     def call(self, x: Any, context: Any = None) -> Any:
         return never_empty(self._of_some, x, context)
@@ -70,4 +70,4 @@ class ResidualConvNet(Network):
         return self._output(self.activation(h))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "width": self.width, "blocks": self.blocks}
+        return {**super().get_config(), "width": self.width, "depth": self.depth}

@@ -31,7 +31,7 @@ class ResidualMLP(Network):
     Args:
       outputs: size of the output.
       width: width of the hidden layers.
-      blocks: number of residual blocks.
+      depth: number of residual blocks.
       output_scale: float, number that the output is multiplied by; below one it makes
         training steps of the output smaller, see `ConvNet`.
       dropout: fraction of the activations in front of each block's last layer that is
@@ -43,19 +43,19 @@ class ResidualMLP(Network):
         self,
         outputs: int,
         width: int = 256,
-        blocks: int = 2,
+        depth: int = 2,
         output_scale: float = 1.0,
         dropout: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(outputs, **kwargs)
         self.output_scale = check_number("output_scale", output_scale, above=0)
-        self.width, self.blocks, self.dropout = width, blocks, dropout
+        self.width, self.depth, self.dropout = width, depth, dropout
         dense = self._dense
         self._first = dense(width, "input")
         self._blocks = [
             [dense(width, f"block_{i}_0"), dense(width, f"block_{i}_1", zero=True)]
-            for i in range(blocks)
+            for i in range(depth)
         ]
         self._output = dense(outputs, "output", zero=True)
         # Last: the seeds of the others do not depend on it.
@@ -69,7 +69,7 @@ class ResidualMLP(Network):
         shape = (*shape[:-1], self.width)
         for layer in [*itertools.chain(*self._blocks), self._output]:
             layer.build(shape)
-        self._build_film([self.width] * self.blocks, context_shape)
+        self._build_film([self.width] * self.depth, context_shape)
 
     def call(self, x: Any, context: Any = None) -> Any:
         h = self._first(self._join(x, context))
@@ -83,7 +83,7 @@ class ResidualMLP(Network):
         return {
             **super().get_config(),
             "width": self.width,
-            "blocks": self.blocks,
+            "depth": self.depth,
             "output_scale": self.output_scale,
             "dropout": self.dropout,
         }

@@ -42,10 +42,10 @@ class Architecture:
     Weights fit a flow if the descriptions agree. A description has three parts:
 
     * a line for each bijector and distribution, in order: its name, event shapes,
-      `_structure`, and the numbers among its arguments. The name is `_saved_as` if the
-      class has one, else that of the class. Arguments in `_estimation_arguments` are
-      left out: they change how a density is computed or estimated (terms of a series,
-      iterations, samples), not the density itself.
+      `_structure`, and the numbers among its other arguments. The name is `_saved_as`
+      if the class has one, else that of the class. Arguments in
+      `_estimation_arguments` are left out: they change how a density is computed or
+      estimated (terms of a series, iterations, samples), not the density itself.
     * a line for each variable: its shape and dtype.
     * the arguments of a ready flow, without those that no variable depends on. Only
       arguments that both descriptions have are compared.
@@ -133,8 +133,12 @@ def _describe(module: tf.Module, free: frozenset[str]) -> str:
     line = getattr(type(module), "_saved_as", None) or type(module).__name__
     if isinstance(module, tfb.Bijector):
         line += f" {module.forward_min_event_ndims}"
-        line += f" {getattr(module, '_input_event_shape', None)}"
+        shape = getattr(module, "_input_event_shape", None)
+        line += f" {shape}"
         line += getattr(module, "_structure", "")
+        if shape is not None:
+            # It is in the line, whether it was given as D or as [D].
+            free |= {"event_shape"}
     return line + _numbers(module, free)
 
 

@@ -239,7 +239,9 @@ def check_config(config: Mapping[str, Any], size: int | None = None) -> None:
     if math.prod(numbers) > limit:
         _refuse("event_shape", event, limit, "entries")
     limit = _LARGEST_NUMBER if size is None else 4096 + size // 64
-    for name, number in _integers(config):
+    # Only that of the flow itself may be larger: networks inside have one, too.
+    others = {k: v for k, v in config.items() if k != "event_shape"}
+    for name, number in _integers(others):
         if number > limit:
             _refuse(name, number, limit, "")
     _check_products(config, math.prod(numbers), len(numbers) == 1, size)
@@ -301,10 +303,10 @@ def _refuse(name, value, limit, what):
 
 
 def _integers(part: Any, name: str = "config") -> Iterator[tuple[str, int]]:
-    """All integers of a configuration but seeds and event shapes, with their names."""
+    """All integers of a configuration but seeds, with their names."""
     if isinstance(part, Mapping):
         for key, value in part.items():
-            if key not in ("seed", "event_shape"):
+            if key != "seed":
                 yield from _integers(value, str(key))
     elif _is_list(part):
         for value in part:
