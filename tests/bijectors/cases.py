@@ -142,7 +142,7 @@ def made(size, dtype, parameters=2, **kwargs):
 
 
 def transformer(dtype, **kwargs):
-    options = {"width": 8, "layers": 1, "heads": 2, "seed": 0, "dtype": dtype}
+    options = {"width": 8, "depth": 1, "heads": 2, "seed": 0, "dtype": dtype}
     return networks.CausalTransformer(3, 2, 2, **{**options, **kwargs})
 
 

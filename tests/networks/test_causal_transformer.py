@@ -22,7 +22,7 @@ def make(order="natural", tokens=4, size=2, context=None, **options):
     network = CausalTransformer(
         tokens,
         size,
-        **{"num_parameters": 2, "width": 8, "layers": 2, "heads": 2, **options},
+        **{"num_parameters": 2, "width": 8, "depth": 2, "heads": 2, **options},
         order=order,
         seed=0,
         dtype="float64",
@@ -123,7 +123,7 @@ def test_config():
         ({"tokens": 0}, "tokens must be at least 1, got 0"),
         ({"heads": 3}, "heads must divide width=8, got 3"),
         ({"order": "random"}, "order must be one of"),
-        ({"layers": 0}, "layers must be at least 1"),
+        ({"depth": 0}, "depth must be at least 1"),
     ],
 )
 def test_errors(options, words):

@@ -27,7 +27,7 @@ class CausalTransformer(Network):
     depend on the tokens before it and on the context. The input is moved by one token,
     so that the first one, too, has parameters (a constant, or a function of the
     context). A linear layer and learned positions make vectors of `width`, which go
-    through `layers` pre-normalised layers of causal self-attention,
+    through `depth` pre-normalised layers of causal self-attention,
 
     $$ h \leftarrow h + W \operatorname{softmax}\!\big(Q K^\top / \sqrt{s}\big) V,
        \qquad h \leftarrow h + W_2\, \operatorname{gelu}(W_1 h) , $$
@@ -46,7 +46,7 @@ class CausalTransformer(Network):
       >>> import tensorflow as tf
       >>> from tfp_flows import networks
       >>> network = networks.CausalTransformer(
-      ...     tokens=4, token_size=3, num_parameters=2, width=8, layers=2, heads=2)
+      ...     tokens=4, token_size=3, num_parameters=2, width=8, depth=2, heads=2)
       >>> network(tf.ones([5, 12])).shape
       TensorShape([5, 24])
 
@@ -55,7 +55,7 @@ class CausalTransformer(Network):
       token_size: entries of each token.
       num_parameters: parameters of each entry (2 for a shift and a scale).
       width: size of the vectors that stand for tokens.
-      layers: number of layers, each attention and two dense layers.
+      depth: number of layers, each attention and two dense layers.
       heads: heads of the attention, which divide `width`; by default as many of size 64
         or more as there can be.
       order: `"natural"`, or `"reverse"`, in which the last token comes first.
@@ -78,7 +78,7 @@ class CausalTransformer(Network):
         token_size: int,
         num_parameters: int,
         width: int = 128,
-        layers: int = 4,
+        depth: int = 4,
         heads: int | None = None,
         order: str = "natural",
         dropout: float = 0.0,
@@ -98,7 +98,7 @@ class CausalTransformer(Network):
         self.tokens, self.token_size = tokens, token_size
         self.event_shape, self.num_parameters = (tokens * token_size,), num_parameters
         self.width, self.heads = width, heads
-        self.depth = check_integer("layers", layers)
+        self.depth = check_integer("depth", depth)
         self.order = check_choice("order", order, ("natural", "reverse"))
         self.dropout = dropout
         linear = self._linear
@@ -112,7 +112,7 @@ class CausalTransformer(Network):
                 "dense": linear(4 * width, f"dense_{i}"),
                 "added": linear(width, f"added_{i}", zero=True),
             }
-            for i in range(layers)
+            for i in range(depth)
         ]
         self._output = linear(token_size * num_parameters, "output", zero=True)
         # Last: the seeds of the others do not depend on it.
@@ -273,7 +273,7 @@ class CausalTransformer(Network):
             "token_size": self.token_size,
             "num_parameters": self.num_parameters,
             "width": self.width,
-            "layers": self.depth,
+            "depth": self.depth,
             "heads": self.heads,
             "order": self.order,
             "dropout": self.dropout,
