@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -427,6 +429,18 @@ def test_a_search_over_arguments(tmp_path):
         model.load_weights(path)
         found = model.evaluate(points(8), verbose=0, return_dict=True)["nll"]
         np.testing.assert_allclose(found, results[width], 1e-5)
+
+
+def test_plot_model(tmp_path):
+    pytest.importorskip("pydot")
+    if shutil.which("dot") is None:
+        pytest.skip("Graphviz is not installed")
+    model = FlowModel(vector())
+    x = keras.Input((2,))
+    around = keras.Model(x, model(keras.layers.Rescaling(0.1)(x)))
+    path = tmp_path / "model.png"
+    keras.utils.plot_model(around, path, show_shapes=True)
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
