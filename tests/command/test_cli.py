@@ -26,7 +26,7 @@ import pytest
 import tfp_flows
 from tests.command.support import assert_same_up_to_rounding, call
 from tfp_flows import datasets, plots
-from tfp_flows.command import cli, files, tables
+from tfp_flows.command import cli, files, progress, tables
 from tfp_flows.command import train as training
 from tfp_flows.command.evaluate import sample
 from tfp_flows.command.flow_options import ready_flows
@@ -288,7 +288,7 @@ def test_report(digits, data_dir):
         "tidy": False,
         "temperature": 1.0,
         "seed": 3,
-        "jit": False,
+        "jit": None,
         "data_dir": str(data_dir),
         "fingerprint": datasets.load("digits", data_dir=data_dir).fingerprint(),
     }
@@ -672,7 +672,7 @@ def test_overwrite_waits_for_the_first_epoch(moons, points, tmp_path, fails):
     assert re.search("NaN or infinite|diverged", line)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     settings = Settings.suited(str(points), "real_nvp", batch_size=8)
-    with pytest.raises(training.Interrupted, match="is as it was"):
+    with pytest.raises(progress.Interrupted, match="is as it was"):
         training.train(
             settings, output, overwrite=True, callbacks=[Interrupting()], verbose=0
         )

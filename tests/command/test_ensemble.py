@@ -19,7 +19,7 @@ OPTIONS = ("--layers", 1, "--width", 4, "--batch-size", 16, "--learning-rate", 0
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(tables, "baselines", lambda *arguments: {})
-    monkeypatch.setattr(training, "_pictures", lambda *arguments: ())
+    monkeypatch.setattr(training, "draw_pictures", lambda *arguments: ())
 
 
 @pytest.fixture

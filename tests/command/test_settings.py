@@ -108,7 +108,7 @@ def test_differences():
     )
     assert free.differences(one) == []
     other = dataclasses.replace(one, seed=3, jit=True)
-    assert other.differences(one) == ["seed=0 (now 3)", "jit=False (now True)"]
+    assert other.differences(one) == ["seed=0 (now 3)", "jit=None (now True)"]
     # Nobody knows what the data were: their name has to do.
     unknown = dataclasses.replace(one, fingerprint=None)
     assert free.differences(unknown) == ["data='x' (now 'elsewhere')"]

@@ -24,7 +24,7 @@ import tfp_flows
 from tests.command.support import assert_same_up_to_rounding
 from tests.support import fast_and_slow
 from tfp_flows import datasets, plots
-from tfp_flows.command import files, tables
+from tfp_flows.command import files, progress, tables
 from tfp_flows.command import train as training
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.settings import Settings
@@ -251,7 +251,7 @@ def test_an_interrupted_run_reaches_the_same(settings, whole, tmp_path, points):
 
     handler = signal.getsignal(signal.SIGINT)
     for i, at in enumerate(points):
-        with pytest.raises(training.Interrupted, match=r"interrupted.*last.keras"):
+        with pytest.raises(progress.Interrupted, match=r"interrupted.*last.keras"):
             train(settings, tmp_path, interrupt, resume=i > 0)
         assert signal.getsignal(signal.SIGINT) is handler
         last = files.load_model(tmp_path / "last.keras")
@@ -327,7 +327,7 @@ def test_a_rich_run_is_resumed_to_the_same(rich, rich_whole, tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     for i in range(2):
-        with pytest.raises(training.Interrupted):
+        with pytest.raises(progress.Interrupted):
             train(rich, tmp_path, interrupt, resume=i > 0)
     train(rich, tmp_path, resume=True)
     assert_same_end(rich_whole[0], tmp_path)
@@ -382,7 +382,7 @@ class Stopping(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_an_interrupt_during_validation(settings, whole, tmp_path):
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(progress.Interrupted):
         train(settings, tmp_path, callbacks=[Stopping()])
     assert column(tmp_path, "epoch") == ["0", "1"]
     train(settings, tmp_path, resume=True)
@@ -397,7 +397,7 @@ def test_the_row_of_an_interrupted_epoch_is_that_of_all_its_batches(
         if iterations(model) == STEPS + 2:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(training.Interrupted):
+    with pytest.raises(progress.Interrupted):
         train(settings, tmp_path, interrupt)
     train(settings, tmp_path, resume=True)
     for name in ("loss", "nll", "bits_per_dim"):
@@ -544,7 +544,7 @@ def python_handles_sigint():
 
 
 def test_a_second_interrupt_acts_as_ever(python_handles_sigint):
-    with pytest.raises(KeyboardInterrupt), training._interrupts() as interrupted:
+    with pytest.raises(KeyboardInterrupt), progress.interrupts() as interrupted:
         assert not interrupted.is_set()
         signal.raise_signal(signal.SIGINT)
         assert interrupted.is_set()
@@ -554,7 +554,7 @@ def test_a_second_interrupt_acts_as_ever(python_handles_sigint):
 def test_handlers_are_restored():
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(n) for n in numbers]
-    with pytest.raises(Vanished), training._interrupts():
+    with pytest.raises(Vanished), progress.interrupts():
         during = [signal.getsignal(n) for n in numbers]
         assert before[0] not in during and before[1] not in during
         raise Vanished
@@ -565,7 +565,7 @@ def test_handlers_are_left_alone_in_another_thread():
     seen = []
 
     def enter():
-        with training._interrupts() as interrupted:
+        with progress.interrupts() as interrupted:
             seen.append((signal.getsignal(signal.SIGINT), interrupted.is_set()))
 
     thread = threading.Thread(target=enter)
@@ -620,7 +620,7 @@ def test_a_later_epoch_is_kept_only_if_it_is_better(settings, short, tmp_path):
         ({"learning_rate": 0.02}, r"learning_rate=0.01 \(now 0.02\)"),
         ({"batch_size": 8}, r"batch_size=16 \(now 8\)"),
         ({"flow_options": {"layers": 4}}, "flow_options"),
-        ({"seed": 0, "jit": True}, r"seed=1 \(now 0\), jit=False \(now True\)"),
+        ({"seed": 0, "jit": True}, r"seed=1 \(now 0\), jit=None \(now True\)"),
     ],
 )
 def test_resuming_with_other_settings(settings, whole, changes, message):
@@ -805,7 +805,7 @@ def test_versions():
 def test_estimated_densities_are_averaged(tmp_path, monkeypatch, flow, options):
     """Their report says how far off the estimate is, and repeats itself."""
     options = {"width": 4, **options}
-    monkeypatch.setattr(training, "_pictures", lambda *arguments: ())
+    monkeypatch.setattr(training, "draw_pictures", lambda *arguments: ())
     settings = Settings.suited(
         "digits", flow, flow_options=options, epochs=1, batch_size=512
     )

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from tfp_flows import datasets, plots
-from tfp_flows.command import ensemble, files, parser, recipes, tables, train
+from tfp_flows.command import (
+    ensemble,
+    files,
+    parser,
+    progress,
+    recipes,
+    tables,
+    train,
+)
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.command.settings import Settings
@@ -51,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(2, f"error: {error}")
     except (FloatingPointError, Failed) as error:
         return _fail(1, f"error: {error}")
-    except train.Interrupted as error:
+    except progress.Interrupted as error:
         return _fail(130, str(error))
     except KeyboardInterrupt:
         return _fail(130, "interrupted")

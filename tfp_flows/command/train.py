@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
 import platform
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +16,23 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tfp_flows import datasets, flows, plots
+from tfp_flows import datasets, flows
 from tfp_flows._version import __version__
 from tfp_flows.command import files, recipes, tables
 from tfp_flows.command.evaluate import evaluate, sample
+from tfp_flows.command.pictures import draw_pictures
+from tfp_flows.command.progress import (
+    ADVICE,
+    GoOn,
+    KeepBest,
+    RunState,
+    SaveLast,
+    best_model,
+    find_best,
+    interrupts,
+    is_over,
+    save_finite,
+)
 from tfp_flows.command.settings import Settings
 from tfp_flows.training import (
     ConstantDataWarning,
@@ -37,7 +47,6 @@ from tfp_flows.training.fused_adam import suited_warmup
 from tfp_flows.training.initialize import needs_initialization
 
 __all__ = [
-    "Interrupted",
     "Prepared",
     "beside_recipe",
     "carry_out",
@@ -48,12 +57,6 @@ __all__ = [
 
 # What depends on data is set from so many numbers of a table, at least a batch.
 _INITIAL_NUMBERS = 2**19
-
-_ADVICE = "train with a lower learning rate or with a bound on the gradient's norm"
-
-
-class Interrupted(Exception):
-    """Training was interrupted; the message says what is kept."""
 
 
 class Prepared(NamedTuple):
@@ -240,7 +243,7 @@ def carry_out(
                     warnings.simplefilter("ignore", category)
             _fit(run, callbacks, save_every, verbose, say)
         seconds = time.perf_counter() - start
-        model = _best_model(run, say)
+        model = best_model(run, say)
         steps = run.steps
         history = files.History(directory / files.HISTORY).columns()
         x = sample(
@@ -278,7 +281,7 @@ def carry_out(
             report["data"]["columns"] = odd
             report["baselines"] = tables.baselines(source, settings.seed)
         files.write_json(directory / files.REPORT, report)
-        for line in _pictures(model.flow, source, x[finite], history, directory):
+        for line in draw_pictures(model.flow, source, x[finite], history, directory):
             say(line)
     return report
 
@@ -394,7 +397,7 @@ def _about_resuming(run: Prepared) -> Iterator[str]:
         return
     history = files.History(run.directory / files.HISTORY)
     history.keep(done)
-    if _is_over(history, run.settings.patience):
+    if is_over(history, run.settings.patience):
         yield (
             f"nothing is left to train, the last {run.settings.patience} of {done} "
             "epochs were no better: give more --patience to go on"
@@ -459,19 +462,19 @@ def _fit(
     if source.sizes["validation"]:
         validation = source.dataset("validation", seed=settings.seed, **batches)
     epoch, done = divmod(int(model.optimizer.iterations), steps)
-    state = _State(run, epoch)
+    state = RunState(run, epoch)
     if run.resumed is not None and validation is not None:
-        _find_best(state, validation, say)
+        find_best(state, validation, say)
     _initialize(model, source, settings)
     averages = ShowAverages()
     averages.set_model(model)
-    callbacks = [averages, *callbacks, _rate(run), _Keep(state)]
+    callbacks = [averages, *callbacks, _rate(run), KeepBest(state)]
     if done and run.resumed is not None:
         progress = files.read_progress(run.resumed)
         state.go_on(progress)
-        callbacks.append(_GoOn(progress))
-    with _interrupts() as interrupted:
-        callbacks.append(_SaveLast(state, steps, save_every, interrupted, averages))
+        callbacks.append(GoOn(progress))
+    with interrupts() as interrupted:
+        callbacks.append(SaveLast(state, steps, save_every, interrupted, averages))
         while epoch < settings.epochs and not state.is_over():
             # What an interrupted epoch has left is an epoch of its own.
             until = epoch + 1 if done else settings.epochs
@@ -498,7 +501,7 @@ def _fit(
             )
             epoch, done = until, 0
     with averages.hidden():
-        _save(model, run.directory / files.LAST)
+        save_finite(model, run.directory / files.LAST)
     averages.show()
 
 
@@ -531,7 +534,7 @@ def _fit_or_stop(model: FlowModel, data: Any, **options: Any) -> None:
     try:
         model.fit(data, **options)
     except TrainingDiverged as error:
-        raise FloatingPointError(f"{error.what}: {_ADVICE}.") from error
+        raise FloatingPointError(f"{error.what}: {ADVICE}.") from error
 
 
 def _initialize(
@@ -559,222 +562,6 @@ def _initialize(
     initialize(model.flow, x, context)
 
 
-class _State:
-    """What a run has written.
-
-    A run that replaces another writes nothing until its first epoch is over: until
-    then, `begin` has not been called.
-    """
-
-    def __init__(self, run: Prepared, epochs: int):
-        self.run, self.begun, self.epochs = run, False, epochs
-        # The lowest val_nll so far: that of `model.keras`.
-        self.best = math.inf
-        self.history = files.History(run.directory / files.HISTORY)
-        self.history.keep(0 if run.overwrite else epochs)
-        # The time at which it would have begun without a break.
-        self._start = time.monotonic() - max(self.history.columns().get("seconds", [0]))
-        if not run.overwrite:
-            self.begin()
-
-    def seconds(self) -> float:
-        """Seconds of training so far."""
-        return time.monotonic() - self._start
-
-    def go_on(self, progress: Mapping[str, Any] | None) -> None:
-        """Counts the seconds of an epoch of which a part is done."""
-        if progress:
-            self._start = time.monotonic() - progress.get("seconds", 0.0)
-
-    def is_over(self) -> bool:
-        """Whether training ends early."""
-        return _is_over(self.history, self.run.settings.patience)
-
-    def begin(self) -> None:
-        """Makes the directory that of this run."""
-        if self.begun:
-            return
-        if self.run.overwrite:
-            files.delete_run(self.run.directory)
-        files.write_settings(self.run.directory, self.run.settings)
-        self.begun = True
-
-
-def _is_over(history: files.History, patience: int | None) -> bool:
-    """Whether there was no better epoch for so long that training ends."""
-    columns = history.columns()
-    values = np.nan_to_num(columns.get("val_nll", []), nan=math.inf)
-    if patience is None or not len(values):
-        return False
-    return columns["epoch"][-1] - columns["epoch"][int(values.argmin())] >= patience
-
-
-def _find_best(state: _State, validation: Any, say: Callable[[str], None]) -> None:
-    """Finds what an epoch must surpass to replace `model.keras`.
-
-    The rows of all epochs tell, or else the model itself.
-    """
-    path = state.run.directory / files.MODEL
-    if not path.exists():
-        if state.epochs:
-            say(f"{path} is missing: the best of the epochs to come is kept")
-        return
-    columns = state.history.columns()
-    lost = sorted(set(range(state.epochs)) - set(columns["epoch"]))
-    values = columns.get("val_nll", [])
-    if not lost and len(values) == state.epochs and not np.isnan(values).any():
-        state.best = min(values, default=math.inf)
-        return
-    if lost:
-        numbers = ", ".join(str(epoch) for epoch in lost[:10])
-        more = f" and {len(lost) - 10} more" if len(lost) > 10 else ""
-        say(f"{files.HISTORY} lacks the rows of epoch {numbers}{more} (counted from 0)")
-    best = files.load_model(path)
-    state.best = best.evaluate(validation, verbose=0, return_dict=True)["nll"]
-
-
-def _best_model(run: Prepared, say: Callable[[str], None]) -> FlowModel:
-    """What a run ends with: the best epoch, or else the last one."""
-    path = run.directory / files.MODEL
-    if run.source.sizes["validation"]:
-        try:
-            return files.load_model(path)
-        except (OSError, ValueError) as error:
-            say(f"{error} The model of the last epoch takes its place.")
-    _save(run.model, path)
-    return run.model
-
-
-def _save(
-    model: FlowModel, path: Path, progress: Mapping[str, Any] | None = None
-) -> None:
-    """Saves a model, but none with weights that are no numbers.
-
-    A loss need not show them: a rectified layer can make 0 of NaN.
-    """
-    for variable in model.variables:
-        if not np.isfinite(variable.numpy()).all():
-            raise FloatingPointError(
-                f"{variable.path} has become NaN or infinite: {_ADVICE}."
-            )
-    files.save_model(model, path, progress)
-
-
-class _Keep(keras.callbacks.Callback):
-    """Keeps the row of each epoch, and the weights of that with the best validation."""
-
-    def __init__(self, state: _State):
-        super().__init__()
-        self.state = state
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.state.begin()
-        rate = float(self.model.optimizer.learning_rate)
-        beside = {"learning_rate": rate, "seconds": round(self.state.seconds(), 1)}
-        self.state.history.add(epoch, {**logs, **beside})
-        best = self.state.best
-        # The first one is kept even if it is infinite.
-        if "val_nll" in logs and (logs["val_nll"] < best or best == math.inf):
-            _save(self.model, self.state.run.directory / files.MODEL)
-            self.state.best = logs["val_nll"]
-        self.model.stop_training = self.state.is_over()
-
-
-class _GoOn(keras.callbacks.Callback):
-    """Continues the means of an epoch of which a part is done."""
-
-    def __init__(self, progress: Mapping[str, Any] | None):
-        super().__init__()
-        self.progress = progress
-
-    def on_train_batch_end(self, batch, logs=None):
-        # Keras builds metrics in the first step. Sums and counts add up.
-        if self.progress is not None:
-            for metric in self.model.metrics:
-                values = self.progress["metrics"].get(metric.name, ())
-                for variable, value in zip(metric.variables, values, strict=True):
-                    variable.assign_add(value)
-            self.progress = None
-
-
-class _SaveLast(keras.callbacks.Callback):
-    """Saves the state from time to time, and when there was an interrupt."""
-
-    def __init__(
-        self,
-        state: _State,
-        steps: int,
-        save_every: float,
-        interrupted: threading.Event,
-        averages: ShowAverages,
-    ):
-        super().__init__()
-        self.state, self.steps, self.interrupted = state, steps, interrupted
-        self.averages = averages
-        self.save_every = save_every
-        self.path = state.run.directory / files.LAST
-        self.saved = time.monotonic()
-
-    def on_train_batch_end(self, batch, logs=None):
-        # The last batch of an epoch is followed by its validation and row of history.
-        done = int(self.model.optimizer.iterations) % self.steps
-        if self.interrupted.is_set() and done:
-            seconds = self.state.seconds()
-            means = _means(self.model)
-            self._stop({"done": done, "metrics": means, "seconds": seconds})
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.interrupted.is_set():
-            self._stop(None)
-        if time.monotonic() - self.saved > self.save_every:
-            self._write()
-            self.saved = time.monotonic()
-
-    def _write(self, progress=None):
-        with self.averages.hidden():
-            _save(self.model, self.path, progress)
-
-    def _stop(self, progress):
-        if not self.state.begun:
-            raise Interrupted(
-                "interrupted before the first epoch was over; the run in "
-                f"{self.path.parent} is as it was"
-            )
-        self._write(progress)
-        raise Interrupted(
-            f"interrupted; {self.path} holds what was reached: --resume goes on from "
-            "there"
-        )
-
-
-def _means(model: FlowModel) -> dict[str, list[float]]:
-    """The state of the metrics by name."""
-    return {m.name: [float(v.numpy()) for v in m.variables] for m in model.metrics}
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second one acts as ever."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number, frame):
-        event.set()
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    for s in before:
-        signal.signal(s, note)
-    try:
-        yield event
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-
 # After.
 
 
@@ -792,58 +579,3 @@ def _about_columns(odd: Mapping[str, list[str]]) -> Iterator[str]:
         yield f"column {shown}{more}: {advice[kind]}"
     if odd:
         yield "--tidy leaves out what is constant and adds noise to the others"
-
-
-def _pictures(
-    flow: Any,
-    source: datasets.DataSource,
-    samples: np.ndarray,
-    history: Mapping[str, list[float]],
-    directory: Path,
-) -> Iterator[str]:
-    """Draws, or writes, what the flow has learnt; yields a line for what cannot be."""
-
-    def images(path):
-        plots.images(samples, columns=10, bounds=source.bounds, path=path)
-
-    def density(path):
-        toy = datasets.TOYS.get(source.name)
-        points = source.arrays("test", limit=5000)[0]
-        plots.density(
-            flow.log_prob,
-            bounds=_square(points),
-            truth=toy and toy.log_prob,
-            points=None if toy else points,
-            path=path,
-        )
-
-    def numbers(path):
-        np.save(path, samples)
-
-    wanted = [("loss.png", lambda path: plots.history(history, path=path))]
-    if len(source.event_shape) == 3:
-        wanted.append(("samples.png", images))
-    else:
-        wanted.append(("samples.npy", numbers))
-        if source.event_shape == (2,) and flow.context_shape is None:
-            wanted.append(("density.png", density))
-    for name, draw in wanted:
-        try:
-            with files.replacing(directory / name) as partial:
-                draw(partial)
-        except OSError:
-            raise
-        # The results are written; whatever is wrong with a picture, they count.
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            yield f"{name} cannot be drawn: {reason}"
-            if name == "samples.png":
-                wanted.append(("samples.npy", numbers))
-
-
-def _square(points: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
-    """A range for each axis that holds the points with a margin."""
-    low, high = points.min(0), points.max(0)
-    margin = np.where(high > low, 0.15 * (high - low), 1.0)
-    x, y = zip((low - margin).tolist(), (high + margin).tolist(), strict=True)
-    return x, y
