@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-__all__ = ["close", "fast_and_slow", "load_script", "normal", "perturb"]
+__all__ = [
+    "close",
+    "close_nests",
+    "close_relatively",
+    "close_to_largest",
+    "fast_and_slow",
+    "load_script",
+    "normal",
+    "perturb",
+    "softplus",
+]
 
 Module = TypeVar("Module")
 
@@ -19,6 +29,29 @@ Module = TypeVar("Module")
 def close(a: Any, b: Any, tolerance: float = 1e-9) -> None:
     """Asserts that all numbers agree, up to a relative or absolute tolerance."""
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def close_nests(a: Any, b: Any, tolerance: float = 1e-9) -> None:
+    """As `close`, for nested structures of tensors, which have to be the same ones."""
+    tf.nest.assert_same_structure(a, b)
+    for one, other in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
+        close(one, other, tolerance)
+
+
+def close_relatively(a: Any, b: Any, tolerance: float = 1e-5) -> None:
+    """As `close`, but up to a relative tolerance alone: a zero has to be one."""
+    np.testing.assert_allclose(a, b, rtol=tolerance)
+
+
+def close_to_largest(a: Any, b: Any, tolerance: float = 1e-9) -> None:
+    """As `close`, relative to the largest number of `b`, or to one, if that is more."""
+    scale = max(1.0, np.abs(b).max())
+    np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=tolerance)
+
+
+def softplus(x: Any) -> Any:
+    """$\\ln(1 + e^x)$, without overflow."""
+    return np.logaddexp(0.0, x)
 
 
 def normal(*shape: int, dtype: str = "float64", seed: int = 0) -> tf.Tensor:

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import fast_and_slow, perturb
+from tests.support import close_nests, fast_and_slow, perturb
 from tfp_flows import Flow, FlowModel, masks, networks, transformers
 from tfp_flows import bijectors as B
 
@@ -298,13 +298,6 @@ def made(name):
     return perturb(CLASSES[name](), seed=0)
 
 
-def close(found, expected, tolerance=1e-8):
-    tf.nest.assert_same_structure(found, expected)
-    pairs = zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True)
-    for a, b in pairs:
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
 def by_hand(members, y):
     """Density direction of members one after the other, as the classes define it."""
     total = tf.zeros([], y.dtype)
@@ -337,11 +330,11 @@ def test_chains_eager_and_traced(name, recompute):
     assert {id(v) for v in variables} == {id(v) for v in chain.trainable_variables}
     expected = results(lambda y: by_hand(members, y), X, variables)
     assert all(d is not None for d in expected[2])
-    close(results(chain.inverse_and_log_det, X, variables), expected)
+    close_nests(results(chain.inverse_and_log_det, X, variables), expected)
     traced = tf.function(
         lambda: results(chain.inverse_and_log_det, X, variables), autograph=False
     )
-    close(traced(), expected)
+    close_nests(traced(), expected)
 
 
 @every_class
@@ -354,16 +347,16 @@ def test_repeated(name, recompute):
     traced = tf.function(
         lambda: results(bijector.inverse_and_log_det, X, variables), autograph=False
     )
-    close(traced(), expected)
+    close_nests(traced(), expected)
 
 
 def test_names_and_constants_are_each_member_s_own():
     members = [Named("double"), Named("treble"), Configured(1.0), Configured(2.0)]
     chain = B.Chain(members)
     expected = by_hand(members, X)
-    close(tf.function(chain.inverse_and_log_det, autograph=False)(X), expected)
+    close_nests(tf.function(chain.inverse_and_log_det, autograph=False)(X), expected)
     model = FlowModel(Flow(standard_normal(), chain))
-    close(model.predict(X, verbose=0), model.flow.log_prob(X))
+    close_nests(model.predict(X, verbose=0), model.flow.log_prob(X))
 
 
 def standard_normal():
@@ -375,14 +368,14 @@ def test_compositions_of_tfp(name):
     member = made(name)
     expected = by_hand([member, member], X)
     twice = tfb.Chain([member, member])
-    close((twice.inverse(X), twice.inverse_log_det_jacobian(X, 1)), expected)
+    close_nests((twice.inverse(X), twice.inverse_log_det_jacobian(X, 1)), expected)
     inverted = B.Chain([tfb.Invert(tfb.Chain([tfb.Invert(member)]))])
-    close(inverted.inverse_and_log_det(X), by_hand([member], X))
+    close_nests(inverted.inverse_and_log_det(X), by_hand([member], X))
     distribution = tfd.TransformedDistribution(standard_normal(), member)
     z, log_det = by_hand([member], X)
     log_prob = standard_normal().log_prob(z) + log_det
-    close(distribution.log_prob(X), log_prob)
-    close(Flow(standard_normal(), member).log_prob(X), log_prob)
+    close_nests(distribution.log_prob(X), log_prob)
+    close_nests(Flow(standard_normal(), member).log_prob(X), log_prob)
 
 
 @every_class
@@ -390,15 +383,15 @@ def test_round_trip_and_autodiff(name):
     member = B.Chain([made(name)])
     x, ildj = member.inverse_and_log_det(X)
     back, fldj = member.forward_and_log_det(tf.identity(x))
-    close(back, X)
-    close(fldj + tf.zeros_like(X[:, 0]), -ildj + tf.zeros_like(X[:, 0]))
+    close_nests(back, X)
+    close_nests(fldj + tf.zeros_like(X[:, 0]), -ildj + tf.zeros_like(X[:, 0]))
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         rows = tf.unstack(member.forward(x), axis=-1)
     # Row by row: nothing is traced.
     jacobian = np.stack([tape.gradient(row, x) for row in rows], -2)
     _, by_autodiff = np.linalg.slogdet(jacobian)
-    close(fldj + tf.zeros_like(X[:, 0]), tf.constant(by_autodiff))
+    close_nests(fldj + tf.zeros_like(X[:, 0]), tf.constant(by_autodiff))
 
 
 @some_classes
@@ -418,18 +411,18 @@ def test_training_saving_and_loading(name, tmp_path):
     model.save_weights(str(tmp_path / "a.weights.h5"))
     other = FlowModel(flow())
     other.load_weights(str(tmp_path / "a.weights.h5"))
-    close(other.flow.log_prob(X), model.flow.log_prob(X))
+    close_nests(other.flow.log_prob(X), model.flow.log_prob(X))
     path = tf.train.Checkpoint(flow=model.flow).save(str(tmp_path / "c"))
     third = flow()
     tf.train.Checkpoint(flow=third).restore(path).assert_consumed()
-    close(third.log_prob(X), model.flow.log_prob(X))
+    close_nests(third.log_prob(X), model.flow.log_prob(X))
 
 
 @every_class
 def test_copies(name):
     member = made(name)
     deep = copy.deepcopy(member)
-    close(deep.inverse(X), member.inverse(X))
+    close_nests(deep.inverse(X), member.inverse(X))
     assert not {id(v) for v in deep.variables} & {id(v) for v in member.variables}
     if name in ("OwnVariable", "WithLayers"):
         with pytest.raises(ValueError, match=r"constructor of .* makes new ones"):
@@ -438,7 +431,7 @@ def test_copies(name):
     if name == "PlainTFP":
         return
     shared = member.copy(name="other") if name != "Named" else member.copy()
-    close(shared.inverse(X), member.inverse(X))
+    close_nests(shared.inverse(X), member.inverse(X))
     assert {id(v) for v in shared.variables} == {id(v) for v in member.variables}
 
 
@@ -449,8 +442,8 @@ def test_initialisation_that_a_user_overrides():
     alone, inside = norm(), norm()
     z = alone.initialize(X)
     for chain in (B.Chain([inside]), B.Chain([tfb.Chain([norm()])])):
-        close(chain.initialize(X), z)
-    close(inside.shift, alone.shift)
+        close_nests(chain.initialize(X), z)
+    close_nests(inside.shift, alone.shift)
 
 
 @pytest.mark.parametrize("batch", [[SIZE], [1], [3], [2, 3]])
@@ -572,5 +565,5 @@ def test_what_takes_gradients_itself(name):
         results(B.Chain([member], recompute_gradients=r).inverse_and_log_det, X, [])
         for r in (False, True)
     ]
-    close(found[1], found[0])
+    close_nests(found[1], found[0])
     assert np.abs(found[0][1]).max() < 10

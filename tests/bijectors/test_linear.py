@@ -152,3 +152,33 @@ def test_orthogonal_in_float32_at_size_256(build):
 def test_errors(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: B.InvertibleConv1x1([3]), "H, W, C"),
+        (lambda: B.InvertibleConv1x1([1, 1, 3], "svd"), "parametrization"),
+        (lambda: B.InvertibleConv1x1([1, 1, 2], initial=np.ones((2, 2))), "invertible"),
+        (lambda: B.InvertibleConv1x1([1, 1, 2], initial=np.eye(3)), "shape"),
+    ],
+)
+def test_conv1x1_errors(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: B.InvertibleConv1x1(4), "event_shape must be a sequence.* got 4"),
+        (lambda: B.InvertibleConv1x1([4, 4, None]), r"event_shape\[2\] .* got None"),
+        (lambda: B.PLU("a"), "event_shape must be an integer or .* got 'a'"),
+        (lambda: B.PLU([2.5]), r"event_shape must be an integer .* got \[2.5\]"),
+        (lambda: B.PLU(True), "event_shape must be an integer or .* got True"),
+        (lambda: B.QR("a"), "event_shape must be an integer or .* got 'a'"),
+    ],
+)
+def test_type_errors(build, words):
+    with pytest.raises(TypeError, match=words):
+        build()

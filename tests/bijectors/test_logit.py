@@ -117,7 +117,9 @@ def test_distribution_functions_of_what_it_transforms(compose):
     ("arguments", "error", "words"),
     [
         ({"logit_margin": 0.0}, ValueError, "logit_margin must be above 0 and below"),
+        ({"logit_margin": 0.5}, ValueError, "above 0 and below 0.5, got 0.5"),
         ({"logit_margin": "0.1"}, TypeError, "logit_margin must be a number"),
+        ({"logit_margin": 0.1, "low": 1.0, "high": 0.0}, ValueError, "low"),
         ({"low": 1.0, "high": 1.0}, ValueError, "low must be below high"),
         ({"high": np.inf}, ValueError, "high must be finite, got inf"),
     ],

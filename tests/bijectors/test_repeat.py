@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import fast_and_slow, perturb
+from tests.support import close_nests, fast_and_slow, perturb
 from tfp_flows import bijectors as B
 from tfp_flows import masks, networks
 from tfp_flows.core.repeat import _operations, unrolled
@@ -92,13 +92,6 @@ def calls_while(function):
     return Counting.calls - before, result
 
 
-def close(found, expected, tolerance=1e-9):
-    tf.nest.assert_same_structure(found, expected)
-    pairs = zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True)
-    for a, b in pairs:
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
 @pytest.mark.parametrize("recompute", fast_and_slow([False, True], False))
 @pytest.mark.parametrize("unit", fast_and_slow(UNITS, "a pair", "Glow's step", "TFP's"))
 def test_one_trace_gives_what_eager_layers_give(unit, recompute):
@@ -107,7 +100,7 @@ def test_one_trace_gives_what_eager_layers_give(unit, recompute):
     expected = everything(bijector)
     traced = tf.function(lambda: everything(bijector), autograph=False)
     calls, found = calls_while(traced)
-    close(found, expected)
+    close_nests(found, expected)
     # Two units, there and, if gradients rebuild what they need, back; both directions.
     assert calls == 2 * 2 * networks_of_a_unit * (2 if recompute else 1)
 
@@ -119,10 +112,10 @@ def _is_conditioner(module):
 def test_it_is_the_chain_of_its_members():
     bijector = perturb(B.Repeat(pair, 3), seed=0)
     chain = B.Chain(bijector.bijectors)
-    close(everything(bijector), everything(chain))
+    close_nests(everything(bijector), everything(chain))
     assert bijector.count == 3
     inside = B.Chain([B.Scaling((4,), dtype=DTYPE), bijector])
-    close(inside.inverse(X), bijector.inverse(X))
+    close_nests(inside.inverse(X), bijector.inverse(X))
     calls, _ = calls_while(lambda: tf.function(inside.inverse, autograph=False)(X))
     assert calls == 4
 
@@ -139,9 +132,9 @@ def test_context_and_recomputation(every):
         deep = deep.copy(checkpoint_every=every)
     plain = deep.copy(recompute_gradients=False, checkpoint_every=None)
     expected = everything(plain, context=context)
-    close(everything(deep, context=context), expected)
+    close_nests(everything(deep, context=context), expected)
     traced = tf.function(lambda b: everything(b, context=context), autograph=False)
-    close(traced(deep), expected)
+    close_nests(traced(deep), expected)
 
 
 def test_each_unit_is_called_with_its_own_variables():
@@ -172,8 +165,8 @@ def test_what_differs_may_be_a_variable_that_is_not_trained():
             return tf.gather(y, back, axis=-1), tf.zeros([], y.dtype)
 
     bijector = B.Repeat(Rolled, 4)
-    close(tf.function(bijector.forward, autograph=False)(X), bijector.forward(X))
-    close(bijector.inverse(bijector.forward(X)), X)
+    close_nests(tf.function(bijector.forward, autograph=False)(X), bijector.forward(X))
+    close_nests(bijector.inverse(bijector.forward(X)), X)
 
 
 def test_state_of_each_unit_is_its_own():
@@ -183,8 +176,8 @@ def test_state_of_each_unit_is_its_own():
     eager, traced = B.Repeat(norm, 3), B.Repeat(norm, 3)
     run = tf.function(lambda x: traced.inverse(x, training=True), autograph=False)
     for i in range(2):
-        close(run(X + i), eager.inverse(X + i, training=True))
-    close([*traced.variables], [*eager.variables])
+        close_nests(run(X + i), eager.inverse(X + i, training=True))
+    close_nests([*traced.variables], [*eager.variables])
     first, second = (
         np.concatenate([np.ravel(v) for v in b.variables]) for b in traced.bijectors[:2]
     )
@@ -201,14 +194,14 @@ def test_variables_shared_inside_a_unit():
     calls, found = calls_while(
         tf.function(lambda: everything(bijector), autograph=False)
     )
-    close(found, expected)
+    close_nests(found, expected)
     assert calls == 8
 
 
 def test_variables_shared_by_all_units():
     network = Counting()
     bijector = perturb(B.Repeat(lambda: coupling(MASK, network), 3), seed=0)
-    close(tf.function(lambda: everything(bijector))(), everything(bijector))
+    close_nests(tf.function(lambda: everything(bijector))(), everything(bijector))
 
 
 OUTSIDE = tf.Variable(0.5, dtype=DTYPE)
@@ -272,7 +265,7 @@ def test_units_that_compute_something_else_are_traced_one_by_one(kind, recompute
 
     bijector = B.Repeat(unit, 3, recompute_gradients=recompute)
     perturb(bijector)
-    close(tf.function(lambda: everything(bijector))(), everything(bijector))
+    close_nests(tf.function(lambda: everything(bijector))(), everything(bijector))
 
 
 def test_losses_that_layers_add_are_not_lost():
@@ -285,7 +278,7 @@ def test_losses_that_layers_add_are_not_lost():
         bijector.forward(X)
         return [sum(layer.losses) for layer in layers]
 
-    close(tf.function(run, autograph=False)(), run())
+    close_nests(tf.function(run, autograph=False)(), run())
 
 
 def test_random_numbers_are_drawn_for_each_unit():
@@ -304,7 +297,7 @@ def test_a_variable_from_outside_gets_its_gradient():
             loss = tf.reduce_sum(bijector.forward(X) ** 2)
         return tape.gradient(loss, OUTSIDE)
 
-    close(tf.function(run, autograph=False)(), run())
+    close_nests(tf.function(run, autograph=False)(), run())
 
 
 def test_unrolled_traces_every_unit():
@@ -330,7 +323,7 @@ def test_xla_traces_every_unit():
     )
     calls, found = calls_while(compiled)
     assert calls >= 8
-    close(found, everything(bijector))
+    close_nests(found, everything(bijector))
     calls, _ = calls_while(compiled)
     assert calls == 0
 
@@ -350,15 +343,15 @@ def test_depth_adds_little_to_a_graph():
 def test_copies_share_units_and_deep_copies_do_not():
     bijector = perturb(B.Repeat(pair, 2), seed=0)
     shared, deep = bijector.copy(name="other"), copy.deepcopy(bijector)
-    close(shared.forward(X), bijector.forward(X))
-    close(deep.forward(X), bijector.forward(X))
+    close_nests(shared.forward(X), bijector.forward(X))
+    close_nests(deep.forward(X), bijector.forward(X))
     assert {id(v) for v in shared.variables} == {id(v) for v in bijector.variables}
     assert not {id(v) for v in deep.variables} & {id(v) for v in bijector.variables}
     perturb(bijector, seed=0)
-    close(shared.forward(X), bijector.forward(X))
+    close_nests(shared.forward(X), bijector.forward(X))
     assert not np.allclose(deep.forward(X), bijector.forward(X))
     again = shared.copy(recompute_gradients=True)
-    close(again.forward(X), bijector.forward(X))
+    close_nests(again.forward(X), bijector.forward(X))
 
 
 @pytest.mark.slow
@@ -383,7 +376,7 @@ def test_derivatives_of_higher_order_and_other_kinds():
         return tf.vectorized_map(bijector.inverse, x)
 
     for function in (hessian, product, mapped):
-        close(tf.function(function, autograph=False)(X), function(X), 1e-8)
+        close_nests(tf.function(function, autograph=False)(X), function(X), 1e-8)
 
 
 def test_saved_model(tmp_path):
@@ -394,14 +387,14 @@ def test_saved_model(tmp_path):
     module.inverse = tf.function(bijector.inverse, input_signature=signature)
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
-    close(loaded.inverse(X), bijector.inverse(X))
+    close_nests(loaded.inverse(X), bijector.inverse(X))
 
 
 def test_checkpoint(tmp_path):
     bijector, other = perturb(B.Repeat(pair, 3), seed=0), B.Repeat(pair, 3)
     path = tf.train.Checkpoint(b=bijector).save(str(tmp_path / "checkpoint"))
     tf.train.Checkpoint(b=other).restore(path).assert_consumed()
-    close(other.forward(X), bijector.forward(X))
+    close_nests(other.forward(X), bijector.forward(X))
 
 
 def test_batches_of_any_size_and_shape():
@@ -410,7 +403,7 @@ def test_batches_of_any_size_and_shape():
     compiled = tf.function(bijector.inverse_and_log_det, input_signature=signature)
     for shape in ([2, 3, 4], [1, 1, 4], [0, 3, 4]):
         x = tf.random.stateless_normal(shape, [1, 2], dtype=DTYPE)
-        close(compiled(x), bijector.inverse_and_log_det(x))
+        close_nests(compiled(x), bijector.inverse_and_log_det(x))
 
 
 def growing(sizes):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tfp_flows
+from tests.support import perturb
 from tfp_flows import datasets, flows
 from tfp_flows.command import evaluate as module
 from tfp_flows.command.evaluate import evaluate, sample
@@ -16,14 +17,8 @@ from tfp_flows.training import initialize
 
 @pytest.fixture(scope="module")
 def model():
-    return perturbed(flows.real_nvp((2,), layers=2, width=4, normalize=False, seed=0))
-
-
-def perturbed(flow):
-    draw = np.random.default_rng(0)
-    for v in flow.trainable_variables:
-        v.assign_add(0.5 * draw.standard_normal(v.shape).astype(np.float32))
-    return tfp_flows.FlowModel(flow)
+    flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, seed=0)
+    return tfp_flows.FlowModel(perturb(flow, 0.5, seed=0))
 
 
 def test_evaluate(model, settings):
@@ -85,7 +80,7 @@ def test_sampling_labels():
 
 def test_many_samples_are_drawn_in_parts(monkeypatch):
     flow = flows.real_nvp((2,), layers=2, width=4, normalize=False, num_classes=3)
-    model = perturbed(flow)
+    model = tfp_flows.FlowModel(perturb(flow, 0.5, seed=0))
     monkeypatch.setattr(module, "_PART_SAMPLES", 10)
     x = sample(model, 25, seed=3)
     assert x.shape == (25, 2)

@@ -5,11 +5,14 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tests.bijectors.cases import mlp, multiscale
+from tests.support import normal, perturb
 from tfp_flows import bijectors as B
-from tfp_flows import masks, networks
+from tfp_flows import masks, networks, transformers
 from tfp_flows.core import tfp_internals
 
 tfb = tfp.bijectors
+tfd = tfp.distributions
 
 
 @pytest.mark.parametrize(
@@ -161,3 +164,127 @@ def test_an_import_fails_where_tfp_has_changed():
         tfp_internals.class_behind(tfb.Exp)
     with pytest.raises(ImportError, match=r"Chain\.no_such_method"):
         tfp_internals._code_of(tfb.Chain, "no_such_method")
+
+
+class Counted:
+    """A conditioner that counts its calls."""
+
+    def __init__(self, outputs):
+        self.network = mlp(outputs, "float64")
+        self.calls = 0
+
+    @property
+    def variables(self):
+        return self.network.variables
+
+    def __call__(self, x):
+        self.calls += 1
+        return self.network(x)
+
+
+@pytest.mark.parametrize("chain", [B.Chain, tfb.Chain])
+def test_each_conditioner_runs_once(chain):
+    counters = [Counted(4) for _ in range(3)]
+    members = [
+        B.AffineCoupling(
+            masks.half(4) if i % 2 else ~masks.half(4), c, dtype="float64", name=f"c{i}"
+        )
+        for i, c in enumerate(counters)
+    ]
+    bijector = chain([*members, tfb.Permute([3, 1, 0, 2])])
+    base = tfd.MultivariateNormalDiag(tf.zeros(4, tf.float64))
+    flow = tfd.TransformedDistribution(base, bijector)
+    x = normal(5, 4)
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(flow.log_prob(x))
+        return tape.gradient(loss, bijector.trainable_variables)
+
+    uses = {
+        "log_prob": lambda: flow.log_prob(x),
+        "gradient": gradient,
+        "traced": lambda: tf.function(flow.log_prob)(x),
+        "xla": lambda: tf.function(flow.log_prob, jit_compile=True)(x),
+        "sample": lambda: flow.sample(3),
+        "sample and log_prob": lambda: flow.experimental_sample_and_log_prob(3),
+        "ildj": lambda: bijector.inverse_log_det_jacobian(x, 1),
+        "fldj": lambda: bijector.forward_log_det_jacobian(x, 1),
+        "inverted": lambda: tfb.Invert(bijector).forward_log_det_jacobian(x, 1),
+    }
+    for name, use in uses.items():
+        for c in counters:
+            c.calls = 0
+        use()
+        assert [c.calls for c in counters] == [1, 1, 1], name
+
+
+def test_results_are_not_handed_over_between_answers():
+    """The same tensor, asked for twice by TFP, is computed twice."""
+    counter = Counted(4)
+    bijector = B.AffineCoupling(masks.half(4), counter, dtype="float64")
+    base = tfd.MultivariateNormalDiag(tf.zeros(4, tf.float64))
+    flow = tfd.TransformedDistribution(base, bijector)
+    x = normal(5, 4)
+    counter.calls = 0
+    kept = bijector.inverse(x)
+    flow.log_prob(x)
+    flow.log_prob(x)
+    bijector.forward(kept)
+    assert counter.calls == 4
+
+
+def test_a_broken_answer_leaves_nothing_behind():
+    counter = Counted(4)
+    bijector = B.AffineCoupling(masks.half(4), counter, dtype="float64")
+
+    class Broken(tfd.Normal):
+        def _log_prob(self, x):
+            raise RuntimeError("broken")
+
+        @classmethod
+        def _parameter_properties(cls, dtype, num_classes=None):
+            return super()._parameter_properties(dtype, num_classes)
+
+    zeros, one = tf.zeros(4, tf.float64), tf.ones([], tf.float64)
+    x = normal(5, 4)
+    broken = tfd.Independent(Broken(zeros, one), 1)
+    with pytest.raises(RuntimeError, match="broken"):
+        tfd.TransformedDistribution(broken, bijector).log_prob(x)
+    perturb(bijector)
+    flow = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(zeros), bijector)
+    np.testing.assert_array_equal(flow.log_prob(x), flow.log_prob(tf.identity(x)))
+
+
+def test_constant_jacobians_are_declared():
+    shift, affine = transformers.Shift(), transformers.Affine()
+    spline, made = transformers.RationalQuadratic(), networks.MADE(3, 1)
+    for bijector, expected in (
+        (B.MaskedAutoregressive(made, shift), True),
+        (B.InverseAutoregressive(made, transformers.Inverted(shift)), True),
+        (B.MaskedAutoregressive(networks.MADE(3, 2), affine), False),
+        (B.Elementwise(shift, (3,), networks.MLP(3), (2,)), True),
+        (B.Elementwise(affine, (3,)), True),
+        (B.Elementwise(transformers.Inverted(affine), (3,)), True),
+        (B.Elementwise(affine, (3,), networks.MLP(6), (2,)), False),
+        (B.Elementwise(spline, (3,)), False),
+    ):
+        assert bijector.is_constant_jacobian == expected, bijector
+
+
+def test_initialisation_walks_through_chains_and_levels():
+    bijector = multiscale("float64")
+    y = 4 + 2 * normal(200, 4, 4, 2)
+    z = bijector.initialize(y)
+    np.testing.assert_allclose(bijector.inverse(y), z, atol=1e-12)
+    norms = [m for m in bijector.submodules if isinstance(m, B.ActNorm)]
+    assert len(norms) == 2 and all(bool(m.initialized) for m in norms)
+    wrapped = tfb.Chain([B.ActNorm([3], dtype="float64")])
+    B.Chain([wrapped]).initialize(normal(9, 3))
+    assert bool(wrapped.bijectors[0].initialized)
+
+
+def test_hash_and_equality_are_by_identity():
+    one, two = B.Scaling([3]), B.Scaling([3])
+    assert one == one and one != two
+    assert {one: 1}[one] == 1 and two not in {one: 1}

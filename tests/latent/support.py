@@ -1,4 +1,4 @@
-"""Flows whose codes are known without them, and a comparison of codes."""
+"""Flows whose codes are known without them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ import tensorflow_probability as tfp
 from tfp_flows import Flow, distributions
 
 tfb = tfp.bijectors
-
-
-def close(a, b, tolerance=1e-9):
-    """As `tests.support.close`, relative to the largest number of all."""
-    scale = max(1.0, np.abs(b).max())
-    np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=tolerance)
 
 
 def linear_flow(shape=(3,), scale=2.0, base=None, dtype="float64"):

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests.flows.support import SMALL
-from tests.latent.support import close, linear_flow, of_classes
-from tests.support import perturb
+from tests.latent.support import linear_flow, of_classes
+from tests.support import close_to_largest, perturb
 from tfp_flows import distributions, flows, latent
 
 
@@ -53,7 +53,7 @@ def test_closed_form():
     scale.assign(np.log([2.0, 0.5]))
     x = np.array([[5 + 2 * 3, -1.0], [5.0, -1 + 0.5 * 4]])
     found = latent.fit_temperature(linear_flow((2,), 1.0, base), x)
-    close(found, np.sqrt((9 + 16) / 4))
+    close_to_largest(found, np.sqrt((9 + 16) / 4))
 
 
 def test_levels(glow):
@@ -72,7 +72,7 @@ def test_levels(glow):
         np.square(z[:, s]).mean() / 2 * 8 - 4 - 8 * np.log(t)
         for s, t in zip((first, second), found, strict=True)
     )
-    close(both - mean_log_prob(glow, x), gain, 1e-6)
+    close_to_largest(both - mean_log_prob(glow, x), gain, 1e-6)
 
 
 def test_levels_of_a_logistic_base():
@@ -88,24 +88,26 @@ def test_levels_of_a_logistic_base():
 
 def test_tempered_samples(glow):
     flow = latent.tempered(glow, [0.5, 0.0001])
-    close(flow.decode(flow.encode(flow.sample(2, seed=0))), flow.sample(2, seed=0))
+    close_to_largest(
+        flow.decode(flow.encode(flow.sample(2, seed=0))), flow.sample(2, seed=0)
+    )
     z = glow.encode(flow.sample(500, seed=0)).numpy()
     assert z[:, :8].std() == pytest.approx(0.5, abs=0.02)
     assert z[:, 8:].std() < 2e-4
     assert flow.trainable_variables == glow.trainable_variables
     x, log_prob = flow.sample_and_log_prob(3, seed=1)
-    close(flow.log_prob(x), log_prob, 1e-6)
+    close_to_largest(flow.log_prob(x), log_prob, 1e-6)
 
 
 def test_tempered_is_what_sampling_does():
     flow = SMALL["nice_odd_reverse"].make(dtype="float64")
     flow.distribution.trainable_variables[0].assign(np.arange(5.0))
-    close(
+    close_to_largest(
         latent.tempered(flow, 0.7).sample(4, seed=3),
         flow.sample(4, seed=3, temperature=0.7),
         1e-6,
     )
-    close(latent.tempered(flow, 0.7).noise_moments()[0], np.arange(5.0))
+    close_to_largest(latent.tempered(flow, 0.7).noise_moments()[0], np.arange(5.0))
 
 
 def test_errors(glow, nice):

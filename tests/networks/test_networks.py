@@ -92,8 +92,6 @@ def test_an_output_scale_multiplies_the_output(kind, width, shape):
 def test_empty_batches(name, mode):
     """A result for no example: with oneDNN, a convolution alone has a wrong shape."""
     build, shape = NETWORKS[name]
-    if name == "conv_prior" and mode == "film":
-        return
     network = build(context_mode=mode, seed=0)
     x, context = (normal(BATCH, *s, dtype="float32")[:0] for s in (shape, (3,)))
     expected = (0, *shape[:-1], OUTPUTS)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
 
-from tests.support import fast_and_slow, perturb
+from tests.support import close_relatively, fast_and_slow, perturb
 from tests.training.support import (
     assert_same,
     compiled,
@@ -28,10 +28,6 @@ from tfp_flows.training import initialize
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
-
-
-def close(a, b, tolerance=1e-5):
-    np.testing.assert_allclose(a, b, rtol=tolerance)
 
 
 def still(flow, **options):
@@ -92,8 +88,8 @@ def test_kinds_of_data(kind, conditional):
     expected = -np.mean(flow.log_prob(x, **({"context": c} if conditional else {})))
     model = still(flow, run_eagerly=True)
     history = model.fit(*KINDS[kind](*parts), verbose=0).history
-    close(history["loss"], [expected])
-    close(history["nll"], [expected])
+    close_relatively(history["loss"], [expected])
+    close_relatively(history["nll"], [expected])
 
 
 @pytest.mark.parametrize("kind", ["arrays", "dataset", "py_dataset"])
@@ -102,9 +98,9 @@ def test_kinds_of_data_to_evaluate_and_predict(kind):
     x, c = points(), contexts()
     log_prob = flow.log_prob(x, context=c).numpy()
     model = still(flow, run_eagerly=True)
-    close(model.evaluate(*KINDS[kind](x, c), verbose=0)[0], -log_prob.mean())
+    close_relatively(model.evaluate(*KINDS[kind](x, c), verbose=0)[0], -log_prob.mean())
     given = ((x, c),) if kind == "arrays" else KINDS[kind](x, c)
-    close(model.predict(*given, verbose=0), log_prob)
+    close_relatively(model.predict(*given, verbose=0), log_prob)
 
 
 def test_integers_are_numbers_too():
@@ -112,7 +108,7 @@ def test_integers_are_numbers_too():
     flow = perturb(vector())
     with pytest.warns(UserWarning, match="whole numbers"):
         history = still(flow, run_eagerly=True).fit(x, verbose=0).history
-    close(history["loss"], [-np.mean(flow.log_prob(x.astype("float32")))])
+    close_relatively(history["loss"], [-np.mean(flow.log_prob(x.astype("float32")))])
 
 
 def test_labels():
@@ -123,9 +119,11 @@ def test_labels():
     model = still(flow, run_eagerly=True)
     for given in (labels, labels.tolist(), labels.astype("int64")):
         history = model.fit(x, given, verbose=0).history
-        close(history["loss"], [-log_prob.mean()])
-        close(history["bits_per_dim"], [-log_prob.mean() / (16 * math.log(2))])
-    close(model.predict((x, labels), verbose=0), log_prob)
+        close_relatively(history["loss"], [-log_prob.mean()])
+        close_relatively(
+            history["bits_per_dim"], [-log_prob.mean() / (16 * math.log(2))]
+        )
+    close_relatively(model.predict((x, labels), verbose=0), log_prob)
     other = flow.log_prob(x, context=(labels + 1) % 3).numpy()
     assert np.abs(other - log_prob).max() > 1e-3
 
@@ -156,7 +154,7 @@ def test_sample_weights(kind, run_eagerly):
     parts = (x, c) if conditional else (x,)
     if kind == "validation":
         history = model.fit(x, validation_data=(x, None, w), verbose=0).history
-        close(history["loss"], [nll.mean()])
+        close_relatively(history["loss"], [nll.mean()])
         history = {k: history[f"val_{k}"] for k in ("loss", "nll", "bits_per_dim")}
     elif kind.startswith("dataset"):
         elements = (x, c if conditional else None, w)
@@ -164,11 +162,11 @@ def test_sample_weights(kind, run_eagerly):
         history = model.fit(data, shuffle=False, verbose=0).history
     else:
         history = model.fit(*parts, sample_weight=w, batch_size=24, verbose=0).history
-    close(history["loss"], [(w * nll).mean()])
-    close(history["nll"], [weighted])
-    close(history["bits_per_dim"], [weighted / (2 * math.log(2))])
+    close_relatively(history["loss"], [(w * nll).mean()])
+    close_relatively(history["nll"], [weighted])
+    close_relatively(history["bits_per_dim"], [weighted / (2 * math.log(2))])
     evaluated = model.evaluate(*parts, sample_weight=w, batch_size=24, verbose=0)
-    close(evaluated[0], (w * nll).mean())
+    close_relatively(evaluated[0], (w * nll).mean())
 
 
 # Loss and metrics.
@@ -184,22 +182,22 @@ def test_loss_and_metrics():
     ).history
     names = {"loss", "nll", "bits_per_dim"}
     assert set(history) == names | {f"val_{n}" for n in names}
-    close(history["loss"][0], before)
+    close_relatively(history["loss"][0], before)
     assert history["loss"][2] < history["loss"][0]
     for prefix in ("", "val_"):
-        close(history[f"{prefix}loss"], history[f"{prefix}nll"])
+        close_relatively(history[f"{prefix}loss"], history[f"{prefix}nll"])
         bits = np.array(history[f"{prefix}bits_per_dim"])
-        close(history[f"{prefix}nll"], bits * 2 * math.log(2))
+        close_relatively(history[f"{prefix}nll"], bits * 2 * math.log(2))
 
     log_prob = flow.log_prob(held_out).numpy()
-    close(history["val_nll"][2], -log_prob.mean())
+    close_relatively(history["val_nll"][2], -log_prob.mean())
     result = model.evaluate(held_out, batch_size=4, verbose=0, return_dict=True)
     assert set(result) == names
-    close(result["nll"], -log_prob.mean())
+    close_relatively(result["nll"], -log_prob.mean())
     predicted = model.predict(held_out, batch_size=4, verbose=0)
     assert predicted.shape == (10,)
-    close(predicted, log_prob)
-    close(model(held_out), log_prob)
+    close_relatively(predicted, log_prob)
+    close_relatively(model(held_out), log_prob)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -220,11 +218,11 @@ def test_regularisers_of_networks_are_in_the_loss(dtype):
     penalty = 3 * sum((k**2).sum() for k in kernels)
     model = still(flow, run_eagerly=True)
     result = model.evaluate(x, verbose=0, return_dict=True)
-    close(result["loss"], nll + penalty)
-    close(result["nll"], nll)
+    close_relatively(result["loss"], nll + penalty)
+    close_relatively(result["nll"], nll)
     history = model.fit(x, verbose=0).history
-    close(history["loss"], [nll + penalty])
-    close(history["nll"], [nll])
+    close_relatively(history["loss"], [nll + penalty])
+    close_relatively(history["nll"], [nll])
 
 
 def test_batch_norm_has_a_training_mode():
@@ -236,14 +234,14 @@ def test_batch_norm_has_a_training_mode():
     history = model.fit(x, batch_size=24, verbose=0).history
     after = np.copy(norm.moving_mean.numpy())
     # At the start the coupling before it is the identity.
-    close(after, x.mean(0), 1e-4)
+    close_relatively(after, x.mean(0), 1e-4)
 
     others = 3 * x + 1
     averages = -flow.log_prob(others).numpy().mean()
-    close(model.evaluate(others, batch_size=24, verbose=0)[0], averages)
+    close_relatively(model.evaluate(others, batch_size=24, verbose=0)[0], averages)
     np.testing.assert_array_equal(norm.moving_mean, after)
     batch = -flow.log_prob(x, training=True).numpy().mean()
-    close(history["loss"], [batch])
+    close_relatively(history["loss"], [batch])
     assert abs(flow.log_prob(others, training=True).numpy().mean() + averages) > 0.1
 
 
@@ -345,7 +343,9 @@ def test_every_variable_is_trained(name):
     for v, old in zip(variables, start, strict=True):
         assert not np.array_equal(v, old), v.path
     assert history["loss"][-1] < history["loss"][0]
-    close(model.evaluate(x, verbose=0)[0], -np.mean(distribution.log_prob(x)), 1e-4)
+    close_relatively(
+        model.evaluate(x, verbose=0)[0], -np.mean(distribution.log_prob(x)), 1e-4
+    )
 
 
 def test_what_is_not_trainable_stays():
@@ -451,7 +451,7 @@ def test_steps_per_execution():
     loss, weights = run(vector())
     assert loss[2] < 0.95 * loss[0]
     several_loss, several = run(vector(), steps_per_execution=3)
-    close(several_loss, loss, 1e-6)
+    close_relatively(several_loss, loss, 1e-6)
     assert_same(several, weights)
 
 
@@ -460,7 +460,7 @@ def test_jit_compile():
     loss, weights = run(vector())
     # XLA sums in another order: some 1e-7 at each of 18 steps.
     xla_loss, xla = run(vector(), jit_compile=True)
-    close(xla_loss, loss, 1e-5)
+    close_relatively(xla_loss, loss, 1e-5)
     for a, b in zip(xla, weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -520,7 +520,7 @@ def test_early_stopping_restores_the_best_weights():
         verbose=0,
     ).history["val_nll"]
     assert 2 < len(history) < 20
-    close(-np.mean(flow.log_prob(held_out)), min(history))
+    close_relatively(-np.mean(flow.log_prob(held_out)), min(history))
     assert history[-1] > min(history)
 
 
@@ -571,7 +571,7 @@ def test_tf_keras_trains_a_bijector(holder):
     x = points()
     before = -np.mean(Flow(standard(), bijector).log_prob(x))
     history = model.fit(x, np.zeros(24), epochs=4, batch_size=24, verbose=0).history
-    close(history["loss"][0], before)
+    close_relatively(history["loss"][0], before)
     assert history["loss"][-1] < history["loss"][0]
     for v, old in zip(variables, start, strict=True):
         assert not np.array_equal(v, old), v.name

@@ -102,3 +102,8 @@ def test_errors():
         PER_ENTRY.forward_and_log_det(tf.zeros([5, 3]), tf.zeros([10, 3]))
     with pytest.raises(ValueError, match=r"different numbers of entries: \[2, 4\]"):
         transformers.Stacked([PER_ENTRY, transformers.PerEntry([LINE, LINE])])
+
+
+def test_one_transformer_at_least():
+    with pytest.raises(ValueError, match="one for each entry, got none"):
+        transformers.PerEntry([])
