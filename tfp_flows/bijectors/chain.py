@@ -9,8 +9,9 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.describe import describe
 from tfp_flows.core.from_tfp import adapt_all, common_context_shape
-from tfp_flows.core.joint_bijector import JointBijector, describe, min_event_ndims
+from tfp_flows.core.joint_bijector import JointBijector, min_event_ndims
 from tfp_flows.core.recompute import evaluate, sees_to_itself
 from tfp_flows.core.tfp_internals import is_increasing
 from tfp_flows.core.walk import Run, Step, joined, runs_of, walk

@@ -11,8 +11,9 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.conditioner import Conditioner
+from tfp_flows.core.describe import describe
 from tfp_flows.core.from_tfp import adapt_all, common_context_shape
-from tfp_flows.core.joint_bijector import JointBijector, describe
+from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
 from tfp_flows.core.walk import Step
 

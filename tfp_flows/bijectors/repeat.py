@@ -9,7 +9,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.chain import Chain
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.core.joint_bijector import describe
+from tfp_flows.core.describe import describe
 from tfp_flows.core.walk import Run, Step, runs_of
 
 __all__ = ["Repeat"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import textwrap
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from tensorflow_probability import bijectors as tfb
 import tfp_flows.core.pickling  # noqa: F401
 from tfp_flows.core.arguments import check_real, check_shape
 from tfp_flows.core.conditioner import hold, release
+from tfp_flows.core.describe import describe, is_equal
 from tfp_flows.core.keras_internals import storage
 from tfp_flows.core.shapes import (
     broadcast_context,
@@ -32,7 +32,7 @@ from tfp_flows.core.tfp_internals import (
 )
 from tfp_flows.core.tracking import check_tracked
 
-__all__ = ["JointBijector", "describe", "min_event_ndims"]
+__all__ = ["JointBijector", "min_event_ndims"]
 
 # Gives TFP's cache a new hash each time it asks for one.
 _new_hash = itertools.count(1)
@@ -362,7 +362,7 @@ class JointBijector(tfb.Bijector):
         fixed = sorted(
             name
             for name, value in overrides.items()
-            if name not in free and not _is_equal(value, self.parameters.get(name))
+            if name not in free and not is_equal(value, self.parameters.get(name))
         )
         if own and fixed:
             raise ValueError(
@@ -692,46 +692,3 @@ def _variables_in(nest):
             yield x
         else:
             yield from _variables_in(list(getattr(x, "variables", ())))
-
-
-def describe(bijector: tfb.Bijector, **members: Sequence[tfb.Bijector]) -> str:
-    """The class of a bijector and those of its arguments that are not the defaults.
-
-    Args:
-      bijector: the bijector.
-      **members: lists of bijectors, each of which is described on a line of its own,
-        by the name of the constructor's argument that holds them.
-    """
-    cls = type(bijector)
-    signature = inspect.signature(cls.__init__).parameters
-    shown = []
-    for name, value in (bijector.parameters or {}).items():
-        default = (
-            signature[name].default if name in signature else inspect.Parameter.empty
-        )
-        left_out = name == "name" or name in members
-        if left_out or _is_equal(value, default):
-            continue
-        shown.append(f"{name}={_shortened(value)}")
-    shown.append(f"name={bijector.name!r}")
-    lines = [repr(member) for group in members.values() for member in group]
-    inner = textwrap.indent("".join(f"\n{line}" for line in lines), "  ")
-    return f"{cls.__name__}({', '.join(shown)}){inner}"
-
-
-def _is_equal(a, b):
-    # Of an array, `==` would be no truth.
-    simple = type(a) is type(b) and isinstance(a, (str, int, float, tuple))
-    return a is b or (simple and a == b)
-
-
-def _shortened(value):
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"<{tf.as_dtype(value.dtype).name} {tuple(value.shape)}>"
-    if isinstance(value, tf.DType):
-        return repr(value.name)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_shortened, value))}]"
-    if callable(value) or isinstance(value, tf.Module):
-        return getattr(value, "name", None) or type(value).__name__
-    return repr(value)
