@@ -430,6 +430,7 @@ def sharing_once():
         (pair, 0, ValueError, "count must be at least 1, got 0"),
         (pair, 1.5, TypeError, "count must be an integer"),
         (pair(), 2, TypeError, "make_unit must be a function"),
+        (list, 2, ValueError, r"make_unit must build at least one bijector, got \[\]"),
         (lambda: 3, 2, TypeError, "make_unit"),
         (lambda: [3], 2, TypeError, r"bijectors\[0\]: it must be a tfb.Bijector"),
     ],

@@ -56,7 +56,7 @@ class Repeat(Chain):
     Raises:
       TypeError: if `make_unit` is not callable, or does not return bijectors.
       ValueError: if units differ in number, shape, dtype or sharing of their variables,
-        or in the number of their members; on a `count` below 1.
+        or in the number of their members; if they have none; on a `count` below 1.
     """
 
     def __init__(
@@ -80,6 +80,8 @@ class Repeat(Chain):
             if isinstance(make_unit, _Given)
             else [_as_list(make_unit()) for _ in range(count)]
         )
+        if not units[0]:
+            raise ValueError("make_unit must build at least one bijector, got [].")
         self._size = len(units[0])
         super().__init__(
             [b for unit in units for b in unit],
