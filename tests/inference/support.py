@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows import Flow, bijectors, distributions, masks
 from tfp_flows.inference import surrogate_posterior
 
 Y = np.array([0.5, -1.0, 2.0], "float32")
+
+
+class WithoutDensity(tfd.Distribution):
+    """What a simulator is: samples, and no `log_prob`."""
+
+    def __init__(self):
+        kind = tfd.NOT_REPARAMETERIZED
+        super().__init__(tf.float32, kind, False, True, parameters={})
+
+    def _event_shape(self):
+        return tf.TensorShape([])
+
+    def _batch_shape(self):
+        return tf.TensorShape([])
+
+    def _sample_n(self, n, seed=None):
+        return tf.zeros([n])
+
+    def _default_event_space_bijector(self):
+        return tfb.Identity()
 
 
 def normal(shape):

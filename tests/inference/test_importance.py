@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tests.inference.support import conjugate, gaussian, log_evidence
+from tests.inference.support import WithoutDensity, conjugate, gaussian, log_evidence
 from tfp_flows import inference
 from tfp_flows.inference import (
     effective_sample_size,
@@ -112,6 +112,8 @@ def test_errors():
         importance_sampling(tfd.Normal([0.0, 1.0, 2.0], 1.0), q)
     with pytest.raises(ValueError, match=r"target is not finite .-inf. at 64 of 64"):
         importance_sampling(tfd.Uniform(9.0, 10.0), q)
+    with pytest.raises(ValueError, match=r"^target has no density.*: WithoutDensity"):
+        importance_sampling(WithoutDensity(), q)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tests.inference.support import (
+    WithoutDensity,
     Y,
     conjugate,
     fresh,
@@ -200,6 +201,12 @@ def discrete(part):
             ValueError,
             "empty batch shape; its part 0 has .2.",
         ),
+        (
+            WithoutDensity(),
+            {},
+            ValueError,
+            r"^model has no density, got.*must be a dist",
+        ),
         (FORMS["named"], {"observed": {"z": Y}}, ValueError, r"got \['z'\]"),
         (tfd.Normal(0.0, 1.0), {"observed": {"z": Y}}, TypeError, "joint distribution"),
         (
@@ -237,6 +244,6 @@ def test_a_forgotten_event_is_an_error():
         [tfd.Normal(0.0, 1.0), lambda m: tfd.Normal(m[..., None] * tf.ones(3), 1.0)]
     )
     with pytest.raises(
-        ValueError, match=r"target fails at 64 samples.*\n?.*Independent"
+        ValueError, match=r"model fails at 64 samples.*\n?.*Independent"
     ):
         gaussian(joint.experimental_pin(None, Y))

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from tests.inference.support import Y, conjugate, gaussian, log_evidence
+from tests.inference.support import WithoutDensity, Y, conjugate, gaussian, log_evidence
 from tfp_flows import flows
 from tfp_flows.inference import VariationalModel
 from tfp_flows.training import TrainingDiverged
@@ -173,6 +173,16 @@ def test_errors():
     model = VariationalModel(q, q, "forward_kl")
     with pytest.raises(ValueError, match="of event shape"):
         model.fit(1, samples=np.zeros([5, 2]))
+
+
+@pytest.mark.parametrize("joint", [False, True], ids=["plain", "joint"])
+def test_a_target_without_a_density(joint):
+    target, q = WithoutDensity(), tfd.Normal(tf.Variable(0.0), 1.0)
+    if joint:
+        target, q = (tfd.JointDistributionNamed({"a": part}) for part in (target, q))
+    model = VariationalModel(target, q)
+    with pytest.raises(ValueError, match=r"^target has no density.*: WithoutDensity"):
+        model.fit(1, verbose=0)
 
 
 def test_divergence_ends_the_fit():

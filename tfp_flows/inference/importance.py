@@ -91,8 +91,8 @@ def importance_sampling(
       An `ImportanceSampling`; `str` makes a line of it.
 
     Raises:
-      ValueError: if the target is not one number for each sample, or nowhere finite; or
-        if `samples` is below 100.
+      ValueError: if the target has no density, is not one number for each sample, or
+        nowhere finite; or if `samples` is below 100.
     """
     samples = check_integer("samples", samples, 100)
     function = as_target(target)

@@ -84,8 +84,8 @@ def surrogate_posterior(
       TypeError: if `model` is no TFP distribution.
       ValueError: if a part is discrete, parts differ in dtype, the shapes are not
         static or the model has a batch shape; if the bijector or the flow does not fit;
-        or if the density of the model is not finite at samples of the surrogate, so
-        that supports do not match.
+        or if the model has no density, or it is not finite at samples of the
+        surrogate, so that supports do not match.
     """
     model = _pin(model, observed)
     dtype = dtype_of_parts(model)
@@ -94,7 +94,7 @@ def surrogate_posterior(
     if affine:
         flow = _with_affine(flow, size, dtype)
     surrogate = OverParameters(flow, to_parts, name=name)
-    check_target(as_target(model), surrogate)
+    check_target(as_target(model), surrogate, name="model")
     return surrogate
 
 

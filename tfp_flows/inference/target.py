@@ -68,6 +68,7 @@ def check_target(
     surrogate: tfd.Distribution,
     everywhere: bool = False,
     draws: int = 64,
+    name: str = "target",
 ) -> None:
     """Raises an error unless the target is a number at each sample of the surrogate.
 
@@ -76,18 +77,25 @@ def check_target(
       surrogate: a distribution over samples of the target's structure.
       everywhere: whether the target must be finite at all samples, not just at some.
       draws: number of samples.
+      name: the argument that an error names.
 
     Raises:
-      ValueError: if the target fails, its values have another shape than `[draws]`, or
-        they are NaN or infinite.
+      ValueError: if the target has no density or fails, its values have another shape
+        than `[draws]`, or they are NaN or infinite.
     """
     sample, log_q = draw(surrogate, draws, 0)
     try:
         values = tf.convert_to_tensor(target(sample))
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{name} has no density, got: {error}. It must be a distribution of which "
+            "all parts implement log_prob, or a function of log-densities. For a "
+            "simulator without one: tfp_flows.inference.NeuralPosterior."
+        ) from error
     except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
         shapes = tf.nest.map_structure(lambda part: tuple(part.shape), sample)
         raise ValueError(
-            f"target fails at {draws} samples of the surrogate, of shapes {shapes}: "
+            f"{name} fails at {draws} samples of the surrogate, of shapes {shapes}: "
             f"{error} {_ADVICE}"
         ) from error
     if log_q.shape != [draws]:
@@ -97,12 +105,12 @@ def check_target(
         )
     if values.shape != [draws]:
         raise ValueError(
-            "target must be one number for each sample of the surrogate: "
+            f"{name} must be one number for each sample of the surrogate: "
             f"[{draws}], got shape {values.shape}. {_ADVICE}"
         )
     if not values.dtype.is_compatible_with(log_q.dtype):
         raise ValueError(
-            f"target is of dtype {values.dtype.name}, surrogate of {log_q.dtype.name}: "
+            f"{name} is of dtype {values.dtype.name}, surrogate of {log_q.dtype.name}: "
             "they must be the same."
         )
     finite = np.isfinite(values.numpy())
@@ -110,7 +118,7 @@ def check_target(
     if bad == draws or (bad and (everywhere or np.isnan(values.numpy()).any())):
         found = values.numpy()[~finite][0]
         raise ValueError(
-            f"target is not finite ({found}) at {bad} of {draws} samples of the "
+            f"{name} is not finite ({found}) at {bad} of {draws} samples of the "
             "surrogate: the surrogate's support must lie within that of the target. "
             "The bijector of its parts decides on it (surrogate_posterior(bijector=))."
         )

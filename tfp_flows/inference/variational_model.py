@@ -198,9 +198,9 @@ class VariationalModel(keras.Model):
           The history, as Keras gives it.
 
         Raises:
-          ValueError: if the target is not finite at samples of the surrogate, or not
-            one number for each; or if `samples` do not fit the surrogate or are given
-            to another objective.
+          ValueError: if the target has no density, is not finite at samples of the
+            surrogate, or not one number for each; or if `samples` do not fit the
+            surrogate or are given to another objective.
           TrainingDiverged: if the loss or a weight became NaN or infinite.
         """
         steps = check_integer("steps", steps)

@@ -1,0 +1,347 @@
+"""Flows beside other surrogates, and chains through a flow, on three known targets.
+
+    python benchmarks/inference.py
+    python benchmarks/inference.py funnel seconds
+
+fits TFP's mean field and multivariate normal surrogates and a flow to Neal's funnel, a
+banana and a logistic regression (the targets of the examples), and compares bounds and
+moments. Moments of the funnel and the banana are known, so that they need no NUTS; the
+logistic regression has a long run. HMC, NeuTra and flow proposals, alone and in turn
+with HMC, then sample the funnel and the banana. The part `seconds` times steps of
+`VariationalModel.fit`, with and without XLA. Writes `benchmarks/results/inference.json`
+and the tables `inference_surrogates.md`, `inference_chains.md` and
+`inference_seconds.md`; parts that are not named keep their rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from sklearn.datasets import load_breast_cancer
+
+from tfp_flows import inference
+
+RESULTS = Path(__file__).parent / "results"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+HMC = tfp.mcmc.HamiltonianMonteCarlo
+CHAINS, LEAPS, LEAPS_THROUGH = 32, 8, 4
+HEADS = {
+    "surrogates": [
+        *("target", "surrogate", "bound, nats", "log evidence, nats"),
+        *("effective samples", "Pareto k", "first moments", "narrowest", "s"),
+    ],
+    "chains": [
+        *("target", "kernel", "evaluations a step", "accepted"),
+        *("effective samples per 1,000", "deviation", "s"),
+    ],
+    "seconds": [
+        *("32 samples of the logistic regression", "ms", "with XLA, ms"),
+        *("first 10 steps, s", "with XLA, s"),
+    ],
+}
+
+
+class Case(NamedTuple):
+    """A target, what is known of its moments, and how surrogates are trained.
+
+    Attributes:
+      target: a distribution, or a pinned one.
+      shown: the entries whose moments are shown, by name.
+      moments: means and deviations of all entries, or `None` where NUTS finds them.
+      samples: samples in a step of training.
+    """
+
+    target: Any
+    shown: dict[str, int]
+    moments: tuple[Any, Any] | None
+    samples: int
+
+
+def case(name: str) -> Case:
+    if name == "logistic regression":
+        make = runpy.run_path(str(EXAMPLES / "logistic_regression.py"))["make_model"]
+        x, y = load_breast_cancer(return_X_y=True)
+        x = x[:, :10]
+        x = np.c_[np.ones(len(x)), (x - x.mean(0)) / x.std(0)].astype("float32")
+        pinned = make(x[:400]).experimental_pin(y=y[:400])
+        return Case(pinned, {"scale": 0, "radius": 2}, None, 32)
+    target = runpy.run_path(str(EXAMPLES / "neutra_funnel.py"))[name]
+    shown = {"v": 0, "x": 1}
+    if name == "funnel":
+        # E[exp(v)] of v ~ N(0, 3^2) is exp(9/2).
+        deviations = [3.0] + [np.exp(9 / 4)] * 9
+        return Case(target, shown, (np.zeros(10), np.array(deviations)), 128)
+    # Var[v^2] of v ~ N(0, 10^2) is 2 * 10^4.
+    deviations = [10.0, np.sqrt(1 + 0.03**2 * 2e4)]
+    return Case(target, shown, (np.zeros(2), np.array(deviations)), 128)
+
+
+def surrogates(target: Any) -> dict[str, tuple[float, Any]]:
+    """Learning rates and surrogates."""
+    build = tfp.experimental.vi
+    support = target.experimental_default_event_space_bijector()
+    shapes = {"event_shape": target.event_shape, "bijector": support}
+    normal = build.build_affine_surrogate_posterior(operators="tril", **shapes)
+    return {
+        "mean field (TFP)": (0.05, build.build_factored_surrogate_posterior(**shapes)),
+        "multivariate normal (TFP)": (0.05, normal),
+        "flow": (0.01, inference.surrogate_posterior(target, seed=0)),
+    }
+
+
+def variational(target, surrogate, name, rate, steps, samples=32):
+    options = {"path_gradient": name == "flow", "sample_size": samples}
+    fit = inference.VariationalModel(target, surrogate, **options)
+    rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    fit.compile(keras.optimizers.Adam(rate))
+    return fit
+
+
+def entries(samples: Any) -> np.ndarray:
+    """All numbers of a structure `[n, ...]`, as `[n, D]`."""
+    parts = [np.asarray(part) for part in tf.nest.flatten(samples)]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], -1)
+
+
+def nuts(pinned: Any, steps: int) -> tuple[np.ndarray, float, float]:
+    """A run of the logistic regression: samples, effective ones, largest R-hat."""
+    size = pinned.event_shape.weights[0]
+
+    def log_prob(log_scale, effect):
+        # Weights over their scale mix better; the last term is the Jacobian.
+        scale = tf.exp(log_scale)
+        value = pinned.unnormalized_log_prob(scale, scale[:, None] * effect)
+        return value + (size + 1) * log_scale
+
+    kernel = tfp.mcmc.NoUTurnSampler(log_prob, 0.02, max_tree_depth=7)
+    burn = max(steps // 2, 2)
+    kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(kernel, int(0.8 * burn))
+    start = [tf.zeros([16]), tf.zeros([16, size])]
+    sample = tf.function(tfp.mcmc.sample_chain, jit_compile=True)
+    log_scale, effect = sample(steps, start, None, kernel, burn, 0, None, seed=[0, 1])
+    scale = tf.exp(log_scale)[..., None]
+    x = tf.concat([scale, scale * effect], -1)
+    options = {"filter_beyond_positive_pairs": True, "cross_chain_dims": 1}
+    effective = np.min(tfp.mcmc.effective_sample_size(x, **options))
+    r_hat = np.max(tfp.mcmc.potential_scale_reduction(x))
+    return x.numpy().reshape(-1, size + 1), float(effective), float(r_hat)
+
+
+def moments(shown, mean, deviation) -> str:
+    return ", ".join(
+        f"{k}: {mean[i]:.2f} ± {deviation[i]:.2f}" for k, i in shown.items()
+    )
+
+
+def compare(name: str, steps: int, nuts_steps: int):
+    """Rows of surrogates; and the flow."""
+    target, shown, known, samples = case(name)
+    rows, reference = [], None
+    if known is None:
+        start = time.perf_counter()
+        x, effective, r_hat = nuts(target, nuts_steps)
+        known = x.mean(0), x.std(0)
+        label = f"NUTS, {len(x):,} samples, R-hat at most {r_hat:.3f}"
+        seconds = f"{time.perf_counter() - start:.0f}"
+        cells = ["", "", f"{effective:,.0f}", "", moments(shown, *known), "", seconds]
+        reference = [name, label, *cells]
+    else:
+        cells = ["", "0", "", "", moments(shown, *known), "", ""]
+        reference = [name, "exact", *cells]
+    for kind, (rate, q) in surrogates(target).items():
+        start = time.perf_counter()
+        fit = variational(target, q, kind, rate, steps, samples)
+        fit.fit(steps, verbose=0, seed=0)
+        found = fit.importance_sampling()
+        x = entries(found.samples)
+        cells = [
+            f"{found.bound:.3f} ± {found.bound_error:.3f}",
+            f"{found.log_evidence:.3f} ± {found.log_evidence_error:.3f}",
+            f"{found.effective_sample_size:,.0f}",
+            f"{found.pareto_k:.2f}",
+            moments(shown, x.mean(0), x.std(0)),
+            f"{np.min(x.std(0) / known[1]):.2f}",
+            f"{time.perf_counter() - start:.0f}",
+        ]
+        rows.append([name, kind, *cells])
+        print(*rows[-1], sep=" | ", flush=True)
+    rows.append(reference)
+    print(*reference, sep=" | ", flush=True)
+    return rows, q
+
+
+def acceptance(results: Any) -> tf.Tensor:
+    """The share of accepted states of a step, within whatever kernel."""
+    while not hasattr(results, "is_accepted"):
+        results = getattr(results, "inner_results", None) or results.results[-1]
+    return tf.reduce_mean(tf.cast(results.is_accepted, tf.float32))
+
+
+def chains(name: str, flow: Any, steps: int):
+    """Rows of kernels, which start at samples of the target."""
+    target, rows = case(name).target, []
+    start = target.sample(CHAINS, seed=1)
+    burn = max(steps // 5, 1)
+    adapt = tfp.mcmc.DualAveragingStepSizeAdaptation
+    through = {"step_size": 0.1, "num_leapfrog_steps": LEAPS_THROUGH}
+    plain = adapt(HMC(target.log_prob, 0.1, LEAPS), burn)
+    neutra = adapt(inference.neutra(target, flow, HMC, **through), burn)
+    proposal = inference.flow_proposal(target, flow)
+
+    def run(kind, kernel, evaluations, trace):
+        begin = time.perf_counter()
+        sample = tf.function(tfp.mcmc.sample_chain)
+        state, (accepted, traced) = sample(
+            *(steps, start, None, kernel, burn, 0),
+            lambda _, results: (acceptance(results), trace(results)),
+            seed=[0, 1],
+        )
+        v, x = state
+        values = tf.concat([v[..., None], x, v[..., None] ** 2, x**2], -1)
+        options = {"filter_beyond_positive_pairs": True, "cross_chain_dims": 1}
+        effective = np.min(tfp.mcmc.effective_sample_size(values, **options))
+        cells = [
+            str(evaluations),
+            f"{np.mean(accepted):.2f}",
+            f"{1000 * effective / evaluations / np.size(v):.2f}",
+            f"{np.std(v):.2f}",
+            f"{time.perf_counter() - begin:.0f}",
+        ]
+        rows.append([name, kind, *cells])
+        print(*rows[-1], sep=" | ", flush=True)
+        return traced
+
+    sizes = run("HMC", plain, LEAPS, lambda results: results.new_step_size)
+    run("NeuTra, HMC", neutra, LEAPS_THROUGH, lambda results: tf.zeros([]))
+    run("`flow_proposal`", proposal, 1, lambda results: tf.zeros([]))
+    # Each turn evaluates the density at its start once more.
+    local = HMC(target.log_prob, sizes[-1], LEAPS)
+    kernel = inference.InTurn([local, proposal])
+    label = "`InTurn`, HMC and proposal"
+    run(label, kernel, LEAPS + 3, lambda results: tf.zeros([]))
+    return rows
+
+
+class Clock(keras.callbacks.Callback):
+    """Seconds of each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+def seconds(rounds: int):
+    """Rows of times: those of steps take turns, without and with XLA."""
+    target = case("logistic regression").target
+
+    def row(label, calls, steps):
+        first, turns = [call() for call in calls], []
+        for _ in range(rounds):
+            turns.append([call() for call in calls])
+        times = [f"{1000 * t / steps:.2f}" for t in np.median(turns, 0)]
+        found = [label, *times, *(f"{t:.1f}" for t in first)]
+        print(*found, sep=" | ", flush=True)
+        return found
+
+    def epochs(kind, path_gradient, jit):
+        rate, q = surrogates(target)[kind]
+        model = inference.VariationalModel(target, q, path_gradient=path_gradient)
+        model.compile(keras.optimizers.Adam(rate), jit_compile=jit)
+        clock, sizes = Clock(), iter([10])
+
+        def call():
+            size = next(sizes, 100)
+            model.fit(size, verbose=0, seed=0, callbacks=clock)
+            return clock.seconds[-1]
+
+        return call
+
+    def gradient(jit):
+        sample = surrogates(target)["flow"][1].sample(32, seed=0)
+
+        @tf.function(jit_compile=jit)
+        def function(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = target.unnormalized_log_prob(x)
+            return tape.gradient(value, x)
+
+        counts = iter([10])
+
+        def call():
+            start = time.perf_counter()
+            for _ in range(next(counts, 100)):
+                function(sample)
+            return time.perf_counter() - start
+
+        return call
+
+    rows = [row("gradient of the density", [gradient(j) for j in (False, True)], 100)]
+    for label, kind, path in (
+        ("step of the multivariate normal", "multivariate normal (TFP)", False),
+        ("step of the flow", "flow", False),
+        ("step of the flow, path gradient", "flow", True),
+    ):
+        rows.append(row(label, [epochs(kind, path, j) for j in (False, True)], 100))
+    return rows
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, rounds: int):
+    """Rows of each table."""
+    if part == "seconds":
+        return {"seconds": seconds(rounds)}
+    rows, flow = compare(part, steps, nuts_steps)
+    if part == "logistic regression":
+        return {"surrogates": rows}
+    return {"surrogates": rows, "chains": chains(part, flow, chain_steps)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parts = ["funnel", "banana", "logistic regression", "seconds"]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    # `choices` refuses an empty list.
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {parts}")
+    parser.add_argument("--steps", type=int, default=2000, help="of training")
+    parser.add_argument("--nuts-steps", type=int, default=1000)
+    parser.add_argument("--chain-steps", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=9, help="of timing")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args(argv)
+    for part in options.parts:
+        if part not in parts:
+            parser.error(f"part must be one of {parts}, got {part!r}")
+    path = options.output / "inference.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    for part in options.parts or parts:
+        keras.utils.set_random_seed(0)
+        sizes = options.steps, options.nuts_steps, options.chain_steps, options.rounds
+        kept[part] = measure(part, *sizes)
+        path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        for kind, head in HEADS.items():
+            rows = [r for p in parts for r in kept.get(p, {}).get(kind, [])]
+            text = table(head, rows)
+            (options.output / f"inference_{kind}.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
