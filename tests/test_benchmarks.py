@@ -234,3 +234,37 @@ def test_recipes_are_built_and_stepped(module):
     spline = recipes.recipes.find("miniboone", "neural_spline_flow")
     before, after = map(float, recipes.row(spline, True)[6:8])
     assert after < before
+
+
+def test_inference_knows_its_moments(module):
+    inference = module("inference")
+    for name in ("funnel", "banana"):
+        target, shown, (mean, deviation), _ = inference.case(name)
+        x = inference.entries(target.sample(200_000, seed=0))
+        assert x.shape[1] == len(mean) == len(deviation)
+        assert abs(x[:, 0].std() / deviation[0] - 1) < 0.01
+        # The tails of the funnel's x are too heavy for a sample's deviation.
+        if name == "banana":
+            assert abs(x[:, 1].std() / deviation[1] - 1) < 0.02
+        assert inference.moments(shown, mean, deviation).startswith("v: 0.00 ± ")
+
+
+@pytest.mark.slow
+def test_inference(module, tmp_path, capsys):
+    inference = module("inference")
+    sizes = ["--steps", "20", "--chain-steps", "6", "--output", str(tmp_path)]
+    inference.main(["banana", *sizes])
+    chains = (tmp_path / "inference_chains.md").read_text()
+    rows = [row for row in chains.splitlines() if row.startswith("| banana |")]
+    assert [row.split("|")[3].strip() for row in rows] == ["8", "4", "1", "11"]
+    assert all(0 <= float(row.split("|")[4]) <= 1 for row in rows)
+    # Another part keeps these rows.
+    inference.main(["logistic regression", *sizes, "--nuts-steps", "6"])
+    found = (tmp_path / "inference_surrogates.md").read_text().splitlines()
+    assert [row.split("|")[1].strip() for row in found[2:]] == ["banana"] * 4 + [
+        "logistic regression"
+    ] * 4
+    assert chains == (tmp_path / "inference_chains.md").read_text()
+    with pytest.raises(SystemExit):
+        inference.main(["fennel"])
+    assert "got 'fennel'" in capsys.readouterr().err
