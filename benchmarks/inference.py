@@ -7,10 +7,11 @@ fits TFP's mean field and multivariate normal surrogates and a flow to Neal's fu
 banana and a logistic regression (the targets of the examples), and compares bounds and
 moments. Moments of the funnel and the banana are known, so that they need no NUTS; the
 logistic regression has a long run. HMC, NeuTra and flow proposals, alone and in turn
-with HMC, then sample the funnel and the banana. The part `seconds` times steps of
-`VariationalModel.fit`, with and without XLA. Writes `benchmarks/results/inference.json`
-and the tables `inference_surrogates.md`, `inference_chains.md` and
-`inference_seconds.md`; parts that are not named keep their rows.
+with HMC, then sample the funnel and the banana. The part `seconds` times what a step of
+`VariationalModel.fit` computes, with and without XLA. Writes
+`benchmarks/results/inference.json` and the tables `inference_surrogates.md`,
+`inference_chains.md` and `inference_seconds.md`; parts that are not named keep their
+rows.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ HEADS = {
         *("effective samples per 1,000", "deviation", "s"),
     ],
     "seconds": [
-        *("32 samples of the logistic regression", "ms", "with XLA, ms"),
-        *("first 10 steps, s", "with XLA, s"),
+        *("32 samples of the logistic regression", "processor ms (ms passed)"),
+        *("with XLA", "first call, processor s", "with XLA"),
     ],
 }
 
@@ -231,71 +232,44 @@ def chains(name: str, flow: Any, steps: int):
     return rows
 
 
-class Clock(keras.callbacks.Callback):
-    """Seconds of each epoch."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seconds.append(time.perf_counter() - self.start)
-
-
-def seconds(rounds: int):
-    """Rows of times: those of steps take turns, without and with XLA."""
+def seconds(calls: int):
+    """Rows of times of a step's parts, without and with XLA."""
     target = case("logistic regression").target
+    q = inference.surrogate_posterior(target, seed=0)
+    sample = q.sample(32, seed=0)
 
-    def row(label, calls, steps):
-        first, turns = [call() for call in calls], []
-        for _ in range(rounds):
-            turns.append([call() for call in calls])
-        times = [f"{1000 * t / steps:.2f}" for t in np.median(turns, 0)]
-        found = [label, *times, *(f"{t:.1f}" for t in first)]
-        print(*found, sep=" | ", flush=True)
-        return found
+    def density(_):
+        with tf.GradientTape() as tape:
+            tape.watch(sample)
+            value = target.unnormalized_log_prob(sample)
+        return tape.gradient(value, sample)
 
-    def epochs(path_gradient, jit):
-        q = inference.surrogate_posterior(target, seed=0)
-        model = inference.VariationalModel(target, q, path_gradient=path_gradient)
-        model.compile(keras.optimizers.Adam(0.01), jit_compile=jit)
-        clock, sizes = Clock(), iter([10])
+    def step(seed, path_gradient):
+        with tf.GradientTape() as tape:
+            options = {"path_gradient": path_gradient, "seed": seed}
+            loss, _ = inference.reverse_kl(target, q, **options)
+        return tape.gradient(loss, q.trainable_variables)
 
-        def call():
-            model.fit(next(sizes, 100), verbose=0, seed=0, callbacks=clock)
-            return clock.seconds[-1]
-
-        return call
-
-    def gradient(jit):
-        sample = inference.surrogate_posterior(target, seed=0).sample(32, seed=0)
-
-        @tf.function(jit_compile=jit)
-        def function(x):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                value = target.unnormalized_log_prob(x)
-            return tape.gradient(value, x)
-
-        counts = iter([10])
-
-        def call():
-            start = time.perf_counter()
-            for _ in range(next(counts, 100)):
-                function(sample)
-            return time.perf_counter() - start
-
-        return call
-
-    rows = [row("gradient of the density", [gradient(j) for j in (False, True)], 100)]
-    for label, path in (
-        ("step of the flow", False),
-        ("step of the flow, path gradient", True),
+    rows = []
+    for label, function in (
+        ("gradient of the target alone", density),
+        ("gradient of the bound", lambda seed: step(seed, False)),
+        ("the same with the path gradient", lambda seed: step(seed, True)),
     ):
-        rows.append(row(label, [epochs(path, jit) for jit in (False, True)], 100))
+        first, cells = [], []
+        for jit in (False, True):
+            compiled = tf.function(function, jit_compile=jit, autograph=False)
+            starts = time.process_time(), time.perf_counter()
+            compiled(tf.constant([0, 0]))
+            first.append(f"{time.process_time() - starts[0]:.1f}")
+            starts = time.process_time(), time.perf_counter()
+            for i in range(calls):
+                compiled(tf.constant([1, i]))
+            used = 1000 * (time.process_time() - starts[0]) / calls
+            passed = 1000 * (time.perf_counter() - starts[1]) / calls
+            cells.append(f"{used:.2f} ({passed:.2f})")
+        rows.append([label, *cells, *first])
+        print(*rows[-1], sep=" | ", flush=True)
     return rows
 
 
@@ -304,10 +278,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, rounds: int):
+def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, calls: int):
     """Rows of each table."""
     if part == "seconds":
-        return {"seconds": seconds(rounds)}
+        return {"seconds": seconds(calls)}
     rows, flow = compare(part, steps, nuts_steps)
     if part == "logistic regression":
         return {"surrogates": rows}
@@ -322,7 +296,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of training")
     parser.add_argument("--nuts-steps", type=int, default=1000)
     parser.add_argument("--chain-steps", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=9, help="of timing")
+    parser.add_argument("--calls", type=int, default=50, help="of timing")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
     for part in options.parts:
@@ -333,7 +307,7 @@ def main(argv: list[str] | None = None) -> None:
     kept = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts or parts:
         keras.utils.set_random_seed(0)
-        sizes = options.steps, options.nuts_steps, options.chain_steps, options.rounds
+        sizes = options.steps, options.nuts_steps, options.chain_steps, options.calls
         kept[part] = measure(part, *sizes)
         path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
         for kind, head in HEADS.items():
