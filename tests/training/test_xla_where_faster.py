@@ -56,6 +56,20 @@ def test_the_faster_one_stays(with_xla):
         step(iter(())) if with_xla else next(batches)
 
 
+def test_a_step_that_is_always_compiled_anew_is_soon_given_up():
+    plain, compiled = Step(1.0), Step(50.0)
+    step = XLAWhereFaster(
+        plain,
+        lambda: compiled,
+        patience=1.0,
+        least=0.0,
+        clock=lambda: plain.spent + compiled.spent,
+    )
+    for i in range(40):
+        assert step([i]) == [i]
+    assert len(compiled.batches) == 4 and not step.uses_xla
+
+
 @pytest.mark.parametrize("waits", [{"least": 100.0}, {"least": 0.0, "patience": 1e9}])
 def test_it_waits(waits):
     step = XLAWhereFaster(Step(), lambda: pytest.fail("compiled"), **waits)

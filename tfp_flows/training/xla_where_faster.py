@@ -104,13 +104,14 @@ class XLAWhereFaster:
             return results
         measured = self._seconds[True]
         measured.append(seconds)
-        # A batch of another size, the last of an epoch say, is compiled once more.
-        if len(measured) > self.steps:
-            with_xla, without = (
-                statistics.median(self._seconds[way][-self.steps :])
-                for way in (True, False)
-            )
-            self.uses_xla, self._is_decided = with_xla < without, True
+        without = statistics.median(self._seconds[False][-self.steps :])
+        # A batch of another size, the last of an epoch say, is compiled once more. A
+        # step that is compiled anew for each value would be so for ever.
+        compilations = sum(seconds > 10.0 * without for seconds in measured)
+        if compilations > 3 or len(measured) > self.steps:
+            with_xla = statistics.median(measured[-self.steps :])
+            self.uses_xla = compilations <= 3 and with_xla < without
+            self._is_decided = True
         return results
 
     def _timed(self, step, batches):
