@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 from tfp_flows.inference import simulate
 from tfp_flows.inference.simulators import (
     sir,
+    sir_log_likelihood,
     sir_prior,
     slcp,
     slcp_log_likelihood,
@@ -97,6 +98,20 @@ def test_sir():
             slope, (0, 145), [1 - 1e-6, 1e-6], t_eval=times, rtol=1e-8, atol=1e-12
         )
         np.testing.assert_allclose(x[i], 1000 * found.y[1], atol=3)
+
+
+def test_sir_log_likelihood():
+    theta = {"contact": np.array([0.5, 0.3]), "recovery": np.array([0.1, 0.15])}
+    many = {k: np.broadcast_to(v, [20_000, 2]) for k, v in theta.items()}
+    x = sir(many, seed=0)
+    log_p = sir_log_likelihood(theta, x)
+    assert log_p.shape == (20_000, 2)
+    # Minus the sum of the entropies of ten counts, by how often each was found.
+    for i in range(2):
+        counts = (np.unique(c, return_counts=True)[1] for c in x[:, i].T)
+        shares = [c / 20_000 for c in counts]
+        entropy = -sum(np.sum(s * np.log(s)) for s in shares)
+        assert np.mean(log_p[:, i]) == pytest.approx(-entropy, abs=0.05)
 
 
 @pytest.mark.parametrize(

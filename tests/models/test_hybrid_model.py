@@ -175,6 +175,28 @@ def test_calibration_finds_the_temperature_and_the_threshold():
     assert model.predict(x, **options)["accepted"].all()
 
 
+def test_the_temperature_is_of_accepted_inputs():
+    draw = np.random.default_rng(0)
+    model = hybrid()
+    model.head.layers[-1].kernel.assign(draw.normal(size=(3, 4)) * 2.0)
+    x = draw.normal(size=(4000, 3)).astype("float32")
+    # One in a hundred is far away: its logits are huge, and its label says nothing.
+    x[:40] = 100.0 * np.sign(x[:40])
+    options = {"batch_size": 4000, "verbose": 0}
+    p = tf.nn.softmax(model.predict(x, **options)["logits"] / 1.5).numpy()
+    y = (p.cumsum(1) > draw.uniform(size=(4000, 1))).argmax(1)
+    y[:40] = draw.integers(4, size=40)
+    model.calibrate(x, y, reject=0.02, batch_size=4000)
+    assert not model.predict(x, **options)["accepted"][:40].any()
+    assert float(model.calibration.temperature) == pytest.approx(1.5, rel=0.08)
+    model.calibrate(x, y, reject=0.0, batch_size=4000)
+    assert float(model.calibration.temperature) > 3.0
+    # Labels of rejected inputs alone are not enough.
+    y[40:] = -1
+    with pytest.raises(ValueError, match="leaves no input with a label"):
+        model.calibrate(x, y, reject=0.02, batch_size=4000)
+
+
 def test_saving(tmp_path):
     model = HybridModel(coupling(normalize=True), 4, 0.25, name="mine")
     model.compile(keras.optimizers.Adam(0.01))

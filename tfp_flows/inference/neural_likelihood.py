@@ -58,7 +58,7 @@ class NeuralLikelihood:
         `(H, W, C)` for images.
       flow: a ready flow (`tfp_flows.flows.maf`), another function of an event shape, or
         a distribution with a `context_shape`. By default, a `neural_spline_flow` of
-        width 64.
+        width 64 and bound 5.
       name: name of the likelihood.
       **options: arguments of `flow`, such as `layers` and `seed`.
 

@@ -68,7 +68,7 @@ class NeuralPosterior:
       data_shape: shape of the data of one simulation.
       flow: a ready flow (`tfp_flows.flows.maf`), another function of an event shape, or
         a distribution with a `context_shape`. By default, a `neural_spline_flow` of
-        width 64.
+        width 64 and bound 5.
       bijector: from unconstrained numbers to the parameters; by default that of the
         prior. A structure of bijectors has one for each part, `None` for the identity.
       name: name of the posterior.

@@ -14,6 +14,7 @@ from tfp_flows.core.seeds import generator, stateless_seed
 
 __all__ = [
     "sir",
+    "sir_log_likelihood",
     "sir_prior",
     "slcp",
     "slcp_log_likelihood",
@@ -231,6 +232,33 @@ def sir(parameters: Any, seed: Any = None) -> np.ndarray:
     Returns:
       float32 array `[n, 10]`: whole numbers from 0 to 1000.
     """
+    counts = np.random.default_rng(seed).binomial(_TESTED, _infected(parameters))
+    return counts.astype(np.float32)
+
+
+def sir_log_likelihood(parameters: Any, data: Any) -> np.ndarray:
+    """The log-probability of data of `sir`.
+
+    With two parameters, a grid of it gives the exact posterior.
+
+    Example:
+      >>> parameters = sir_prior().sample(3, seed=0)
+      >>> sir_log_likelihood(parameters, sir(parameters, seed=0)).shape
+      (3,)
+
+    Args:
+      parameters: a dict of `contact` and `recovery`, each of shape `batch`.
+      data: `[*batch, 10]`, whole numbers from 0 to 1000; batches broadcast.
+
+    Returns:
+      float64 array `batch`, in nats.
+    """
+    counts = tfd.Binomial(tf.constant(_TESTED, tf.float64), probs=_infected(parameters))
+    return counts.log_prob(tf.cast(data, tf.float64)).numpy().sum(-1)
+
+
+def _infected(parameters):
+    """The shares of people that are infected on the days of tests, `[..., 10]`."""
     contact, recovery = (
         np.asarray(parameters[name], np.float64) for name in ("contact", "recovery")
     )
@@ -249,5 +277,4 @@ def sir(parameters: Any, seed: Any = None) -> np.ndarray:
         state = state + step / 6 * (a + 2 * b + 2 * c + d)
         if half_day % (2 * _DAYS) == 1:
             shares.append(np.clip(state[1] / _PEOPLE, 0, 1))
-    counts = np.random.default_rng(seed).binomial(_TESTED, np.stack(shares, -1))
-    return counts.astype(np.float32)
+    return np.stack(shares, -1)

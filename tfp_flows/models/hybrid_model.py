@@ -192,13 +192,16 @@ class HybridModel(FlowModel):
     ) -> None:
         """Sets how `predict` judges its own classes, by held-out data.
 
-        Logits are divided by one temperature, which minimises the cross-entropy (Guo et
-        al. 2017, "On Calibration of Modern Neural Networks"). Inputs are accepted if
-        their log-density is not below the threshold, the quantile of order `reject`.
+        Inputs are accepted if their log-density is not below the threshold, the
+        quantile of order `reject`. Logits are divided by one temperature, which
+        minimises the cross-entropy (Guo et al. 2017, "On Calibration of Modern Neural
+        Networks") of the accepted ones: a few improbable inputs have logits so large
+        that they alone would set it.
 
         Args:
           x: arrays as for `fit`, neither trained on nor reported on.
-          y: labels `[N]`, -1 for missing ones; at least one is known.
+          y: labels `[N]`, -1 for missing ones; at least one of an accepted input is
+            known.
           reject: share of these examples to reject, from 0 to below 1. At 0, the
             threshold is the lowest log-density among them.
           batch_size: examples in one pass.
@@ -215,8 +218,15 @@ class HybridModel(FlowModel):
         if labels is None or not (labels >= 0).any():
             raise ValueError("y must hold at least one label that is not -1.")
         found = self.predict(data.x, batch_size=batch_size, verbose=0)
-        logits = found["logits"][labels >= 0] * self.calibration.temperature.numpy()
-        labels = labels[labels >= 0]
+        threshold = np.quantile(found["log_prob"], reject, method="lower")
+        used = (labels >= 0) & (found["log_prob"] >= threshold)
+        if not used.any():
+            raise ValueError(
+                f"reject={reject:g} leaves no input with a label to find the "
+                "temperature by: lower it, or give more labels."
+            )
+        logits = found["logits"][used] * self.calibration.temperature.numpy()
+        labels = labels[used]
 
         def cross_entropy(log_temperature):
             scaled = logits.astype("float64") / np.exp(log_temperature)
@@ -225,7 +235,6 @@ class HybridModel(FlowModel):
 
         best = minimize_scalar(cross_entropy, bounds=(-5.0, 5.0), method="bounded")
         self.calibration.temperature.assign(np.exp(best.x))
-        threshold = np.quantile(found["log_prob"], reject, method="lower")
         self.calibration.threshold.assign(threshold)
 
     # What `FlowModel` and Keras call.
