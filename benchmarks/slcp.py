@@ -31,7 +31,14 @@ def exact(prior, one, data, proposals, count):
     return found + 1e-6 * draw.normal(size=found.shape), 1 / np.sum(w**2)
 
 
-def main(simulations=10_000, epochs=30, observations=2, proposals=1_000_000, pairs=300):
+def main(
+    simulations=10_000,
+    epochs=30,
+    observations=2,
+    proposals=1_000_000,
+    pairs=300,
+    samples=1000,
+):
     prior = simulators.slcp_prior()
     options = {"compiled": True}
     theta, x = inference.simulate(
@@ -44,19 +51,19 @@ def main(simulations=10_000, epochs=30, observations=2, proposals=1_000_000, pai
 
     truth, data = inference.simulate(prior, simulators.slcp, pairs, seed=1, **options)
     q = posterior.given(data)
-    samples, log_q = q.experimental_sample_and_log_prob(99, seed=[0, 1])
+    drawn, log_q = q.experimental_sample_and_log_prob(99, seed=[0, 1])
     own = q.log_prob(truth)
     print(f"log q of the truth {np.mean(own):.2f}, prior {-5 * np.log(6):.2f}")
     results = {
-        "ranks": diagnostics.simulation_based_calibration(truth, samples),
+        "ranks": diagnostics.simulation_based_calibration(truth, drawn),
         "coverage": diagnostics.expected_coverage(own, log_q),
-        "TARP": diagnostics.tarp(truth, samples),
+        "TARP": diagnostics.tarp(truth, drawn),
     }
     for i, seen in enumerate(data[:observations]):
         one = posterior.given(seen)
-        right, effective = exact(prior, one, seen, proposals, 1000)
+        right, effective = exact(prior, one, seen, proposals, samples)
         results[f"{i}: {effective:.0f} effective weights"] = (
-            diagnostics.two_sample_test(right, one.sample(1000, seed=3))
+            diagnostics.two_sample_test(right, one.sample(samples, seed=3))
         )
     for name, result in results.items():
         print(f"{name}: {result}", flush=True)

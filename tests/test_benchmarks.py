@@ -225,6 +225,14 @@ def test_transformers(module):
 
 
 @pytest.mark.slow
+def test_slcp(module, capsys):
+    options = {"observations": 1, "proposals": 5000, "pairs": 40, "samples": 100}
+    results = module("slcp").main(600, epochs=2, **options)
+    assert list(results)[:3] == ["ranks", "coverage", "TARP"] and len(results) == 4
+    assert "C2ST " in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_recipes_are_built_and_stepped(module):
     recipes = module("recipes")
     found = recipes.recipes.find("mnist", "nice")

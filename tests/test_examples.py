@@ -260,6 +260,35 @@ def test_two_moons_inference(capsys):
 
 
 @pytest.mark.slow
+def test_epidemic_inference(capsys):
+    example = runpy.run_path(str(EXAMPLES / "epidemic_inference.py"))
+    found = example["main"](3000, epochs=40, observations=2, pairs=500)
+    exact, posterior, likelihood = (
+        found[name] for name in ("exact", "posterior", "likelihood")
+    )
+    # The contact rates of these data are 0.4328 and 0.2533.
+    assert np.all((exact[:, 1] < [0.4328, 0.2533]) & (exact[:, 3] > [0.4328, 0.2533]))
+    width = (exact[:, 3] - exact[:, 1])[:, None]
+    # Quantiles of 5, 50 and 95 %, in units of the interval between the outer two.
+    assert np.abs((posterior - exact) / width)[:, 1:4].max() < 0.5
+    # So are one in a thousand: rare samples as wide as the prior would lie 50 away.
+    assert np.abs((posterior - exact) / width).max() < 2.0
+    assert np.abs((likelihood - exact) / width)[:, 2].max() < 1.0
+    assert "L-C2ST 0." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_temperatures(capsys):
+    found = runpy.run_path(str(EXAMPLES / "temperatures.py"))["main"]((2, 20), 32)
+    (early, _, _), (late, levels, bits) = found.values()
+    # What overfits is too cold for held-out data.
+    assert 0.9 < early < late < 1.3
+    assert levels.shape == (2,) and levels.min() < late < levels.max()
+    assert bits[0] > bits[1] > bits[2] - 0.005
+    assert "by level [" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_flow_matching(capsys):
     example = runpy.run_path(str(EXAMPLES / "flow_matching.py"))
     ways = ("likelihood", example["MATCHING"])
