@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -262,6 +263,7 @@ def test_two_moons_inference(capsys):
 @pytest.mark.slow
 def test_epidemic_inference(capsys):
     example = runpy.run_path(str(EXAMPLES / "epidemic_inference.py"))
+    keras.utils.set_random_seed(0)
     found = example["main"](3000, epochs=40, observations=2, pairs=500)
     exact, posterior, likelihood = (
         found[name] for name in ("exact", "posterior", "likelihood")
