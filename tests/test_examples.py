@@ -264,7 +264,7 @@ def test_two_moons_inference(capsys):
 def test_epidemic_inference(capsys):
     example = runpy.run_path(str(EXAMPLES / "epidemic_inference.py"))
     keras.utils.set_random_seed(0)
-    found = example["main"](3000, epochs=40, observations=2, pairs=500)
+    found = example["main"](observations=2, pairs=500)
     exact, posterior, likelihood = (
         found[name] for name in ("exact", "posterior", "likelihood")
     )
