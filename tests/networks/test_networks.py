@@ -21,18 +21,18 @@ NETWORKS: dict[str, tuple[Callable[..., networks.Network], tuple[int, ...]]] = {
     "mlp": (lambda **k: networks.MLP(OUTPUTS, (8, 8), **k), (4,)),
     "mlp_linear": (lambda **k: networks.MLP(OUTPUTS, (), **k), (4,)),
     "residual_mlp": (
-        lambda **k: networks.ResidualMLP(OUTPUTS, width=8, blocks=2, **k),
+        lambda **k: networks.ResidualMLP(OUTPUTS, width=8, depth=2, **k),
         (4,),
     ),
     "conv": (lambda **k: networks.ConvNet(OUTPUTS, 8, **k), (4, 3, 2)),
     "conv_prior": (lambda **k: networks.ConvNet(OUTPUTS, 8, (), **k), (4, 3, 2)),
     "residual_conv": (
-        lambda **k: networks.ResidualConvNet(OUTPUTS, width=8, blocks=2, **k),
+        lambda **k: networks.ResidualConvNet(OUTPUTS, width=8, depth=2, **k),
         (4, 3, 2),
     ),
     "residual_gated": (
         lambda **k: networks.GatedResidualConvNet(
-            OUTPUTS, width=8, blocks=2, heads=2, **k
+            OUTPUTS, width=8, depth=2, heads=2, **k
         ),
         (4, 3, 2),
     ),
