@@ -131,10 +131,14 @@ def nuts(pinned: Any, steps: int) -> tuple[np.ndarray, float, float]:
     log_scale, effect = sample(steps, start, None, kernel, burn, 0, None, seed=[0, 1])
     scale = tf.exp(log_scale)[..., None]
     x = tf.concat([scale, scale * effect], -1)
-    options = {"filter_beyond_positive_pairs": True, "cross_chain_dims": 1}
-    effective = np.min(tfp.mcmc.effective_sample_size(x, **options))
     r_hat = np.max(tfp.mcmc.potential_scale_reduction(x))
-    return x.numpy().reshape(-1, size + 1), float(effective), float(r_hat)
+    return x.numpy().reshape(-1, size + 1), effective(x), float(r_hat)
+
+
+def effective(states: tf.Tensor) -> float:
+    """Effective samples of the worst entry of chains `[steps, chains, ...]`."""
+    options = {"filter_beyond_positive_pairs": True, "cross_chain_dims": 1}
+    return float(np.min(tfp.mcmc.effective_sample_size(states, **options)))
 
 
 def moments(shown, mean, deviation) -> str:
@@ -149,11 +153,11 @@ def compare(name: str, steps: int, nuts_steps: int):
     rows, reference = [], None
     if known is None:
         start = time.perf_counter()
-        x, effective, r_hat = nuts(target, nuts_steps)
+        x, worth, r_hat = nuts(target, nuts_steps)
         known = x.mean(0), x.std(0)
         label = f"NUTS, {len(x):,} samples, R-hat at most {r_hat:.3f}"
         seconds = f"{time.perf_counter() - start:.0f}"
-        cells = ["", "", f"{effective:,.0f}", "", moments(shown, *known), "", seconds]
+        cells = ["", "", f"{worth:,.0f}", "", moments(shown, *known), "", seconds]
         reference = [name, label, *cells]
     else:
         cells = ["", "0", "", "", moments(shown, *known), "", ""]
@@ -208,12 +212,11 @@ def chains(name: str, flow: Any, steps: int):
         )
         v, x = state
         values = tf.concat([v[..., None], x, v[..., None] ** 2, x**2], -1)
-        options = {"filter_beyond_positive_pairs": True, "cross_chain_dims": 1}
-        effective = np.min(tfp.mcmc.effective_sample_size(values, **options))
+        rate = 1000 * effective(values) / evaluations / np.size(v)
         cells = [
             str(evaluations),
             f"{np.mean(accepted):.2f}",
-            f"{1000 * effective / evaluations / np.size(v):.2f}",
+            f"{rate:.2f}",
             f"{np.std(v):.2f}",
             f"{time.perf_counter() - begin:.0f}",
         ]

@@ -8,7 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_number, check_shape
-from tfp_flows.core.starts_from_data import StartsFromData, positions_and_channels
+from tfp_flows.core.shapes import positions_and_channels
+from tfp_flows.core.starts_from_data import StartsFromData
 
 __all__ = ["ActNorm"]
 

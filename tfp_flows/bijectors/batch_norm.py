@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfp_flows.core.arguments import check_number, check_shape
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.recompute import recomputing
-from tfp_flows.core.starts_from_data import positions_and_channels
+from tfp_flows.core.shapes import positions_and_channels
 
 __all__ = ["BatchNorm"]
 

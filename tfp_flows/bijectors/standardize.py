@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.data_warnings import ConstantDataWarning
-from tfp_flows.core.starts_from_data import StartsFromData, positions_and_channels
+from tfp_flows.core.shapes import positions_and_channels
+from tfp_flows.core.starts_from_data import StartsFromData
 
 __all__ = ["Standardize"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = [
     "broadcast_log_det",
     "check_event_shape",
     "check_log_det",
+    "positions_and_channels",
     "reshape_event",
     "sum_trailing",
     "take",
@@ -205,3 +207,15 @@ def take(x: tf.Tensor, indices: Any, inverse_indices: Any, axis: int) -> tf.Tens
         )
 
     return gather(x)
+
+
+def positions_and_channels(event_shape: Sequence[int]) -> tuple[int, int]:
+    """The number of positions of an event, and that of its channels, the last axis.
+
+    Raises:
+      ValueError: if `event_shape` is empty.
+    """
+    if not event_shape:
+        raise ValueError("event_shape must end in the number of channels, got ().")
+    *positions, channels = event_shape
+    return math.prod(positions), channels

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import tensorflow as tf
 
 from tfp_flows.core.joint_bijector import JointBijector
 
-__all__ = ["StartsFromData", "positions_and_channels"]
+__all__ = ["StartsFromData"]
 
 
 class StartsFromData(JointBijector):
@@ -50,15 +47,3 @@ class StartsFromData(JointBijector):
     def _set_from(self, y: tf.Tensor) -> None:
         """Sets the variables from a batch `[N, *event_shape]` that is not empty."""
         raise NotImplementedError
-
-
-def positions_and_channels(event_shape: Sequence[int]) -> tuple[int, int]:
-    """The number of positions of an event, and that of its channels, the last axis.
-
-    Raises:
-      ValueError: if `event_shape` is empty.
-    """
-    if not event_shape:
-        raise ValueError("event_shape must end in the number of channels, got ().")
-    *positions, channels = event_shape
-    return math.prod(positions), channels

@@ -229,6 +229,9 @@ class FlowModel(SavesFlow):
 
     # Compiling.
 
+    # A model that is not compiled predicts, too.
+    _tries_xla = False
+
     def compile(
         self,
         optimizer: Any = "adam",
@@ -677,8 +680,7 @@ class FlowModel(SavesFlow):
         before = getattr(self, attribute)
         make(force)
         step = getattr(self, attribute)
-        # A model that is not compiled predicts, too.
-        if step is before or not getattr(self, "_tries_xla", False):
+        if step is before or not self._tries_xla:
             return
 
         def compiled():

@@ -6,6 +6,7 @@ import itertools
 import statistics
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -56,8 +57,11 @@ class XLAWhereFaster:
         self._plain, self._make_compiled = plain, make_compiled
         self._batches, self._patience, self._least = batches, patience, least
         self._clock = clock
-        self._seconds: dict[bool, list[float]] = {False: [], True: []}
+        # Seconds of the last steps without XLA, and of those with it.
+        self._without: deque[float] = deque(maxlen=self.steps)
+        self._with: list[float] = []
         self._spent = 0.0
+        self._waits: float | None = None
         self._compiled: Callable[[Any], Any] | None = None
         self._is_decided = False
         self.uses_xla = False
@@ -68,11 +72,13 @@ class XLAWhereFaster:
         if self._is_decided:
             return self._plain(batches)
         results, seconds = self._timed(self._plain, batches)
-        measured = self._seconds[False]
-        measured.append(seconds)
+        if self._waits is None:
+            self._waits = max(self._least, self._patience * seconds)
+        else:
+            self._without.append(seconds)
         self._spent += seconds
-        waits = max(self._least, self._patience * measured[0])
-        self.uses_xla = self._spent >= waits and len(measured) > self.steps
+        is_full = len(self._without) == self.steps
+        self.uses_xla = is_full and self._spent >= self._waits
         return results
 
     def _held(self, batches):
@@ -102,14 +108,13 @@ class XLAWhereFaster:
                 stacklevel=3,
             )
             return results
-        measured = self._seconds[True]
-        measured.append(seconds)
-        without = statistics.median(self._seconds[False][-self.steps :])
+        self._with.append(seconds)
+        without = statistics.median(self._without)
         # A batch of another size, the last of an epoch say, is compiled once more. A
         # step that is compiled anew for each value would be so for ever.
-        compilations = sum(seconds > 10.0 * without for seconds in measured)
-        if compilations > 3 or len(measured) > self.steps:
-            with_xla = statistics.median(measured[-self.steps :])
+        compilations = sum(seconds > 10.0 * without for seconds in self._with)
+        if compilations > 3 or len(self._with) > self.steps:
+            with_xla = statistics.median(self._with[-self.steps :])
             self.uses_xla = compilations <= 3 and with_xla < without
             self._is_decided = True
         return results
