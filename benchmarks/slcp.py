@@ -23,12 +23,13 @@ def exact(prior, one, data, proposals, count):
     log_prior = prior.log_prob(theta)
     mixture = np.logaddexp(np.log(0.2) + one.log_prob(theta), np.log(0.8) + log_prior)
     log_w = log_prior + simulators.slcp_log_likelihood(theta, data[None]) - mixture
-    w = np.where(np.isfinite(log_w), np.exp(log_w - np.nanmax(log_w)), 0)
-    w = w.astype("float64") / w.sum(dtype="float64")
+    log_w = np.where(np.isfinite(log_w), log_w, -np.inf).astype("float64")
+    w = np.exp(log_w - np.logaddexp.reduce(log_w))
     draw = np.random.default_rng(0)
     found = np.asarray(theta)[draw.choice(len(w), count, p=w)]
     # What was drawn twice shall not give it away.
-    return found + 1e-6 * draw.normal(size=found.shape), 1 / np.sum(w**2)
+    effective = inference.effective_sample_size(log_w)
+    return found + 1e-6 * draw.normal(size=found.shape), effective
 
 
 def main(
