@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from tests.inference.support import Y, bent, conjugate, gaussian
+from tests.inference.support import WithoutDensity, Y, bent, conjugate, gaussian
 from tfp_flows.inference import InTurn, flow_proposal
 
 
@@ -109,6 +109,8 @@ def test_steps_in_turn():
 
 def test_errors():
     target = tfd.Normal(0.0, 1.0)
+    with pytest.raises(ValueError, match=r"^target has no density.*: WithoutDensity"):
+        flow_proposal(WithoutDensity(), target).bootstrap_results(0.0)
     local = tfp.mcmc.HamiltonianMonteCarlo(target.log_prob, 0.8, 2)
     with pytest.raises(ValueError, match="one or more"):
         InTurn([])

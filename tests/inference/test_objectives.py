@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tests.inference.support import conjugate, gaussian, log_evidence
+from tests.inference.support import WithoutDensity, conjugate, gaussian, log_evidence
 from tfp_flows.inference import forward_kl, importance_weighted, reverse_kl
 
 # log Z = 2.
@@ -122,3 +122,6 @@ def test_errors():
         importance_weighted(target, surrogate(), importance_size=0)
     with pytest.raises(TypeError, match="target must be a pinned joint"):
         reverse_kl(3.0, surrogate())
+    for objective in (reverse_kl, importance_weighted, forward_kl):
+        with pytest.raises(ValueError, match=r"^target has no density"):
+            objective(WithoutDensity(), tfd.Normal(tf.Variable(0.0), 1.0))

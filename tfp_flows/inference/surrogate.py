@@ -94,7 +94,7 @@ def surrogate_posterior(
     if affine:
         flow = _with_affine(flow, size, dtype)
     surrogate = OverParameters(flow, to_parts, name=name)
-    check_target(as_target(model), surrogate, name="model")
+    check_target(as_target(model, "model"), surrogate, name="model")
     return surrogate
 
 

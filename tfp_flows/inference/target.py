@@ -23,20 +23,42 @@ _ADVICE = (
 PINNED = tfp.experimental.distributions.JointDistributionPinned
 
 
-def as_target(target: Any) -> Callable[[Any], tf.Tensor]:
+class _NoDensity(ValueError):
+    """A target has no density."""
+
+
+def as_target(target: Any, name: str = "target") -> Callable[[Any], tf.Tensor]:
     """The unnormalised log-density as a function of one argument, a whole sample.
 
     Args:
       target: a pinned joint distribution, another TFP distribution, or a function that
         is called as `tfp.vi` calls it: the parts of a list, tuple or dict are its
         arguments; a tensor, or a named tuple, is its only one.
+      name: the argument that an error of the function names.
 
     Returns:
-      A function of a sample (a tensor or a structure), in nats.
+      A function of a sample (a tensor or a structure), in nats. It raises a ValueError
+      if the target has no density.
 
     Raises:
       TypeError: if `target` is none of these.
     """
+    function = _as_function(target)
+
+    def evaluate(x):
+        try:
+            return function(x)
+        except NotImplementedError as error:
+            raise _NoDensity(
+                f"{name} has no density, got: {error}. It must be a distribution of "
+                "which all parts implement log_prob, or a function of log-densities. "
+                "For a simulator without one: tfp_flows.inference.NeuralPosterior."
+            ) from error
+
+    return evaluate
+
+
+def _as_function(target):
     if isinstance(target, PINNED):
         return lambda x: _call(target.unnormalized_log_prob, x)
     if isinstance(target, tfd.Distribution):
@@ -86,12 +108,8 @@ def check_target(
     sample, log_q = draw(surrogate, draws, 0)
     try:
         values = tf.convert_to_tensor(target(sample))
-    except NotImplementedError as error:
-        raise ValueError(
-            f"{name} has no density, got: {error}. It must be a distribution of which "
-            "all parts implement log_prob, or a function of log-densities. For a "
-            "simulator without one: tfp_flows.inference.NeuralPosterior."
-        ) from error
+    except _NoDensity:
+        raise
     except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
         shapes = tf.nest.map_structure(lambda part: tuple(part.shape), sample)
         raise ValueError(
