@@ -32,7 +32,7 @@ NOISE = 0.05
 # Arguments of flows over a single number, which couplings cannot transform.
 FLOWS = {
     "planar": {"layers": 8, "width": 32},
-    "neural_spline_flow": {"kind": "autoregressive", "transforms": 2, "width": 32},
+    "neural_spline_flow": {"autoregressive": True, "layers": 2, "width": 32},
 }
 
 

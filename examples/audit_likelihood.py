@@ -13,7 +13,7 @@ REPORTED = {
         {
             "pixels": (0, 1),
             "dequantized": True,
-            "kind": "loss",
+            "quantity": "loss",
             "dropped": "gaussian",
         },
     ),

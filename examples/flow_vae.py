@@ -14,7 +14,7 @@ from tfp_flows import datasets, flows, models
 # Latent variables have no data to be normalised by.
 SIZE, PLAIN = 16, {"normalize": False, "seed": 0}
 GIVEN = {"context_shape": (64,), "normalize_context": False, **PLAIN}
-FAST = {"direction": "sampling", "depth": 0, **GIVEN}
+FAST = {"explicit": "sampling", "depth": 0, **GIVEN}
 CASES = {
     "Gaussian": dict,
     "planar": lambda: {"posterior": flows.planar((SIZE,), layers=8, **FAST)},

@@ -20,7 +20,7 @@ def nice(value=1980.5, **options):
 
 def test_a_published_loss_without_its_constant():
     """D / 2 log(2 pi) = 720.4 nats for 784 pixels."""
-    found = nice(-2200, kind="loss", dropped="gaussian")
+    found = nice(-2200, quantity="loss", dropped="gaussian")
     assert found.nats_unit == pytest.approx(2200 - 720.4, abs=0.1)
     assert found.nats_unit == pytest.approx(1480, abs=0.5)
     assert found.bits_per_dim == pytest.approx(5.277, abs=1e-3)
@@ -46,11 +46,11 @@ def test_the_paper():
         (1980.5 - 784 * LOG_256, {"pixels": (0, 255)}),
         (1980.5 / math.log(2), {"unit": "bits"}),
         (-1980.5 / 784 / math.log(2), {"unit": "bits_per_dim"}),
-        (-1980.5 / 784 / math.log(2), {"unit": "bits_per_dim", "kind": "loss"}),
+        (-1980.5 / 784 / math.log(2), {"unit": "bits_per_dim", "quantity": "loss"}),
         (8 - 1980.5 / 784 / math.log(2), {"unit": "bits_per_dim", "pixels": (0, 255)}),
         (1970.5, {"dropped": 10.0}),
         (1970.5, {"log_det": 10.0}),
-        (-1980.5, {"kind": "loss"}),
+        (-1980.5, {"quantity": "loss"}),
         (1980.5, {"event_shape": 784}),
     ],
 )
@@ -111,7 +111,7 @@ def test_impossible():
         ("pixels must be .low, high. with low < high", {"pixels": (1, 0)}),
         ("value must be finite, got nan", {"value": math.nan}),
         ("unit must be one of 'nats', ", {"unit": "bpd"}),
-        ("kind must be one of 'log_likelihood', 'loss'", {"kind": "nll"}),
+        ("quantity must be one of 'log_likelihood', 'loss'", {"quantity": "nll"}),
         ("dropped must be one of 'nothing', 'gaussian'", {"dropped": "logistic"}),
         ("dequantized must be one of True, False, None", {"dequantized": "yes"}),
         ("levels must be at least 2", {"levels": 1}),

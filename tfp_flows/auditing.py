@@ -76,7 +76,7 @@ def audit_likelihood(
     *,
     pixels: tuple[float, float],
     dequantized: bool | None,
-    kind: str = "log_likelihood",
+    quantity: str = "log_likelihood",
     unit: str = "nats",
     dropped: str | float = "nothing",
     log_det: float = 0.0,
@@ -91,7 +91,7 @@ def audit_likelihood(
     Example:
       >>> import tfp_flows
       >>> reported = tfp_flows.audit_likelihood(
-      ...     -2200, 784, kind="loss", pixels=(0, 1), dequantized=True,
+      ...     -2200, 784, quantity="loss", pixels=(0, 1), dequantized=True,
       ...     dropped="gaussian")
       >>> round(reported.nats_unit), round(reported.bits_per_dim, 2)
       (1480, 5.28)
@@ -111,8 +111,8 @@ def audit_likelihood(
         variational bound), give `(0, 255)` and `dequantized=True`.
       dequantized: whether noise that fills the gaps between levels was added to the
         data that the number is of; `None` if this is not said.
-      kind: `"log_likelihood"`, or `"loss"` for a negative one. Bits per dimension are a
-        loss in either case.
+      quantity: `"log_likelihood"`, or `"loss"` for a negative one. Bits per dimension
+        are a loss in either case.
       unit: `"nats"` or `"bits"` of an example, or `"bits_per_dim"`.
       dropped: constant that was left out of the log-density: `"nothing"`; `"gaussian"`,
         $-\frac D2 \log 2 \pi$, by losses like $\|z\|^2 / 2 - \log|\det|$; or the
@@ -136,9 +136,9 @@ def audit_likelihood(
     levels = check_integer("levels", levels, 2)
     low, high = _interval(pixels)
     check_choice("dequantized", dequantized, (True, False, None))
-    check_choice("kind", kind, ("log_likelihood", "loss"))
+    check_choice("quantity", quantity, ("log_likelihood", "loss"))
     check_choice("unit", unit, ("nats", "bits", "bits_per_dim"))
-    nats = -value if kind == "loss" or unit == "bits_per_dim" else value
+    nats = -value if quantity == "loss" or unit == "bits_per_dim" else value
     nats *= {"nats": 1.0, "bits": math.log(2)}.get(unit, size * math.log(2))
     notes = []
     constant = _constant(dropped, size)

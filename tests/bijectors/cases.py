@@ -579,7 +579,7 @@ CASES = [
     Case(
         "sylvester_triangular_leaky",
         lambda d: B.Sylvester(
-            3, form="triangular", activation="leaky_relu", seed=0, dtype=d
+            3, parametrization="triangular", activation="leaky_relu", seed=0, dtype=d
         ),
         (3,),
     ),

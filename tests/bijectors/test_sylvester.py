@@ -95,7 +95,7 @@ def test_sylvester_inverts_with_large_parameters(form, activation):
         (lambda: B.Sylvester(3, 4), "between 1 and the size of an event, 3; got 4"),
         (lambda: B.Sylvester(3, 2, "qr"), "orthogonal.*householder.*triangular.*'qr'"),
         (lambda: B.Sylvester(3, 2, "triangular"), "columns equal to.*3; got 2"),
-        (lambda: B.Sylvester(3, 2, reflections=2), "householder.*'orthogonal'"),
+        (lambda: B.Sylvester(3, 2, reflections=2), 'householder.*"orthogonal"'),
         (lambda: B.Sylvester(3, 2, "householder", 0), "reflections.*got 0"),
         (lambda: B.Sylvester(3, activation="relu"), "tanh.*leaky_relu"),
     ],
@@ -103,3 +103,10 @@ def test_sylvester_inverts_with_large_parameters(form, activation):
 def test_errors(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+@pytest.mark.parametrize("option", ["columns", "reflections"])
+def test_a_part_of_a_column_or_a_reflection_is_an_error(option):
+    options = {"columns": 2, "parametrization": "householder", option: 1.5}
+    with pytest.raises(TypeError, match=f"{option} must be an integer, got 1.5"):
+        B.Sylvester(3, **options)

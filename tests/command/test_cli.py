@@ -916,8 +916,8 @@ def test_a_reader_that_has_left(monkeypatch):
         ),
         (["moons", "--flow", "real_nvp", "--scale", "cube"], "scale.*'cube'"),
         (["moons", "--flow", "real_nvp", "--base", "cauchy"], "base.*'cauchy'"),
-        (["moons", "--flow", "real_nvp", "--permutation", "x"], "permutation.*'x'"),
-        (["moons", "--flow", "nice", "--partition", "x"], "partition.*'x'"),
+        (["moons", "--flow", "real_nvp", "--order", "x"], "order.*'x'"),
+        (["moons", "--flow", "nice", "--order", "x"], "order.*'x'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -21,7 +21,7 @@ FORMS = {
     "radial": lambda **k: B.Radial(3, **k),
     "orthogonal": lambda **k: B.Sylvester(3, 2, **k),
     "householder": lambda **k: B.Sylvester(3, 2, "householder", 3, **k),
-    "triangular": lambda **k: B.Sylvester(3, form="triangular", **k),
+    "triangular": lambda **k: B.Sylvester(3, parametrization="triangular", **k),
 }
 every = pytest.mark.parametrize("form", FORMS)
 
@@ -117,7 +117,7 @@ def test_amortised_posterior_lowers_the_elbo(flow):
     posterior = build(
         (2,),
         layers=3,
-        direction="sampling",
+        explicit="sampling",
         context_shape=(1,),
         width=8,
         depth=1,
@@ -159,7 +159,7 @@ def test_number_of_parameters():
     triangles = 3 * 4
     assert B.Sylvester.num_parameters(5, 3) == 15 + triangles + 3
     assert B.Sylvester.num_parameters(5, 3, "householder", 4) == 20 + triangles + 3
-    assert B.Sylvester.num_parameters(3, form="triangular") == triangles + 3
+    assert B.Sylvester.num_parameters(3, parametrization="triangular") == triangles + 3
 
 
 def test_seeds():

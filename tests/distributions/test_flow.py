@@ -437,7 +437,7 @@ def test_copy_shares_variables(flow):
         make_flow,
         lambda: make_flow(context_shape=(2,)),
         lambda: flows.real_nvp(
-            (4,), layers=2, width=4, permutation="random", batch_norm=True
+            (4,), layers=2, width=4, order="random", batch_norm=True
         ),
         lambda: flows.glow((4, 4, 2), steps=1, width=4, num_classes=3),
     ],

@@ -68,7 +68,7 @@ SMALL = {
         {
             "event_shape": (5,),
             "depth": 2,
-            "partition": "reverse",
+            "order": "reverse",
             "base": "diagonal",
             **MLP,
         },
@@ -91,7 +91,7 @@ SMALL = {
         {
             "event_shape": (4,),
             "layers": 2,
-            "permutation": "random",
+            "order": "random",
             "batch_norm": True,
             "scale": "exp",
             "max_log_scale": 1.5,
@@ -167,7 +167,7 @@ SMALL = {
         flows.neural_spline_flow,
         {
             "event_shape": (3,),
-            "kind": "autoregressive",
+            "autoregressive": True,
             "layers": 2,
             "bins": 3,
             "linear": "qr",
@@ -182,7 +182,7 @@ SMALL = {
             "event_shape": (2,),
             "layers": 2,
             "activation": "leaky_relu",
-            "direction": "sampling",
+            "explicit": "sampling",
             "bounds": (0, 16),
         },
         16.0,
@@ -196,8 +196,8 @@ SMALL = {
         {
             "event_shape": (3,),
             "layers": 2,
-            "form": "triangular",
-            "direction": "sampling",
+            "parametrization": "triangular",
+            "explicit": "sampling",
         },
     ),
     "residual_flow": Small(

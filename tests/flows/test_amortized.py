@@ -1,4 +1,4 @@
-"""Planar, radial and Sylvester flows: densities, directions, contexts."""
+"""Planar, radial and Sylvester flows: densities, both ways, contexts."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ READY = {
     "radial": lambda **k: flows.radial((2,), layers=3, **k),
     "orthogonal": lambda **k: flows.sylvester((2,), layers=2, **k),
     "householder": lambda **k: flows.sylvester(
-        (2,), layers=2, columns=1, form="householder", **k
+        (2,), layers=2, columns=1, parametrization="householder", **k
     ),
-    "triangular": lambda **k: flows.sylvester((2,), layers=2, form="triangular", **k),
+    "triangular": lambda **k: flows.sylvester(
+        (2,), layers=2, parametrization="triangular", **k
+    ),
 }
 
 
 # Densities of flows that sample need a root for each point of the grid.
 @pytest.mark.parametrize(
-    ("name", "direction"),
+    ("name", "explicit"),
     [
-        pytest.param(name, direction, marks=() if name in fast else pytest.mark.slow)
-        for direction, fast in [
+        pytest.param(name, explicit, marks=() if name in fast else pytest.mark.slow)
+        for explicit, fast in [
             ("density", ("planar", "triangular")),
             ("sampling", ("radial",)),
         ]
         for name in READY
     ],
 )
-def test_densities_of_external_points_integrate_to_one(name, direction):
-    flow = READY[name](direction=direction, seed=0, dtype="float64")
+def test_densities_of_external_points_integrate_to_one(name, explicit):
+    flow = READY[name](explicit=explicit, seed=0, dtype="float64")
     perturb(flow, 0.7)
     axis = np.linspace(-30, 30, 601)
     points = np.array(list(itertools.product(axis, axis)))
@@ -53,14 +55,14 @@ def test_densities_of_external_points_integrate_to_one(name, direction):
 
 
 @pytest.mark.parametrize("name", [n for n in READY if n != "triangular"])
-def test_direction_is_a_matter_of_inversion(name):
+def test_explicit_way_is_a_matter_of_inversion(name):
     """The same layers, one way round and the other."""
     x = normal(4, 2)
-    for direction in ("density", "sampling"):
-        flow = perturb(READY[name](direction=direction, seed=0, dtype="float64"), 0.5)
+    for explicit in ("density", "sampling"):
+        flow = perturb(READY[name](explicit=explicit, seed=0, dtype="float64"), 0.5)
         layers = [
             step.bijector
-            for run in runs_of(flow.bijector, direction == "sampling", 1)
+            for run in runs_of(flow.bijector, explicit == "sampling", 1)
             for step in run.steps
             if isinstance(step.bijector, (B.Planar, B.Radial, B.Sylvester))
         ]
@@ -68,7 +70,7 @@ def test_direction_is_a_matter_of_inversion(name):
         expected = x
         for layer in layers:
             expected = layer.forward(expected)
-        got = flow.encode(x) if direction == "density" else flow.decode(x)
+        got = flow.encode(x) if explicit == "density" else flow.decode(x)
         close(got, expected, 1e-12)
 
 
@@ -98,11 +100,11 @@ def test_a_context_by_vector_or_label(build):
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: flows.radial((2,), direction="both"), "density.*sampling.*'both'"),
+        (lambda: flows.radial((2,), explicit="both"), "density.*sampling.*'both'"),
         (lambda: flows.planar((2,), layers=0), "layers must be at least 1, got 0"),
         (lambda: flows.planar((2,), context_shape=(2, 2)), r"\(C,\), got \(2, 2\)"),
         (lambda: flows.sylvester((3,), columns=5), "columns.*got 5"),
-        (lambda: flows.sylvester((3,), form="full"), "orthogonal.*'full'"),
+        (lambda: flows.sylvester((3,), parametrization="full"), "orthogonal.*'full'"),
     ],
 )
 def test_errors(build, words):

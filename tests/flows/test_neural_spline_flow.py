@@ -16,13 +16,17 @@ SMALL = {"width": 4, "depth": 1, "bins": 4, "seed": 0}
 
 
 @pytest.mark.parametrize("linear", ["plu", "qr", "lu", "permutation"])
-@pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
+@pytest.mark.parametrize("autoregressive", [False, True])
 @pytest.mark.parametrize("size", fast_and_slow([2, 5], 5))
-def test_two_transforms_change_every_entry(kind, linear, size):
+def test_two_transforms_change_every_entry(autoregressive, linear, size):
     x = tf.random.stateless_uniform((20, size), (0, 1), -1, 1)
     for seed in range(5):
         flow = flows.neural_spline_flow(
-            (size,), kind=kind, linear=linear, layers=2, **{**SMALL, "seed": seed}
+            (size,),
+            autoregressive=autoregressive,
+            linear=linear,
+            layers=2,
+            **{**SMALL, "seed": seed},
         )
         perturb(flow, 0.5)
         z = flow.encode(x).numpy()
@@ -31,7 +35,7 @@ def test_two_transforms_change_every_entry(kind, linear, size):
 
 
 def test_a_single_entry():
-    flow = flows.neural_spline_flow((1,), kind="autoregressive", **SMALL)
+    flow = flows.neural_spline_flow((1,), autoregressive=True, **SMALL)
     perturb(flow, 0.5)
     grid = tf.constant(np.linspace(-8, 8, 20_001)[:, None], "float32")
     mass = np.mean(np.exp(flow.log_prob(grid))) * 16
@@ -98,9 +102,10 @@ def test_as_the_authors_arrange_it():
     assert count(flow) == count(plain) + matrices + splines
 
 
-@pytest.mark.parametrize("kind", ["coupling", "autoregressive"])
-def test_dropout_is_for_training(kind):
-    options = {"kind": kind, "layers": 2, **SMALL, "width": 32, "normalize": False}
+@pytest.mark.parametrize("autoregressive", [False, True])
+def test_dropout_is_for_training(autoregressive):
+    options = {**SMALL, "layers": 2, "width": 32, "normalize": False}
+    options["autoregressive"] = autoregressive
     one, other = (
         flows.neural_spline_flow((3,), dropout=rate, **options) for rate in (0.5, 0.0)
     )
@@ -117,11 +122,10 @@ def test_dropout_is_for_training(kind):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "spline"}, "'coupling', 'autoregressive'; got 'spline'"),
         ({"linear": "lr"}, "'plu', 'qr', 'lu', 'permutation'; got 'lr'"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
         ({"dropout": 0.1, "recompute_gradients": True}, "recompute_gradients=False"),
-        ({"kind": "autoregressive", "marginals": True}, "marginals is for couplings"),
+        ({"autoregressive": True, "marginals": True}, "marginals is for couplings"),
         ({"layers": 0}, "layers must be at least 1, got 0"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"bins": 1}, "bins must be at least 2, got 1"),

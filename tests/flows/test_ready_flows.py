@@ -190,7 +190,7 @@ def test_seeds(name: str):
 
 
 def test_a_flow_without_seed_records_the_one_it_drew():
-    flow = flows.real_nvp((4,), layers=2, width=4, permutation="random")
+    flow = flows.real_nvp((4,), layers=2, width=4, order="random")
     again = flows.from_config(flow.config)
     for a, b in zip(flow.variables, again.variables, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=a.name)
@@ -406,8 +406,8 @@ def test_mnist(flow):
             lambda: flows.nice((4,), width=4, base="cauchy"),
             "diagonal.*logistic.*normal",
         ),
-        (lambda: flows.nice((4,), partition="half"), "alternating.*reverse"),
-        (lambda: flows.real_nvp((4,), permutation="reverse"), "alternating.*random"),
+        (lambda: flows.nice((4,), order="half"), "alternating.*reverse"),
+        (lambda: flows.real_nvp((4,), order="half"), "alternating.*random"),
         (lambda: flows.glow((4, 4, 1), steps=1, width=4, conv1x1="lu"), "plu.*dense"),
         (lambda: flows.real_nvp((4,), scale="relu"), "exp.*tanh.*sigmoid"),
         (lambda: flows.real_nvp((4,), max_log_scale=-1.0), "max_log_scale"),

@@ -327,7 +327,7 @@ def test_weights_do_not_depend_on_how_they_are_trained(tmp_path):
         ),
         (
             lambda: flows.neural_spline_flow(
-                (4,), kind="autoregressive", conditioner_dtype="bfloat16"
+                (4,), autoregressive=True, conditioner_dtype="bfloat16"
             ),
             "conditioner_dtype='bfloat16' is not for autoregressions",
         ),

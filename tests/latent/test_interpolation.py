@@ -23,18 +23,18 @@ class TestInterpolate:
     def test_ends_are_the_data_themselves(self, small):
         flow = small.make(0.1, dtype="float64")
         a, b = small.data(3), small.data(3, seed=1)
-        path = latent.interpolate(flow, a, b, 4, kind="spherical")
+        path = latent.interpolate(flow, a, b, 4, method="spherical")
         assert path.shape == (4, 3, *small.shape) and path.dtype == tf.float64
         close_to_largest(path[0], a)
         close_to_largest(path[-1], b)
         assert np.abs(path[1] - path[0]).max() > 1e-3
 
-    @pytest.mark.parametrize("kind", ["linear", "spherical"])
-    def test_codes_of_the_ends_are_exact(self, kind):
+    @pytest.mark.parametrize("method", ["linear", "spherical"])
+    def test_codes_of_the_ends_are_exact(self, method):
         base = tfd.Independent(tfd.Normal([0.3, -7.7], [0.1, 1.7]), 1)
         flow = linear_flow((2,), 1.0, base, "float32")
         a, b = np.random.default_rng(0).standard_normal((2, 50, 2)).astype("float32")
-        path = latent.interpolate(flow, a, b, 7, kind=kind)
+        path = latent.interpolate(flow, a, b, 7, method=method)
         np.testing.assert_array_equal(path[0], a)
         np.testing.assert_array_equal(path[-1], b)
 
@@ -47,7 +47,7 @@ class TestInterpolate:
     def test_spherical_codes_keep_norms_and_angles(self):
         flow = linear_flow()
         a, b = tf.constant([[2.0, 0, 0]]), tf.constant([[0.0, 0, 6]])
-        z = flow.encode(latent.interpolate(flow, a, b, 3, kind="spherical"))
+        z = flow.encode(latent.interpolate(flow, a, b, 3, method="spherical"))
         close_to_largest(z[:, 0], [[1, 0, 0], [2**0.5, 0, 2**0.5], [0, 0, 3]])
 
     def test_spherical_is_about_the_bases_mean_in_its_units(self):
@@ -55,7 +55,7 @@ class TestInterpolate:
         base = tfd.Independent(tfd.Normal(mean, scale), 1)
         flow = linear_flow((2,), 1.0, base)
         a, b = mean + scale * (1, 0), mean + scale * (0, 1)
-        path = latent.interpolate(flow, a, b, 3, kind="spherical")
+        path = latent.interpolate(flow, a, b, 3, method="spherical")
         close_to_largest(path, [a, mean + scale * 0.5**0.5, b])
 
     def test_spherical_about_the_mean_of_a_context(self):
@@ -63,10 +63,10 @@ class TestInterpolate:
         context = tf.one_hot([0, 1], 2, dtype=tf.float64)
         mean = np.array([[3.0, 0], [0, -5]])
         a, b = mean + np.array([2, 0]), mean + np.array([0, 2])
-        path = latent.interpolate(flow, a, b, 3, kind="spherical", context=context)
+        path = latent.interpolate(flow, a, b, 3, method="spherical", context=context)
         close_to_largest(path[1], mean + 2**0.5)
         close_to_largest(path[0], a)
-        one = latent.interpolate(flow, a, b, 3, kind="spherical", context=context[0])
+        one = latent.interpolate(flow, a, b, 3, method="spherical", context=context[0])
         close_to_largest(one[:, 0], path[:, 0])
 
     @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ class TestInterpolate:
         flow = linear_flow((3,), 1.0, tfd.Independent(base, 1, name="odd_base"))
         a, b = np.zeros(3), np.ones(3)
         with pytest.raises(ValueError, match=r'spherical.* odd_base .*"linear"'):
-            latent.interpolate(flow, a, b, 3, kind="spherical")
+            latent.interpolate(flow, a, b, 3, method="spherical")
         assert latent.interpolate(flow, a, b, 3).shape == (3, 3)
 
     def test_in_float32_from_other_numbers(self):
@@ -106,17 +106,17 @@ class TestInterpolate:
 
         @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float64)] * 2)
         def path(a, b):
-            return latent.interpolate(nice, a, b, 5, kind="spherical")
+            return latent.interpolate(nice, a, b, 5, method="spherical")
 
         close_to_largest(
-            path(a, b), latent.interpolate(nice, a, b, 5, kind="spherical")
+            path(a, b), latent.interpolate(nice, a, b, 5, method="spherical")
         )
         assert path(a[:0], b[:0]).shape == (5, 0, 4)
 
     @pytest.mark.parametrize(
         ("words", "arguments"),
         [
-            ("'linear', 'spherical'; got 'cubic'", {"kind": "cubic"}),
+            ("'linear', 'spherical'; got 'cubic'", {"method": "cubic"}),
             ("steps must be at least 2, got 1", {"steps": 1}),
             (r"a must end in \(4,\), got shape \(2, 3\)", {"a": np.zeros((2, 3))}),
             (r"b must end in \(4,\), got shape \(\)", {"b": 1.0}),

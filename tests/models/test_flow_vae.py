@@ -82,9 +82,9 @@ def test_with_the_true_posterior_the_bound_is_the_evidence():
 
 POSTERIORS = {
     "gaussian": lambda: None,
-    "planar": lambda: flows.planar((2,), layers=2, direction="sampling", **CONTEXT),
+    "planar": lambda: flows.planar((2,), layers=2, explicit="sampling", **CONTEXT),
     "sylvester": lambda: flows.sylvester(
-        (2,), layers=1, columns=2, direction="sampling", **CONTEXT
+        (2,), layers=1, columns=2, explicit="sampling", **CONTEXT
     ),
     "iaf": lambda: flows.iaf((2,), layers=2, width=8, **CONTEXT),
     "without_context": lambda: flows.iaf((2,), layers=1, width=8, **PLAIN),

@@ -431,3 +431,16 @@ def test_built_and_differentiated_in_a_trace_of_few_or_no_examples(name, count):
         strict=True,
     ):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: networks.LipschitzMLP(2, (3, 2.5)), r"hidden_units\[1\].*2.5"),
+        (lambda: networks.LipschitzConvNet(2, 4, (1.5,)), r"kernels\[0\].*1.5"),
+        (lambda: networks.LipschitzConvNet(2, 2.5), "width.*2.5"),
+    ],
+)
+def test_parts_of_units_are_errors(build, words):
+    with pytest.raises(TypeError, match=words):
+        build()

@@ -260,16 +260,13 @@ _OTHER = {
     "reflections": 1,
     "scale": "exp",
     "conv1x1": "dense",
-    "permutation": "random",
+    "order": "random",
     "linear": "qr",
     "spline": "cubic",
     "transformer": "bernstein",
-    "order": "random",
-    "kind": "autoregressive",
-    "form": "householder",
+    "parametrization": "householder",
     "activation": "leaky_relu",
-    "direction": "sampling",
-    "partition": "reverse",
+    "explicit": "sampling",
     "log_det": "series",
     "solver": "dormand_prince",
     # That of the equation is hardly another one.
@@ -358,10 +355,14 @@ def test_every_option_means_something(name, given):
 
 def test_options_that_are_for_something_else_are_refused():
     for build, options, words in (
-        (flows.real_nvp, {"permutation": "nonsense"}, "permutation is for vectors"),
+        (flows.real_nvp, {"order": "nonsense"}, "order is for vectors"),
         (flows.planar, {"width": 4}, "width is for the networks that see a context"),
         (flows.radial, {"depth": 4}, "depth is for"),
-        (flows.sylvester, {"form": "triangular", "columns": 2}, "columns is for"),
+        (
+            flows.sylvester,
+            {"parametrization": "triangular", "columns": 2},
+            "columns is for",
+        ),
         (flows.sylvester, {"reflections": 2}, "reflections"),
         (flows.glow, {"context_mode": "film"}, "context_mode is for a flow with"),
     ):
@@ -373,7 +374,7 @@ def test_options_that_are_for_something_else_are_refused():
         (flows.residual_flow, {"levels": 2}, "levels is for images"),
         (
             flows.neural_spline_flow,
-            {"kind": "autoregressive", "linear": "plu"},
+            {"autoregressive": True, "linear": "plu"},
             "linear is for",
         ),
     ):
@@ -386,7 +387,7 @@ def test_options_that_are_for_something_else_are_refused():
     "name", ["nice", "real_nvp", "flow_plus_plus", "neural_spline_flow"]
 )
 def test_couplings_of_a_single_feature_name_the_kind_that_works(name, shape):
-    call = f'flows.neural_spline_flow({shape}, kind="autoregressive")'
+    call = f"flows.neural_spline_flow({shape}, autoregressive=True)"
     with pytest.raises(ValueError, match=re.escape(call)):
         OURS[name](shape)
     flow = eval(call[:-1] + ", width=4, depth=1, layers=1)")

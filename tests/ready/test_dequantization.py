@@ -64,7 +64,7 @@ def test_labels_and_single_features():
     x = np.array([[0, 1, 3], [2, 2, 2]])
     assert flow.log_prob(x, context=[0, 1], seed=0).shape == (2,)
     uniform = flows.neural_spline_flow(
-        (1,), kind="autoregressive", width=4, bounds=(0, 4), dequantize="uniform"
+        (1,), autoregressive=True, width=4, bounds=(0, 4), dequantize="uniform"
     )
     assert uniform.sample(3, seed=0).shape == (3, 1)
 

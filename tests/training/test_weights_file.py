@@ -43,8 +43,8 @@ def by_hand(mask=HALF, permutation=(1, 0, 3, 2), scale="tanh", bound=None, order
     return Flow(distributions.standard_normal((4,)), bijectors.Chain(chain[::order]))
 
 
-def nice(partition="alternating"):
-    return flows.nice((4,), layers=2, depth=1, width=8, partition=partition, seed=0)
+def nice(order="alternating"):
+    return flows.nice((4,), layers=2, depth=1, width=8, order=order, seed=0)
 
 
 def alone(bijector):
@@ -65,7 +65,7 @@ OTHERS = {
     "fewer_couplings": (vector, lambda: vector(layers=1)),
     "scale_map": (vector, lambda: vector(scale="exp")),
     "max_log_scale": (vector, lambda: vector(max_log_scale=1.5)),
-    "permutation_kind": (vector, lambda: vector(permutation="random")),
+    "real_nvp_order": (vector, lambda: vector(order="random")),
     "batch_norm": (vector, lambda: vector(batch_norm=True)),
     "base": (vector, lambda: vector(base="logistic")),
     "bounds": (vector, lambda: vector(bounds=(-9, 9))),
@@ -75,7 +75,7 @@ OTHERS = {
         lambda: vector(num_classes=3, context_mode="film"),
     ),
     "conv1x1": (image, lambda: image(conv1x1="dense")),
-    "nice_partition": (nice, lambda: nice("reverse")),
+    "nice_order": (nice, lambda: nice("reverse")),
     "another_flow": (vector, nice),
     "mask": (by_hand, lambda: by_hand(mask=masks.alternating(4))),
     "mask_inverted": (by_hand, lambda: by_hand(mask=~HALF)),
@@ -97,8 +97,10 @@ OTHERS = {
         lambda: alone(bijectors.Planar(4, "leaky_relu")),
     ),
     "sylvester_form": (
-        lambda: alone(bijectors.Sylvester(4, form="orthogonal")),
-        lambda: alone(bijectors.Sylvester(4, form="householder", reflections=4)),
+        lambda: alone(bijectors.Sylvester(4, parametrization="orthogonal")),
+        lambda: alone(
+            bijectors.Sylvester(4, parametrization="householder", reflections=4)
+        ),
     ),
 }
 
@@ -138,8 +140,8 @@ def assert_refused(load, flow, error, match):
     "name",
     fast_and_slow(
         OTHERS,
-        *("width", "more_couplings", "scale_map", "permutation_kind", "batch_norm"),
-        *("base", "bounds", "context_mode", "nice_partition", "another_flow", "mask"),
+        *("width", "more_couplings", "scale_map", "real_nvp_order", "batch_norm"),
+        *("base", "bounds", "context_mode", "nice_order", "another_flow", "mask"),
         *("order", "order_of_entries", "dtype", "planar_activation"),
     ),
 )
@@ -162,9 +164,9 @@ def test_every_route_refuses(route, tmp_path):
 
 def test_every_route_takes_the_same_architecture(route, tmp_path):
     """The seed, names, and what else was built may differ."""
-    source = FlowModel(perturb(vector(permutation="random")), name="first")
+    source = FlowModel(perturb(vector(order="random")), name="first")
     load = save(source, route, tmp_path)
-    other = FlowModel(vector(permutation="random", seed=9), name="second")
+    other = FlowModel(vector(order="random", seed=9), name="second")
     load(other)
     assert_same(values(source.flow), values(other.flow))
     x = points()

@@ -14,9 +14,9 @@ from tests.transformers.support import (
 from tfp_flows import transformers
 
 
-@pytest.mark.parametrize("kind", transformers.Analytic.kinds)
-def test_an_analytic_bijection_is_its_formula(kind):
-    analytic = transformers.Analytic(kind, 2)
+@pytest.mark.parametrize("function", transformers.Analytic.functions)
+def test_an_analytic_bijection_is_its_formula(function):
+    analytic = transformers.Analytic(function, 2)
     theta = parameters_of(analytic, 1, 2.0)
     centers, scales, amounts, (log_scale, shift) = np.split(theta[:, 0], [2, 4, 6])
     x, spread = np.linspace(-4, 4, 9), np.array([-2.0, 2.0])
@@ -24,11 +24,11 @@ def test_an_analytic_bijection_is_its_formula(kind):
     for center, scale, raw in zip(centers + spread, scales, amounts, strict=True):
         scale = np.exp(smooth_bound(scale, 3.0))
         u = (y - center) / scale
-        if kind == "cubic_rational":
+        if function == "cubic_rational":
             y = y + smooth_bound(raw, 7.92 if raw > 0 else 0.99) * scale * u / (
                 1 + u**2
             )
-        elif kind == "sinh":
+        elif function == "sinh":
             y = center + scale * np.arcsinh(np.sinh(u) + smooth_bound(raw, 10.0))
         else:
             moved = u + u**3 + smooth_bound(raw, 10.0)
@@ -55,7 +55,7 @@ def test_the_slope_of_a_cubic_rational_bijection_stays_above_zero(raw):
     [
         (
             lambda: transformers.Analytic("tanh"),
-            "kind must be one of 'cubic_rational', 'sinh', 'cubic'",
+            "function must be one of 'cubic_rational', 'sinh', 'cubic'",
         ),
         (lambda: transformers.Analytic(count=0), "count must be at least 1"),
     ],

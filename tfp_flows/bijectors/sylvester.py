@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,13 +11,17 @@ import tensorflow as tf
 
 from tfp_flows.core.activations import activation_of, shrink, stretch
 from tfp_flows.core.amortized import Amortized
-from tfp_flows.core.arguments import check_vector_shape
+from tfp_flows.core.arguments import (
+    check_choice,
+    check_integer,
+    check_vector_shape,
+)
 from tfp_flows.core.eager_loops import traced_loop
 from tfp_flows.core.seeds import generator
 
 __all__ = ["Sylvester"]
 
-_FORMS = ("orthogonal", "householder", "triangular")
+_BASES = ("orthogonal", "householder", "triangular")
 # Small singular values grow by 3/2 in each iteration, so that 40 iterations can balance
 # a ratio of a million between the largest and the smallest.
 _ITERATIONS = 40
@@ -36,7 +41,7 @@ class Sylvester(Amortized):
     which follows from $\det(I_D + A B) = \det(I_M + B A)$ (their theorem 1): nothing
     of size $D \times D$ is ever factorised.
 
-    `form` says where $Q$ comes from:
+    `parametrization` says where $Q$ comes from:
 
     * `"orthogonal"`: a raw matrix, scaled to singular values of at most 1 and then
       orthogonalised by iterating $Q \leftarrow Q (I + \tfrac12 (I - Q^\top Q))$. If
@@ -71,7 +76,7 @@ class Sylvester(Amortized):
     Args:
       event_shape: `D` or `[D]`, the shape of an event `[..., D]`.
       columns: $M$, between 1 and $D$; $D$ for `"triangular"`.
-      form: `"orthogonal"`, `"householder"` or `"triangular"`.
+      parametrization: `"orthogonal"`, `"householder"` or `"triangular"`.
       reflections: number of reflections of `"householder"`; $M$ by default, which
         reaches every $Q$.
       activation: `"tanh"` or `"leaky_relu"`.
@@ -89,10 +94,11 @@ class Sylvester(Amortized):
       name: name of the bijector.
 
     Raises:
-      ValueError: on another form or activation, `columns` out of range, `reflections`
-        below 1 or with another form, a negative slope, an `event_shape` that is not
-        positive or not that of a vector, one of `conditioner` and `context_shape`
-        without the other, or a conditioner that returns another shape.
+      ValueError: on another parametrization or activation, `columns` out of range,
+        `reflections` below 1 or with another parametrization, a negative slope, an
+        `event_shape` that is not positive or not that of a vector, one of `conditioner`
+        and `context_shape` without the other, or a conditioner that returns another
+        shape.
       TypeError: if `event_shape` holds no integer.
     """
 
@@ -104,7 +110,7 @@ class Sylvester(Amortized):
         self,
         event_shape: int | Sequence[int],
         columns: int | None = None,
-        form: str = "orthogonal",
+        parametrization: str = "orthogonal",
         reflections: int | None = None,
         activation: str = "tanh",
         negative_slope: float = 0.2,
@@ -116,15 +122,19 @@ class Sylvester(Amortized):
     ):
         parameters = dict(locals())
         size = check_vector_shape("event_shape", event_shape)
-        shape, columns = _shape_of_basis(size, columns, form, reflections)
-        self._form, self._size, self._columns = form, size, columns
+        shape, columns = _shape_of_basis(size, columns, parametrization, reflections)
+        self._parametrization, self._size, self._columns = (
+            parametrization,
+            size,
+            columns,
+        )
         self._activation = activation_of(activation, negative_slope)
         draw = generator(seed)
         # The raw Q starts orthonormal; the lengths of reflections hardly matter.
         basis = {}
-        if form == "orthogonal":
+        if parametrization == "orthogonal":
             basis = {"basis": np.linalg.qr(draw.standard_normal(shape))[0]}
-        elif form == "householder":
+        elif parametrization == "householder":
             basis = {"reflections": draw.standard_normal(shape)}
         # R starts at zero. The inner matrix is random, so that hidden units differ.
         below = np.tril(draw.standard_normal((columns, columns)), -1)
@@ -147,7 +157,7 @@ class Sylvester(Amortized):
     def num_parameters(
         event_shape: int | Sequence[int],
         columns: int | None = None,
-        form: str = "orthogonal",
+        parametrization: str = "orthogonal",
         reflections: int | None = None,
     ) -> int:
         """Returns how many parameters a conditioner gives for each example.
@@ -155,24 +165,24 @@ class Sylvester(Amortized):
         Args:
           event_shape: as for the class, like all arguments.
           columns: $M$.
-          form: the form of $Q$.
+          parametrization: the form of $Q$.
           reflections: number of reflections.
         """
         size = check_vector_shape("event_shape", event_shape)
-        shape, columns = _shape_of_basis(size, columns, form, reflections)
+        shape, columns = _shape_of_basis(size, columns, parametrization, reflections)
         return int(np.prod(shape)) * (shape != ()) + columns * (columns + 2)
 
     @property
     def _structure(self):
-        return f" {self.parameters['form']} {self.parameters['activation']}"
+        return f" {self.parameters['parametrization']} {self.parameters['activation']}"
 
     def _parameters_of(self, context):
         r"""$Q$ (`None` for the identity), $R$, $\tilde R$, $b$, gaps and validity."""
         *basis, triangles, diagonal, b = self._raw_parameters(context)
         valid = True
-        if self._form == "orthogonal":
+        if self._parametrization == "orthogonal":
             basis, valid = _orthogonalize(*basis)
-        elif self._form == "householder":
+        elif self._parametrization == "householder":
             basis = _reflect(*basis, self._columns)
         else:
             basis = None
@@ -316,26 +326,27 @@ def _reflect(vectors, columns):
     return q
 
 
-def _shape_of_basis(size, columns, form, reflections):
+def _shape_of_basis(size, columns, parametrization, reflections):
     """Shape of the raw basis, and the number of columns; errors for bad arguments."""
-    if form not in _FORMS:
-        raise ValueError(f"form must be one of {_FORMS}, got {form!r}.")
-    columns = size if columns is None else int(columns)
+    check_choice("parametrization", parametrization, _BASES)
+    columns = check_integer("columns", size if columns is None else columns, -math.inf)
     if not 1 <= columns <= size:
         raise ValueError(
             f"columns must be between 1 and the size of an event, {size}; got "
             f"{columns}."
         )
-    if form == "triangular" and columns != size:
+    if parametrization == "triangular" and columns != size:
         raise ValueError(
-            f'form="triangular" needs columns equal to the size of an event, {size}; '
-            f"got {columns}."
+            'parametrization="triangular" needs columns equal to the size of an event, '
+            f"{size}; got {columns}."
         )
-    if reflections is not None and form != "householder":
-        raise ValueError(f'reflections is for form="householder", got form={form!r}.')
-    if form == "householder":
-        reflections = columns if reflections is None else int(reflections)
-        if reflections < 1:
-            raise ValueError(f"reflections must be at least 1, got {reflections}.")
-        return (reflections, size), columns
-    return ((size, columns) if form == "orthogonal" else ()), columns
+    if reflections is not None and parametrization != "householder":
+        raise ValueError(
+            'reflections is for parametrization="householder", got '
+            f'"{parametrization}".'
+        )
+    if parametrization == "householder":
+        if reflections is None:
+            reflections = columns
+        return (check_integer("reflections", reflections), size), columns
+    return ((size, columns) if parametrization == "orthogonal" else ()), columns

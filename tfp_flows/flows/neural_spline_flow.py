@@ -17,7 +17,7 @@ __all__ = ["neural_spline_flow"]
 def neural_spline_flow(
     plan: Plan,
     *,
-    kind: str = "coupling",
+    autoregressive: bool = False,
     layers: int = 5,
     bins: int = 8,
     bound: float = 3.0,
@@ -42,8 +42,9 @@ def neural_spline_flow(
       TensorShape([1])
 
     Args:
-      kind: string, `"coupling"`, fast both ways, or `"autoregressive"`, more flexible,
-        which samples entry by entry, takes a single entry, and no half precision.
+      autoregressive: bool, whether the splines are autoregressive, which are more
+        flexible, sample entry by entry, take a single entry, and no half precision;
+        couplings are fast both ways.
       layers: int, number of spline transforms.
       bins: int, pieces of each spline.
       bound: float, the splines act on `[-bound, bound]`.
@@ -60,9 +61,8 @@ def neural_spline_flow(
       marginals: bool, whether a learned spline of each entry, the same for all data,
         follows each coupling; the authors have one for entries that a coupling keeps.
     """
-    check_choice("kind", kind, ("coupling", "autoregressive"))
     check_choice("linear", linear, (None, "plu", "qr", "lu", "permutation"))
-    couples, shape = kind == "coupling", plan.event_shape
+    couples, shape = not autoregressive, plan.event_shape
     check_unused("for couplings", marginals=(marginals and not couples) or None)
     check_unused("for two or more features", linear=linear if plan.size == 1 else None)
     linear = linear or usual_linear(shape)

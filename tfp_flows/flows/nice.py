@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tfp_flows.bijectors import AdditiveCoupling, Scaling
-from tfp_flows.core.arguments import check_choice
 from tfp_flows.networks import MLP
 from tfp_flows.ready import Bijectors, Plan, ready
 from tfp_flows.ready.stacks import count_changed, coupling_layers
@@ -24,7 +23,7 @@ def nice(
     layers: int = 4,
     width: int = 1000,
     depth: int = 5,
-    partition: str = "alternating",
+    order: str = "alternating",
 ) -> Bijectors:
     """Additive couplings and one learned scaling.
 
@@ -47,17 +46,16 @@ def nice(
       layers: int, number of additive couplings.
       width: int, units of each hidden layer.
       depth: int, hidden layers of each network.
-      partition: string, `"alternating"` (even and odd dimensions take turns) or
-        `"reverse"` (the dimensions are reversed before each coupling, whose first half
-        moves the second).
+      order: string, `"alternating"` (even and odd dimensions take turns), or
+        `"reverse"` or `"random"` (they are permuted before each coupling, whose first
+        half moves the second).
     """
-    check_choice("partition", partition, ("alternating", "reverse"))
 
     def coupling(mask, shape, name):
         network = MLP(count_changed(mask, shape), [width] * depth, **plan.network())
         yield AdditiveCoupling(mask, network, name=name, **plan.layer)
 
-    yield from coupling_layers(plan, coupling, layers, order=partition)
+    yield from coupling_layers(plan, coupling, layers, order=order)
     yield Scaling(
         [plan.size],
         data_dependent=True,

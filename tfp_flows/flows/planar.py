@@ -15,11 +15,11 @@ def planar(
     *,
     layers: int = 16,
     activation: str = "tanh",
-    direction: str = "density",
+    explicit: str = "density",
     width: int | None = None,
     depth: int | None = None,
 ) -> Bijectors:
-    """Planar layers, each of which bends space along one direction.
+    """Planar layers, each of which bends space along one explicit.
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,
     equation 10. With a context, each example has parameters of its own (amortised
@@ -27,15 +27,15 @@ def planar(
 
     Example:
       >>> from tfp_flows import flows
-      >>> flow = flows.planar((2,), layers=4, direction="sampling", seed=0)
+      >>> flow = flows.planar((2,), layers=4, explicit="sampling", seed=0)
       >>> flow.sample(3, seed=0).shape
       TensorShape([3, 2])
 
     Args:
       layers: int, number of planar layers.
       activation: string, `"tanh"` or `"leaky_relu"`.
-      direction: string, which way is explicit and fast, the other being found by an
-        iteration: `"density"` (data to noise, to fit data) or `"sampling"` (noise to
+      explicit: string, which way is in closed form and fast, the other being found by
+        an iteration: `"density"` (data to noise, to fit data) or `"sampling"` (noise to
         data, for a variational posterior).
       width: int, with a context: units of each hidden layer of the networks that
         compute the parameters from it, one for each layer of the flow (64).
@@ -45,7 +45,7 @@ def planar(
         plan,
         Planar,
         layers=layers,
-        direction=direction,
+        explicit=explicit,
         width=width,
         depth=depth,
         name="planar",

@@ -14,7 +14,7 @@ def radial(
     plan: Plan,
     *,
     layers: int = 16,
-    direction: str = "density",
+    explicit: str = "density",
     width: int | None = None,
     depth: int | None = None,
 ) -> Bijectors:
@@ -22,7 +22,7 @@ def radial(
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,
     equation 14. With a context, each example has parameters of its own (amortised
-    inference). Both directions are in closed form.
+    inference). Both explicits are in closed form.
 
     Example:
       >>> from tfp_flows import flows
@@ -32,7 +32,7 @@ def radial(
 
     Args:
       layers: int, number of radial layers.
-      direction: string, which way is the paper's formula: `"density"` (data to noise,
+      explicit: string, which way is the paper's formula: `"density"` (data to noise,
         to fit data) or `"sampling"` (noise to data, for a variational posterior).
       width: int, with a context: units of each hidden layer of the networks that
         compute the parameters from it, one for each layer of the flow (64).
@@ -42,7 +42,7 @@ def radial(
         plan,
         Radial,
         layers=layers,
-        direction=direction,
+        explicit=explicit,
         width=width,
         depth=depth,
         name="radial",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tfp_flows.bijectors import AffineCoupling, BatchNorm
-from tfp_flows.core.arguments import check_choice
 from tfp_flows.networks import MLP, ResidualConvNet
 from tfp_flows.ready import Bijectors, Plan, ready
 from tfp_flows.ready.levels import count_levels, multi_scale, squeezed
@@ -19,7 +18,7 @@ __all__ = ["real_nvp"]
         "layers": 8,
         "width": 256,
         "depth": 2,
-        "permutation": "alternating",
+        "order": "alternating",
         "batch_norm": False,
     },
     images={"layers": 3, "width": 64, "depth": 8, "batch_norm": True},
@@ -30,7 +29,7 @@ def real_nvp(
     layers: int | None = None,
     width: int | None = None,
     depth: int | None = None,
-    permutation: str | None = None,
+    order: str | None = None,
     batch_norm: bool | None = None,
 ) -> Bijectors:
     """Affine couplings, on vectors or on images.
@@ -59,7 +58,8 @@ def real_nvp(
       layers: int, couplings of a vector (8), or of each kind and level of images (3).
       width: int, hidden units (256) or hidden channels (64).
       depth: int, hidden layers (2) or residual blocks (8) of each network.
-      permutation: string, of vectors: `"alternating"` masks or `"random"` permutations.
+      order: string, of vectors: `"alternating"` (masks take turns), or what stands
+        before each coupling: a `"random"` permutation, or `"reverse"`.
       batch_norm: bool, whether a `BatchNorm` follows each; by default on images alone.
     """
 
@@ -86,5 +86,4 @@ def real_nvp(
     if plan.is_image:
         yield multi_scale(plan, count_levels(plan), level)
     else:
-        order = check_choice("permutation", permutation, ("alternating", "random"))
         yield from coupling_layers(plan, coupling, layers, order=order)

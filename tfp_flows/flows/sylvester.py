@@ -16,10 +16,10 @@ def sylvester(
     *,
     layers: int = 4,
     columns: int | None = None,
-    form: str = "orthogonal",
+    parametrization: str = "orthogonal",
     reflections: int | None = None,
     activation: str = "tanh",
-    direction: str = "density",
+    explicit: str = "density",
     width: int | None = None,
     depth: int | None = None,
 ) -> Bijectors:
@@ -40,20 +40,20 @@ def sylvester(
       layers: int, number of Sylvester layers.
       columns: int, hidden units of each, at most D; by default D, but no more than 32.
         `"triangular"` has D.
-      form: string, `"orthogonal"`, `"householder"` or `"triangular"`, see
+      parametrization: string, `"orthogonal"`, `"householder"` or `"triangular"`, see
         `tfp_flows.bijectors.Sylvester`.
       reflections: int, number of reflections of `"householder"`, see there.
       activation: string, `"tanh"` or `"leaky_relu"`.
-      direction: string, which way is explicit and fast, the other being found by an
-        iteration: `"density"` (data to noise, to fit data) or `"sampling"` (noise to
+      explicit: string, which way is in closed form and fast, the other being found by
+        an iteration: `"density"` (data to noise, to fit data) or `"sampling"` (noise to
         data, for a variational posterior).
       width: int, with a context: units of each hidden layer of the networks that
         compute the parameters from it, one for each layer of the flow (64).
       depth: int, with a context: hidden layers of these networks (2).
     """
-    is_triangular = form == "triangular"
+    is_triangular = parametrization == "triangular"
     if is_triangular:
-        check_unused('for another form; "triangular" has D columns', columns=columns)
+        check_unused('for others; "triangular" has D columns', columns=columns)
     elif columns is None:
         columns = min(plan.size, 32)
 
@@ -64,13 +64,13 @@ def sylvester(
         plan,
         Sylvester,
         layers=layers,
-        direction=direction,
+        explicit=explicit,
         width=width,
         depth=depth,
         name="sylvester",
         between=reverse if is_triangular else None,
         columns=columns,
-        form=form,
+        parametrization=parametrization,
         reflections=reflections,
         activation=activation,
     )

@@ -43,10 +43,10 @@ def make_conditional_flow(
     if flow is None:
         flow = flows.neural_spline_flow
         # A coupling needs two entries.
-        kind = "autoregressive" if event_shape == (1,) else "coupling"
+        is_single = event_shape == (1,)
         # The splines narrow to the posterior within their bound alone: noise beyond 3,
         # 3 in 1,000 entries, would be samples as wide as the prior.
-        options = {"kind": kind, "width": 64, "bound": 5.0, **options}
+        options = {"autoregressive": is_single, "width": 64, "bound": 5.0, **options}
     if isinstance(flow, tfd.Distribution):
         if options:
             raise ValueError(

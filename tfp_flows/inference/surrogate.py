@@ -124,15 +124,10 @@ def _make_flow(
 ) -> tfd.Distribution:
     if flow is None and size == 1:
         flow = flows.neural_spline_flow
-        options = {"kind": "autoregressive", "layers": 2, "width": 32, **options}
+        options = {"autoregressive": True, "layers": 2, "width": 32, **options}
     elif flow is None:
         flow = flows.real_nvp
-        options = {
-            "layers": 6,
-            "width": 32,
-            "permutation": "random",
-            **options,
-        }
+        options = {"layers": 6, "width": 32, "order": "random", **options}
     if not isinstance(flow, tfd.Distribution):
         if not callable(flow):
             raise TypeError(

@@ -15,7 +15,7 @@ __all__ = ["interpolate", "slerp"]
 
 
 def interpolate(
-    flow: Flow, a: Any, b: Any, steps: int, *, kind: str = "linear", **keywords: Any
+    flow: Flow, a: Any, b: Any, steps: int, *, method: str = "linear", **keywords: Any
 ) -> tf.Tensor:
     r"""Interpolates between `a` and `b`, by decoding codes between theirs.
 
@@ -41,7 +41,7 @@ def interpolate(
       a: data `[*batch, *event_shape]` at the start.
       b: data at the end; the batch shapes broadcast.
       steps: number of data on the way, both ends included; 2 or more.
-      kind: `"linear"` or `"spherical"`.
+      method: `"linear"` or `"spherical"`.
       **keywords: `context` for a flow with one, the same for both ends.
 
     Returns:
@@ -50,17 +50,17 @@ def interpolate(
 
     Raises:
       TypeError: if `steps` is not an integer.
-      ValueError: on another kind, fewer than 2 steps, or a wrong shape; if the base
+      ValueError: on another method, fewer than 2 steps, or a wrong shape; if the base
         distribution has no mean and standard deviation for `"spherical"`.
     """
-    check_choice("kind", kind, ("linear", "spherical"))
+    check_choice("method", method, ("linear", "spherical"))
     steps = check_integer("steps", steps, at_least=2)
     a, b = as_data(flow, a, "a"), as_data(flow, b, "b")
     z_a, z_b = flow.encode(a, **keywords), flow.encode(b, **keywords)
     ndims = flow.distribution.event_shape.rank
     rank = max(z_a.shape.rank, z_b.shape.rank)
     t = tf.reshape(tf.linspace(tf.zeros([], z_a.dtype), 1.0, steps), [-1] + rank * [1])
-    if kind == "linear":
+    if method == "linear":
         z = (1 - t) * z_a + t * z_b
     else:
         mean, scale = _mean_and_stddev(flow, z_a, keywords)
@@ -123,7 +123,7 @@ def slerp(a: Any, b: Any, t: Any, event_ndims: int = 1) -> tf.Tensor:
 def _mean_and_stddev(
     flow: Flow, z: tf.Tensor, keywords: dict[str, Any]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and standard deviation of the base, for `kind="spherical"`."""
+    """Mean and standard deviation of the base, for `method="spherical"`."""
     given = base_keywords(flow, z, keywords)
     base = flow.distribution
     try:
@@ -134,7 +134,7 @@ def _mean_and_stddev(
         known = False
     if not known:
         raise ValueError(
-            f'kind="spherical" needs the mean and the standard deviation of the base '
+            f'method="spherical" needs the mean and the standard deviation of the base '
             f'distribution, which {base.name} does not have: use "linear".'
         )
     return found

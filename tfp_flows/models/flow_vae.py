@@ -64,7 +64,7 @@ class FlowVAE(keras.Model):
       ...     decoder=keras.layers.Dense(6),
       ...     latent_size=2,
       ...     posterior=flows.planar(
-      ...         (2,), layers=2, direction="sampling", context_shape=(4,),
+      ...         (2,), layers=2, explicit="sampling", context_shape=(4,),
       ...         normalize=False, normalize_context=False, seed=0,
       ...     ),
       ... )
@@ -85,7 +85,7 @@ class FlowVAE(keras.Model):
       latent_size: number of entries of $z$.
       posterior: a flow over `(latent_size,)`, amortised if it has a `context_shape`
         `(C,)`; `None` for a Gaussian posterior. It should be fast to sample: `iaf`, or
-        `planar` and `sylvester` with `direction="sampling"`. Ready flows need
+        `planar` and `sylvester` with `explicit="sampling"`. Ready flows need
         `normalize=False` and, with a context, `normalize_context=False`.
       prior: a flow over `(latent_size,)` without context, with a fast density
         (`real_nvp`, `maf`); `None` for the standard normal.

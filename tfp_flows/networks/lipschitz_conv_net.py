@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.core.arguments import check_integer, check_shape
 from tfp_flows.networks.lipschitz_network import LipschitzNetwork
 
 __all__ = ["LipschitzConvNet"]
@@ -34,7 +35,8 @@ class LipschitzConvNet(LipschitzNetwork):
       **kwargs: see `LipschitzNetwork`.
 
     Raises:
-      ValueError: if there is no hidden layer.
+      TypeError: if a size is not an integer.
+      ValueError: if there is no hidden layer, or a size is below 1.
     """
 
     def __init__(
@@ -45,12 +47,10 @@ class LipschitzConvNet(LipschitzNetwork):
         **kwargs: Any,
     ):
         super().__init__(outputs, **kwargs)
-        self.width, self.kernels = int(width), tuple(map(int, kernels))
-        if not self.kernels or min(*self.kernels, self.width) < 1:
-            raise ValueError(
-                "kernels must list one positive size or more, and width be positive; "
-                f"got {tuple(kernels)} and {width}."
-            )
+        self.width = check_integer("width", width)
+        self.kernels = check_shape("kernels", kernels)
+        if not self.kernels:
+            raise ValueError("kernels must list at least one size, got none.")
 
     def _plan(self, x_shape):
         _, height, columns, channels = x_shape

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfp_flows.core.arguments import check_shape
 from tfp_flows.networks.lipschitz_network import LipschitzNetwork
 
 __all__ = ["LipschitzMLP"]
@@ -32,19 +33,17 @@ class LipschitzMLP(LipschitzNetwork):
       **kwargs: see `LipschitzNetwork`.
 
     Raises:
-      ValueError: if there is no hidden layer.
+      TypeError: if a size is not an integer.
+      ValueError: if there is no hidden layer, or a size is below 1.
     """
 
     def __init__(
         self, outputs: int, hidden_units: Sequence[int] = (128, 128), **kwargs: Any
     ):
         super().__init__(outputs, **kwargs)
-        self.hidden_units = tuple(map(int, hidden_units))
-        if not self.hidden_units or min(self.hidden_units) < 1:
-            raise ValueError(
-                "hidden_units must list one positive width or more, got "
-                f"{tuple(hidden_units)}."
-            )
+        self.hidden_units = check_shape("hidden_units", hidden_units)
+        if not self.hidden_units:
+            raise ValueError("hidden_units must list at least one width, got none.")
 
     def _plan(self, x_shape):
         sizes = [x_shape[-1], *self.hidden_units, self.outputs]

@@ -125,7 +125,7 @@ def autoregression(
     if plan.conditioner_dtype not in (None, plan.dtype):
         raise ValueError(
             f"conditioner_dtype={plan.conditioner_dtype!r} is not for autoregressions, "
-            "only for couplings: in half precision the two directions, which compute "
+            "only for couplings: in half precision the two explicits, which compute "
             "the same in another order, would be no inverses of each other."
         )
     made = MADE(
@@ -189,7 +189,7 @@ def amortized_layers(
     bijector: Callable[..., tfb.Bijector],
     *,
     layers: int,
-    direction: str,
+    explicit: str,
     width: int | None,
     depth: int | None,
     name: str,
@@ -202,14 +202,14 @@ def amortized_layers(
       plan: the `Plan` of the flow.
       bijector: `Planar`, `Radial` or `Sylvester`.
       layers: number of layers.
-      direction: `"density"` or `"sampling"`, the way that is in closed form.
+      explicit: `"density"` or `"sampling"`, the way that is in closed form.
       width: units of each hidden layer of the networks (64).
       depth: their hidden layers (2).
       name: name of each layer.
       between: makes what stands between two layers.
       **options: arguments of the bijector; the shape of its parameters among them.
     """
-    check_choice("direction", direction, ("density", "sampling"))
+    check_choice("explicit", explicit, ("density", "sampling"))
     if plan.context_shape is None:
         check_unused("for the networks that see a context", width=width, depth=depth)
     elif len(plan.context_shape) != 1:
@@ -236,7 +236,7 @@ def amortized_layers(
             **options,
             **plan.layer,
         )
-        return tfb.Invert(made) if direction == "density" else made
+        return tfb.Invert(made) if explicit == "density" else made
 
     if between is None:
         return repeat(lambda: [layer()], layers)

@@ -11,6 +11,7 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
 from tfp_flows.bijectors import Permutation, Repeat
+from tfp_flows.core.arguments import check_choice
 
 __all__ = [
     "count_changed",
@@ -73,7 +74,7 @@ def for_a_single_number(shape: Sequence[int]) -> str:
     """A sentence on what takes one number and learns its density; or none for more."""
     if math.prod(shape) != 1:
         return ""
-    call = f'flows.neural_spline_flow({tuple(shape)}, kind="autoregressive")'
+    call = f"flows.neural_spline_flow({tuple(shape)}, autoregressive=True)"
     return f"For a single number take {call}."
 
 
@@ -133,9 +134,12 @@ def coupling_layers(
       A list of bijectors, in the order in which data meet them.
 
     Raises:
-      ValueError: if there is a single feature, which leaves nothing to keep.
+      ValueError: if there is a single feature, which leaves nothing to keep; or on
+        another `order`.
     """
     shape = plan.event_shape if shape is None else shape
+    usual = ("alternating", "reverse", "random") if len(shape) == 1 else ()
+    check_choice("order", order, usual or ("alternating", "channel"))
     if name is None:
         name = "channel" if order == "channel" else "coupling"
     both = masks_in_turn(plan, shape, by_channel=order == "channel")

@@ -47,22 +47,22 @@ class Analytic(Transformer):
       True
 
     Args:
-      kind: `"cubic_rational"`, `"sinh"` or `"cubic"`.
+      function: `"cubic_rational"`, `"sinh"` or `"cubic"`.
       count: $N$, at least 1.
 
     Raises:
-      ValueError: on another `kind`, or a `count` below 1.
+      ValueError: on another `function`, or a `count` below 1.
       TypeError: if `count` is not an integer.
     """
 
     papers = ("gerdes2026analytic",)
 
-    kinds = ("cubic_rational", "sinh", "cubic")
+    functions = ("cubic_rational", "sinh", "cubic")
 
-    def __init__(self, kind: str = "sinh", count: int = 4):
-        self.kind = check_choice("kind", kind, self.kinds)
+    def __init__(self, function: str = "sinh", count: int = 4):
+        self.function = check_choice("function", function, self.functions)
         self.count = check_integer("count", count)
-        self.has_direct_inverse = kind != "cubic_rational"
+        self.has_direct_inverse = function != "cubic_rational"
         self.num_parameters = 3 * self.count + 2
         self._spread = spread(self.count, 2)
 
@@ -72,10 +72,10 @@ class Analytic(Transformer):
         parts, log_scale, shift = self._split(parameters)
         log_det = log_scale
         for part in parts:
-            if self.kind == "cubic_rational":
+            if self.function == "cubic_rational":
                 x, log_slope = _rational(x, *part)
             else:
-                x, log_slope = _conjugated(_FUNCTIONS[self.kind], x, *part)
+                x, log_slope = _conjugated(_FUNCTIONS[self.function], x, *part)
             log_det += log_slope
         return x * tf.exp(log_scale) + shift, log_det
 
@@ -85,11 +85,11 @@ class Analytic(Transformer):
         parts, log_scale, shift = self._split(parameters)
         x, log_det = (y - shift) * tf.exp(-log_scale), -log_scale
         for part in reversed(parts):
-            if self.kind == "cubic_rational":
+            if self.function == "cubic_rational":
                 x, log_slope = _inverse_rational(x, *part)
             else:
                 center, scale, delta = part
-                g = _FUNCTIONS[self.kind]
+                g = _FUNCTIONS[self.function]
                 x, log_slope = _conjugated(g, x, center, scale, -delta)
             log_det += log_slope
         return x, log_det
@@ -99,7 +99,7 @@ class Analytic(Transformer):
         centers, scales, amounts, others = tf.split(parameters, [n, n, n, 2], -2)
         centers += tf.constant(self._spread, centers.dtype)
         scales = tf.exp(smooth_bound(scales, 3.0))
-        if self.kind == "cubic_rational":
+        if self.function == "cubic_rational":
             bound = tf.where(amounts > 0, tf.constant(_HIGH, amounts.dtype), -_LOW)
             amounts = smooth_bound(amounts, bound)
         else:
@@ -109,7 +109,7 @@ class Analytic(Transformer):
         return list(zip(*parts, strict=True)), smooth_bound(log_scale, 2.0), shift
 
     def __repr__(self):
-        return f"Analytic(kind={self.kind!r}, count={self.count})"
+        return f"Analytic(function={self.function!r}, count={self.count})"
 
 
 def _rational(x, center, scale, amount):
