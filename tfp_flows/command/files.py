@@ -321,7 +321,7 @@ def load_model(path: str | os.PathLike) -> FlowModel:
         model = load_checked(path)
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is damaged or no model file: {reason}") from error
+        raise ValueError(f"{path} is damaged, of another version, or no model file: {reason}") from error
     if not isinstance(model, FlowModel):
         raise ValueError(
             f"{path} holds a {type(model).__name__}, not a tfp_flows.FlowModel."
@@ -344,7 +344,7 @@ def check_model(path: Path) -> None:
         raise FileNotFoundError(f"there is no model {path}.")
     reason = _damage(path)
     if reason is not None:
-        raise ValueError(f"{path} is damaged or no model file: {reason}")
+        raise ValueError(f"{path} is damaged, of another version, or no model file: {reason}")
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:

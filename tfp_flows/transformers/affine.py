@@ -94,6 +94,6 @@ class Affine(Transformer):
 
 def _tanh(u):
     """`tf.tanh`, whose own gradient is 0 where its value rounds to 1."""
-    sign = tf.sign(u)
-    far = sign * (1.0 - 2.0 * tf.sigmoid(-2.0 * sign * u))
-    return tf.where(tf.abs(u) < 1.0, tf.tanh(u), far)
+    # Not `tf.sign`, which stops the gradient at 0, where networks start.
+    sign = tf.where(u < 0, -tf.ones([], u.dtype), 1.0)
+    return sign * (1.0 - 2.0 * tf.sigmoid(-2.0 * sign * u))
