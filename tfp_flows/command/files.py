@@ -321,7 +321,7 @@ def load_model(path: str | os.PathLike) -> FlowModel:
         model = load_checked(path)
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is damaged, of another version, or no model file: {reason}") from error
+        raise ValueError(_unreadable(path, reason)) from error
     if not isinstance(model, FlowModel):
         raise ValueError(
             f"{path} holds a {type(model).__name__}, not a tfp_flows.FlowModel."
@@ -344,7 +344,7 @@ def check_model(path: Path) -> None:
         raise FileNotFoundError(f"there is no model {path}.")
     reason = _damage(path)
     if reason is not None:
-        raise ValueError(f"{path} is damaged, of another version, or no model file: {reason}")
+        raise ValueError(_unreadable(path, reason))
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
@@ -358,6 +358,10 @@ def _read(path: Path, part: str) -> Any:
         if part not in archive.namelist():
             return None
         return json.loads(archive.read(part))
+
+
+def _unreadable(path, reason):
+    return f"{path} is damaged, of another version, or no model file: {reason}"
 
 
 def _damage(path: Path) -> str | None:

@@ -93,7 +93,10 @@ class Affine(Transformer):
 
 
 def _tanh(u):
-    """`tf.tanh`, whose own gradient is 0 where its value rounds to 1."""
+    """`tf.tanh`, whose own gradient is 0 where its value rounds to 1.
+
+    Values near 0 are exact within a rounding of 1.
+    """
     # Not `tf.sign`, which stops the gradient at 0, where networks start.
     sign = tf.where(u < 0, -tf.ones([], u.dtype), 1.0)
     return sign * (1.0 - 2.0 * tf.sigmoid(-2.0 * sign * u))
