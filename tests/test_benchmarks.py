@@ -276,3 +276,18 @@ def test_inference(module, tmp_path, capsys):
     with pytest.raises(SystemExit):
         inference.main(["fennel"])
     assert "got 'fennel'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
+def test_at_work(module, tmp_path, capsys):
+    at_work = module("at_work")
+    at_work.main(["scores", "--calls", "1", "--output", str(tmp_path)])
+    text = (tmp_path / "at_work_scores.md").read_text()
+    density = cells(text, "density of a NICE")
+    assert all(float(cell) > 0 for cell in density[1:5])
+    assert 0 < float(density[5].strip("%")) <= 100
+    assert cells(text, "`complexity_corrected`")[2] == ""
+    with pytest.raises(SystemExit):
+        at_work.main(["scoring"])
+    assert "got 'scoring'" in capsys.readouterr().err

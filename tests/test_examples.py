@@ -185,6 +185,7 @@ def post(flow, tmp_path_factory):
         thread.join()
 
 
+@pytest.mark.slow
 class TestServe:
     def test_rows(self, flow, post):
         x = [[0.0, 1.0], [2.0, -1.0], [0.5, 0.5]]

@@ -10,7 +10,7 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
-from tests.support import load_script
+from tests.support import fast_and_slow, load_script
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
@@ -119,21 +119,31 @@ def test_the_course():
     assert sum(p.stat().st_size for p in NOTEBOOKS) <= execute.LARGEST_COURSE
 
 
+BAD_CELLS = {
+    "error": ("1 / 0", "ZeroDivisionError"),
+    "warning": ("import warnings\nwarnings.warn('look out')", "look out"),
+    "log": ("import logging\nlogging.warning('look out')", "look out"),
+    "printed_warning": ("print('UserWarning: look out')", "look out"),
+    "printed_log": ("print('WARNING:tensorflow:look out')", "look out"),
+    "death": ("import os\nos._exit(1)", "died"),
+    "picture": (PICTURE.replace("A dot.", ""), "alternative text"),
+    "html": (
+        "from IPython.display import HTML\nHTML('<img src=\"a\">')",
+        "alternative",
+    ),
+    "animation": (
+        "from IPython.display import HTML\nHTML('<img alt=\"animation\">')",
+        "own",
+    ),
+}
+
+
+# Each starts a kernel.
 @pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("1 / 0", "ZeroDivisionError"),
-        ("import warnings\nwarnings.warn('look out')", "look out"),
-        ("import logging\nlogging.warning('look out')", "look out"),
-        ("print('UserWarning: look out')", "look out"),
-        ("print('WARNING:tensorflow:look out')", "look out"),
-        ("import os\nos._exit(1)", "died"),
-        (PICTURE.replace("A dot.", ""), "alternative text"),
-        ("from IPython.display import HTML\nHTML('<img src=\"a\">')", "alternative"),
-        ("from IPython.display import HTML\nHTML('<img alt=\"animation\">')", "own"),
-    ],
+    "name", fast_and_slow(BAD_CELLS, "error", "warning", "picture")
 )
-def test_a_bad_cell_is_named(tmp_path, source, message):
+def test_a_bad_cell_is_named(tmp_path, name):
+    source, message = BAD_CELLS[name]
     path = _write(tmp_path, "x = 1", source, "print('never')")
     with pytest.raises(execute.NotebookError, match=message) as error:
         execute.run(path)

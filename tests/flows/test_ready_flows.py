@@ -99,7 +99,10 @@ def test_empty_batches(name: str):
 
 
 @every
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-9)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [pytest.param("float32", 1e-4, marks=pytest.mark.slow), ("float64", 1e-9)],
+)
 def test_round_trip(small: Small, dtype: str, tolerance: float):
     flow = small.make(0.1, dtype=dtype)
     x = small.data(16, dtype)

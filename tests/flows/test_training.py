@@ -120,12 +120,9 @@ TRAINED = {
     ("real_nvp", cancer),
     ("maf", cancer),
     ("neural_spline_flow", cancer),
-    ("planar", cancer),
     ("radial", cancer),
-    ("sylvester", cancer),
     ("residual_flow", moons),
     ("tarflow", cancer),
-    ("ffjord", cancer),
 }
 
 
@@ -150,7 +147,7 @@ def test_twenty_features_in_many_units(name):
 
 
 @pytest.mark.parametrize("logit_margin", fast_and_slow([None, 0.05], 0.05))
-@pytest.mark.parametrize("name", fast_and_slow(IMAGE_SIZES, "glow"))
+@pytest.mark.parametrize("name", fast_and_slow(IMAGE_SIZES, "nice"))
 def test_digits(name, logit_margin):
     options = {"bounds": (0, 17), "logit_margin": logit_margin, **IMAGE_SIZES[name]}
     check(ALL[name]((8, 8, 1), seed=0, **options), digits())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -35,6 +36,7 @@ def test_a_surrogate_is_zero_out_of_the_support():
         np.testing.assert_allclose(log_prob(moved), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_posterior_is_zero_out_of_the_support_of_the_prior():
     prior = simulators.two_moons_prior()
     theta, x = inference.simulate(prior, simulators.two_moons, 64, seed=0)

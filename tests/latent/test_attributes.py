@@ -8,12 +8,14 @@ import tensorflow as tf
 
 from tests.flows.support import SMALL
 from tests.latent.support import linear_flow
-from tests.support import close_to_largest
+from tests.support import close_to_largest, fast_and_slow
 from tfp_flows import latent
 
 
 class TestAttributes:
-    @pytest.mark.parametrize("name", ["nice", "real_nvp_image", "glow_dense"])
+    @pytest.mark.parametrize(
+        "name", fast_and_slow(["nice", "real_nvp_image", "glow_dense"], "nice")
+    )
     def test_arrays_datasets_and_batches_give_one_vector(self, name):
         small = SMALL[name]
         flow = small.make(0.1, dtype="float64")

@@ -74,6 +74,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_every_form_of_data_trains_alike():
     """And in the order of the data, which is the same in all."""

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support import perturb
+from tests.support import fast_and_slow, perturb
 from tests.training.support import (
     assert_same,
     compiled,
@@ -187,7 +187,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", fast_and_slow(KINDS, "dataset"))
 def test_fit_initialises_from_many_batches_once(kind, tmp_path):
     x, labels = images()
     # The first batch as stored tells nothing of the others.

@@ -399,6 +399,7 @@ def test_metrics_of_the_users_own():
     np.testing.assert_allclose(history["weighted"], [expected], 1e-5)
 
 
+@pytest.mark.slow
 def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     model = compiled(vector())

@@ -273,7 +273,7 @@ def _in_batches(
     context: Any,
     batch_size: int,
 ) -> np.ndarray:
-    """The scores of all data, by one trace for batches of all sizes."""
+    """The scores of all data: by one trace for all batches; of one batch, by none."""
     batch_size = check_integer("batch_size", batch_size)
     check_real("x", x)
     x, event = np.asarray(x), flow.event_shape
@@ -297,7 +297,8 @@ def _in_batches(
     def evaluate(x, *context):
         return score(x, **({"context": context[0]} if context else {}))
 
-    evaluate = tf.function(evaluate, autograph=False).get_concrete_function(*specs)
+    if len(x) > batch_size:
+        evaluate = tf.function(evaluate, specs, autograph=False)
     parts = [
         evaluate(
             *(
