@@ -99,7 +99,7 @@ def hybrids(batch: int) -> Iterator[tuple[str, Make]]:
         }.items():
             data = (x,) if weight is None else (x, y)
             yield (
-                f"step of a {kind} flow, {name}",
+                f"training step, {kind} flow, {name}",
                 steps(lambda w=weight: build(w), *data),
             )
 

@@ -142,6 +142,11 @@ def test_the_size_follows_from_the_widest_layer():
     assert narrow.chunk_size == 4 * wide.chunk_size
     image = flows.glow((8, 8, 1), steps=1, levels=1, width=32, seed=0)
     assert image.chunk_size == 2**26 // (4 * 64 * 32)
+    # Networks see an image as a vector, or as 16 tokens with layers of four widths.
+    flat = flows.nice((8, 8, 1), layers=2, width=256, bounds=(0, 17), seed=0)
+    assert flat.chunk_size == 2**26 // (4 * 256)
+    tokens = flows.tarflow((8, 8, 1), patch=2, layers=2, depth=1, width=32, seed=0)
+    assert tokens.chunk_size == 2**26 // (4 * 16 * 4 * 32)
     assert Flow(distributions.standard_normal((4,)), make_chain()).chunk_size > 1000
     for wrong, error in ((0, ValueError), (2.5, TypeError), ("3", TypeError)):
         with pytest.raises(error, match="chunk_size"):

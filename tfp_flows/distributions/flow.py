@@ -747,9 +747,19 @@ def with_config(flow: tfd.Distribution, config: Mapping[str, Any]) -> tfd.Distri
 
 def _bytes_of_widest_layer(flow: Flow) -> int:
     """An estimate for one event, from the last dimensions of variables."""
-    shape = flow.event_shape.as_list() or [1]
+    shape = flow.event_shape
+    for member in getattr(flow.bijector, "bijectors", ()):
+        # Networks may see images as vectors.
+        found = member.inverse_event_shape(shape)
+        if member.trainable_variables or not found.is_fully_defined():
+            break
+        shape = found
+    shape = shape.as_list() or [1]
     widths = [v.shape[-1] for v in flow.bijector.variables if v.shape.rank]
-    entries = math.prod(shape[:-1]) * max([shape[-1], *widths])
+    layers = [getattr(m, "keras_layer", None) for m in flow.bijector.submodules]
+    # Transformers see vectors as tokens.
+    places = max([math.prod(shape[:-1]), *(getattr(x, "tokens", 1) for x in layers)])
+    entries = places * max([shape[-1], *widths])
     return entries * tf.as_dtype(flow.dtype).size
 
 

@@ -114,7 +114,7 @@ def coupling_layers(
     coupling: Callable[..., Iterable[tfb.Bijector]],
     count: Any,
     shape: Sequence[int] | None = None,
-    order: str = "alternating",
+    order: Any = "alternating",
     name: str | None = None,
 ) -> list[tfb.Bijector]:
     """Couplings of which each changes what the one before it keeps.
