@@ -29,7 +29,6 @@ __all__ = [
     "set_direction",
     "storage",
     "sum_before_clipping",
-    "weight_averages",
 ]
 
 # Methods that `fit`, `evaluate` and `predict` call, also by the names that AutoGraph
@@ -101,18 +100,6 @@ def adam_slots(
     return optimizer._momentums[i].value, optimizer._velocities[i].value
 
 
-def weight_averages(
-    optimizer: keras.optimizers.Optimizer,
-) -> list[tuple[tf.Variable, tf.Variable]]:
-    """Pairs of each weight and its moving average, for `use_ema=True`; else none."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not optimizer.use_ema:
-        return []
-    weights = map(storage, optimizer._trainable_variables)
-    averages = map(storage, optimizer._model_variables_moving_average)
-    return list(zip(weights, averages, strict=True))
-
-
 def sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes an optimizer add up the gradients of all replicas before it clips them."""
     clip, add = optimizer._clip_gradients, optimizer._all_reduce_sum_gradients
@@ -160,8 +147,6 @@ def _check() -> None:
         "the sum over replicas": hasattr(
             keras.optimizers.Optimizer, "_all_reduce_sum_gradients"
         ),
-        "averages of weights": "self._model_variables_moving_average" in base
-        and "self._trainable_variables" in base,
         "building from shapes": hasattr(keras.Model, "_symbolic_build"),
         # Overridden by FlowModel and FusedAdam.
         "building under tf.distribute": hasattr(keras.Model, "_maybe_symbolic_build"),

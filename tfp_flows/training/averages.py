@@ -8,8 +8,6 @@ from typing import Any
 
 import keras
 
-from tfp_flows.core.keras_internals import weight_averages
-
 __all__ = ["ShowAverages"]
 
 
@@ -32,17 +30,19 @@ class ShowAverages(keras.callbacks.Callback):
 
     def show(self) -> None:
         """Puts the averages in the place of the weights."""
-        if self._weights is None:
-            pairs = weight_averages(self.model.optimizer)
-            self._weights = [weight.numpy() for weight, _ in pairs]
-            for weight, average in pairs:
-                weight.assign(average)
+        optimizer = self.model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if self._weights is None and optimizer.use_ema and optimizer.built:
+            weights = self.model.trainable_variables
+            self._weights = [weight.numpy() for weight in weights]
+            # What Keras calls at the end of `fit`.
+            optimizer.finalize_variable_values(weights)
 
     def hide(self) -> None:
         """Puts the weights back."""
         if self._weights is not None:
-            pairs = weight_averages(self.model.optimizer)
-            for (weight, _), value in zip(pairs, self._weights, strict=True):
+            weights = self.model.trainable_variables
+            for weight, value in zip(weights, self._weights, strict=True):
                 weight.assign(value)
             self._weights = None
 
