@@ -19,7 +19,7 @@ def planar(
     width: int | None = None,
     depth: int | None = None,
 ) -> Bijectors:
-    """Planar layers, each of which bends space along one explicit.
+    """Planar layers, each of which bends space along one direction.
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,
     equation 10. With a context, each example has parameters of its own (amortised

@@ -22,7 +22,7 @@ def radial(
 
     Rezende & Mohamed 2015, "Variational Inference with Normalizing Flows", section 4.1,
     equation 14. With a context, each example has parameters of its own (amortised
-    inference). Both explicits are in closed form.
+    inference). Both directions are in closed form.
 
     Example:
       >>> from tfp_flows import flows

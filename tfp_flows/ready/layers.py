@@ -125,7 +125,7 @@ def autoregression(
     if plan.conditioner_dtype not in (None, plan.dtype):
         raise ValueError(
             f"conditioner_dtype={plan.conditioner_dtype!r} is not for autoregressions, "
-            "only for couplings: in half precision the two explicits, which compute "
+            "only for couplings: in half precision the two directions, which compute "
             "the same in another order, would be no inverses of each other."
         )
     made = MADE(
