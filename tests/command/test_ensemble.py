@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.command import files, tables
+from tfp_flows.command import ensemble, files, tables
 from tfp_flows.command import train as training
 from tfp_flows.command.evaluate import standard_error
 
@@ -56,6 +56,12 @@ def test_members_are_mixed(train, says, tmp_path):
     assert results["log_likelihood"] >= report["mean"]
     line = says("evaluate", tmp_path).splitlines()[0]
     assert line in out
+    # Each sample is that of one of them.
+    says("sample", tmp_path, "-n", 50, "--seed", 3, "-o", tmp_path / "x.npy")
+    x = np.load(tmp_path / "x.npy")
+    of_each = [ensemble.sample([m], 50, seed=3) for m in models]
+    found = [(x == one).all(1) for one in of_each]
+    assert np.sum(found) == 50 and np.all(np.sum(found, 1) > 10)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from tfp_flows.command import (
     tables,
     train,
 )
-from tfp_flows.command.evaluate import evaluate, sample
+from tfp_flows.command.evaluate import evaluate
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.command.settings import Settings
 from tfp_flows.command.text import printable
@@ -207,8 +207,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _sample(arguments: argparse.Namespace) -> None:
     with _user_errors():
-        model = files.load_model(arguments.model)
-        flow = model.flow
+        paths = ensemble.members(Path(arguments.model)) or [arguments.model]
+        models = [files.load_model(path) for path in paths]
+        flow = models[0].flow
         is_image = len(flow.event_shape) == 3
         output = Path(
             arguments.output or ("samples.png" if is_image else "samples.npy")
@@ -223,8 +224,8 @@ def _sample(arguments: argparse.Namespace) -> None:
             raise UserError(f"{output} exists: give --overwrite to replace it")
         if not output.parent.is_dir():
             raise UserError(f"there is no directory {output.parent}")
-        x = sample(
-            model,
+        x = ensemble.sample(
+            models,
             arguments.n,
             temperature=arguments.temperature,
             label=arguments.label,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfp_flows import datasets
-from tfp_flows.command import files, train
-from tfp_flows.command.evaluate import log_probs, summary
+from tfp_flows import FlowModel, datasets
+from tfp_flows.command import evaluate, files, train
 from tfp_flows.command.settings import Settings
 
-__all__ = ["count", "finish", "members", "name"]
+__all__ = ["count", "finish", "members", "name", "sample"]
 
 
 def name(i: int) -> str:
@@ -62,8 +62,8 @@ def finish(
     """
     paths = [directory / name(i) for i in range(count)]
     models = [files.load_model(path) for path in paths]
-    found = [log_probs(model, source, "test", settings) for model in models]
-    results = summary(found, models[0], source, "test")
+    found = [evaluate.log_probs(model, source, "test", settings) for model in models]
+    results = evaluate.summary(found, models[0], source, "test")
     alone = [log_q.mean() for log_q, _ in found]
     report = {
         "command": command,
@@ -76,3 +76,22 @@ def finish(
         report["recipe"] = train.beside_recipe(settings, results)
     files.write_json(directory / files.REPORT, report)
     return report
+
+
+def sample(
+    models: Sequence[FlowModel], n: int, *, seed: int = 0, **options: Any
+) -> np.ndarray:
+    """Draws from the mixture of models, each sample from one of them at random.
+
+    Args:
+      models: the members; a single one is that model itself.
+      n: number of samples.
+      seed: natural number on which alone the samples depend.
+      **options: see `tfp_flows.command.evaluate.sample`.
+
+    Returns:
+      Data `[n, *event_shape]`.
+    """
+    drawn = np.stack([evaluate.sample(m, n, seed=seed, **options) for m in models])
+    chosen = np.random.default_rng(seed).integers(len(models), size=n)
+    return drawn[chosen, np.arange(n)]
