@@ -207,23 +207,24 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _sample(arguments: argparse.Namespace) -> None:
     with _user_errors():
+        # What needs no model, which takes seconds to load.
+        output = Path(arguments.output or "samples.npy")
+        if output.suffix not in (".png", ".npy"):
+            raise UserError(f"--output must end in .png or .npy, got {output}")
+        if not output.parent.is_dir():
+            raise UserError(f"there is no directory {output.parent}")
         paths = ensemble.members(Path(arguments.model)) or [arguments.model]
         models = [files.load_model(path) for path in paths]
         flow = models[0].flow
         is_image = len(flow.event_shape) == 3
-        output = Path(
-            arguments.output or ("samples.png" if is_image else "samples.npy")
-        )
-        if output.suffix not in (".png", ".npy"):
-            raise UserError(f"--output must end in .png or .npy, got {output}")
+        if arguments.output is None and is_image:
+            output = Path("samples.png")
         if output.suffix == ".png" and not is_image:
             raise UserError(
                 f"--output {output}: the model is over vectors; write them to .npy"
             )
         if output.exists() and not arguments.overwrite:
             raise UserError(f"{output} exists: give --overwrite to replace it")
-        if not output.parent.is_dir():
-            raise UserError(f"there is no directory {output.parent}")
         x = ensemble.sample(
             models,
             arguments.n,
