@@ -156,3 +156,11 @@ class TestMutate:
                 detection.mutate(wrong, 0.1, levels=17)
         with pytest.raises(ValueError, match=r"rate must be .* got 1\.5"):
             detection.mutate([0], 1.5)
+
+
+def test_many_calls_are_no_reason_to_warn(caplog, monkeypatch):
+    flow = scaled()
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    for _ in range(8):
+        detection.negative_log_likelihood(flow, X, batch_size=2)
+    assert not caplog.records

@@ -298,7 +298,9 @@ def _in_batches(
         return score(x, **({"context": context[0]} if context else {}))
 
     if len(x) > batch_size:
-        evaluate = tf.function(evaluate, specs, autograph=False)
+        # Of a `tf.function` that each call makes, TensorFlow would warn.
+        compiled = tf.function(evaluate, autograph=False)
+        evaluate = compiled.get_concrete_function(*specs)
     parts = [
         evaluate(
             *(
