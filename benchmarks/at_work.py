@@ -24,6 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 import operations
+import report
 import tensorflow as tf
 
 from tfp_flows import FlowModel, detection, flows, latent, models
@@ -32,8 +33,8 @@ RESULTS = Path(__file__).parent / "results"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HEAD = ("ms a call", "with XLA", "first call, s", "with XLA", "products", "largest")
 
-# What is called: without (False) and with XLA.
-Make = Callable[[bool], Callable[[], Any]]
+# What is called without (False) and with XLA; `None` where there is no such choice.
+Make = Callable[[bool], Callable[[], Any] | None]
 
 
 def steps(build: Callable[[], keras.Model], *data: Any) -> Make:
@@ -62,7 +63,7 @@ def calls(function: Callable[[Any], Any], x: Any) -> Make:
 
 def plainly(function: Callable[[Any], Any], x: Any) -> Make:
     """Calls of a function that makes its own graphs."""
-    return lambda jit: lambda: function(x)
+    return lambda jit: None if jit else lambda: function(x)
 
 
 def autoencoders(batch: int) -> Iterator[tuple[str, Make]]:
@@ -129,6 +130,10 @@ def row(label: str, make: Make, count: int) -> list[str]:
     each, first = [], []
     for jit in (False, True):
         call = make(jit)
+        if call is None:
+            each.append("")
+            first.append("")
+            continue
         start = time.perf_counter()
         call()
         first.append(f"{time.perf_counter() - start:.1f}")
@@ -140,8 +145,6 @@ def row(label: str, make: Make, count: int) -> list[str]:
         each.append(f"{statistics.median(found):.3g}")
         if not jit:
             spent = operations.durations(call)
-    if make.__qualname__.startswith("plainly"):
-        each[1] = first[1] = ""
     total = sum(spent.values())
     products = {k: v for k, v in spent.items() if "MatMul" in k}
     rest = sorted(spent.keys() - products, key=lambda k: -spent[k])[:3]
@@ -159,22 +162,18 @@ PARTS = {
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    # `choices` refuses an empty list.
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {[*PARTS]}")
+    report.add_parts(parser, PARTS)
     parser.add_argument("--calls", type=int, default=100, help="of which the median")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
-    for name in options.parts:
-        if name not in PARTS:
-            parser.error(f"part must be one of {[*PARTS]}, got {name!r}")
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.parts or PARTS:
         part, batch, what = PARTS[name]
-        lines = [[f"{batch} {what}", *HEAD], ["---"] * (len(HEAD) + 1)]
+        rows = []
         for label, make in part(batch):
-            lines.append(row(label, make, options.calls))
-            print(*lines[-1], sep=" | ", flush=True)
-        text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+            rows.append(row(label, make, options.calls))
+            print(*rows[-1], sep=" | ", flush=True)
+        text = report.table([f"{batch} {what}", *HEAD], rows)
         (options.output / f"at_work_{name}.md").write_text(text)
 
 

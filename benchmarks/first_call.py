@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import keras
+import report
 import tensorflow as tf
 from libraries import bare
 from libraries.machine import processor
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 8, 16])
     options = parser.parse_args()
     set_threads(THREADS)
-    rows = [HEAD, ["---"] * len(HEAD)]
+    rows = []
     for name, recompute in (
         ("real_nvp", False),
         ("residual", False),
@@ -121,14 +122,11 @@ def main() -> None:
         for layers in options.layers:
             rows.append(row(name, layers, recompute))
             print(*rows[-1], sep="  ", flush=True)
-    lines = [
-        "The first training step, by `python benchmarks/first_call.py`, on "
-        f"{processor()}.",
-        "",
-        *(f"| {' | '.join(map(str, row))} |" for row in rows),
-    ]
+    text = f"by `python benchmarks/first_call.py`, on {processor()}."
+    table = report.table(HEAD, [[str(cell) for cell in line] for line in rows])
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "first_call.md").write_text("\n".join(lines) + "\n")
+    path = RESULTS / "first_call.md"
+    path.write_text(f"The first training step, {text}\n\n{table}")
 
 
 if __name__ == "__main__":

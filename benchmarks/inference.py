@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import report
 import tensorflow as tf
 import tensorflow_probability as tfp
 from sklearn.datasets import load_breast_cancer
@@ -278,11 +279,6 @@ def seconds(calls: int):
     return rows
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, calls: int):
     """Rows of each table."""
     if part == "seconds":
@@ -296,17 +292,13 @@ def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, calls: int
 def main(argv: list[str] | None = None) -> None:
     parts = ["funnel", "banana", "logistic regression", "seconds"]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    # `choices` refuses an empty list.
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {parts}")
+    report.add_parts(parser, parts)
     parser.add_argument("--steps", type=int, default=2000, help="of training")
     parser.add_argument("--nuts-steps", type=int, default=1000)
     parser.add_argument("--chain-steps", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=50, help="of timing")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
-    for part in options.parts:
-        if part not in parts:
-            parser.error(f"part must be one of {parts}, got {part!r}")
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "inference.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -317,7 +309,7 @@ def main(argv: list[str] | None = None) -> None:
         path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
         for kind, head in HEADS.items():
             rows = [r for p in parts for r in kept.get(p, {}).get(kind, [])]
-            text = table(head, rows)
+            text = report.table(head, rows)
             (options.output / f"inference_{kind}.md").write_text(text)
 
 

@@ -269,6 +269,10 @@ SMALL = {
 }
 
 
+# The first of each; later ones are variants.
+ONE_OF_EACH = {s.build.__name__: s for s in reversed(SMALL.values())}
+
+
 def gradients(flow: tfp_flows.Flow, x, **keywords) -> list:
     """Of the loss, for each trainable variable."""
     with tf.GradientTape() as tape:

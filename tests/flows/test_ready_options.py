@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.flows.support import SMALL, gradients, members
+from tests.flows.support import ONE_OF_EACH, SMALL, gradients, members
 from tests.support import fast_and_slow, perturb
 from tfp_flows import FlowModel, flows
 
@@ -233,10 +233,6 @@ def test_embedded_labels():
 def test_errors_of_encoders(options, error, words):
     with pytest.raises(error, match=words):
         built("nice", **{"context_shape": (5,), **options})
-
-
-# The first of each; later ones are variants.
-ONE_OF_EACH = {s.build.__name__: s for s in reversed(SMALL.values())}
 
 
 @pytest.mark.parametrize(

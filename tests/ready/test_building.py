@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.flows.support import SMALL
+from tests.flows.support import ONE_OF_EACH
 from tests.support import fast_and_slow, perturb
 from tfp_flows import FlowModel, bijectors, flows
 
@@ -408,9 +408,6 @@ def test_affine_autoregressions_of_a_single_feature_warn(build):
 
 
 # Seeds and names.
-
-# The first of each; later ones are variants.
-ONE_OF_EACH = {s.build.__name__: s for s in reversed(SMALL.values())}
 
 
 def _start(small, **options):

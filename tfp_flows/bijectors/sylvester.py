@@ -123,11 +123,8 @@ class Sylvester(Amortized):
         parameters = dict(locals())
         size = check_vector_shape("event_shape", event_shape)
         shape, columns = _shape_of_basis(size, columns, parametrization, reflections)
-        self._parametrization, self._size, self._columns = (
-            parametrization,
-            size,
-            columns,
-        )
+        self._parametrization = parametrization
+        self._size, self._columns = size, columns
         self._activation = activation_of(activation, negative_slope)
         draw = generator(seed)
         # The raw Q starts orthonormal; the lengths of reflections hardly matter.

@@ -196,9 +196,7 @@ def _train_one(
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     with _user_errors():
-        members = ensemble.members(Path(arguments.model))
-        paths = members or [arguments.model]
-        model: Any = [files.load_model(path) for path in paths]
+        paths, model = _models(arguments.model)
         settings = _settings_beside(paths[0])
         source = _data(arguments, settings)
         results = evaluate(model, source, arguments.split, settings)
@@ -213,8 +211,7 @@ def _sample(arguments: argparse.Namespace) -> None:
             raise UserError(f"--output must end in .png or .npy, got {output}")
         if not output.parent.is_dir():
             raise UserError(f"there is no directory {output.parent}")
-        paths = ensemble.members(Path(arguments.model)) or [arguments.model]
-        models = [files.load_model(path) for path in paths]
+        _, models = _models(arguments.model)
         flow = models[0].flow
         is_image = len(flow.event_shape) == 3
         if arguments.output is None and is_image:
@@ -273,6 +270,12 @@ _COMMANDS = {
 
 
 # Pieces.
+
+
+def _models(path: str) -> tuple[list[Any], list[Any]]:
+    """The path of a run and its model, or those of the members of an ensemble."""
+    paths: list[Any] = [*ensemble.members(Path(path))] or [path]
+    return paths, [files.load_model(path) for path in paths]
 
 
 def _stem(data: str) -> str:

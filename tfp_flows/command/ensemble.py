@@ -92,6 +92,8 @@ def sample(
     Returns:
       Data `[n, *event_shape]`.
     """
-    drawn = np.stack([evaluate.sample(m, n, seed=seed, **options) for m in models])
     chosen = np.random.default_rng(seed).integers(len(models), size=n)
-    return drawn[chosen, np.arange(n)]
+    x = evaluate.sample(models[0], n, seed=seed, **options)
+    for i, model in enumerate(models[1:], 1):
+        x[chosen == i] = evaluate.sample(model, n, seed=seed, **options)[chosen == i]
+    return x

@@ -41,6 +41,7 @@ from tfp_flows.distributions.inputs import (
     check_temperature,
 )
 from tfp_flows.distributions.tracked import Tracked
+from tfp_flows.networks import CausalTransformer
 
 __all__ = ["Flow", "with_config", "without_warning"]
 
@@ -188,7 +189,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         parameters["context_encoder"] = self._context_encoder
         if chunk_size is not None:
             chunk_size = check_integer("chunk_size", chunk_size)
-        self._chunk_size = chunk_size
+        self._chunk_size, self._bytes_of_layer = chunk_size, None
         self._config = None
         self._support = Support.of(distribution)
         self._looked_for_initialization = False
@@ -281,7 +282,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     def chunk_size(self) -> int:
         """The largest number of events in one pass."""
         if self._chunk_size is None:
-            self._chunk_size = max(_LARGEST_PASS // _bytes_of_widest_layer(self), 1)
+            self._chunk_size = max(_LARGEST_PASS // self._widest_layer(), 1)
         return self._chunk_size
 
     @property
@@ -627,6 +628,12 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
                 given = given._replace(valid=valid)
         return z, given
 
+    def _widest_layer(self):
+        """Bytes for one event; looked for once, which takes a tenth of a second."""
+        if self._bytes_of_layer is None:
+            self._bytes_of_layer = _bytes_of_widest_layer(self)
+        return self._bytes_of_layer
+
     def _in_chunks(self, function, value, ndims, keywords, context_shape, result_ranks):
         """`function(value, **keywords)` in chunks; `None` if one pass is to be used."""
         if value.shape.num_elements() is None or (
@@ -663,7 +670,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
                 return function(value, context=named)
             return function(value, context=parts[0])
 
-        size = min(self.chunk_size, max(_CHUNK // _bytes_of_widest_layer(self), 64))
+        size = min(self.chunk_size, max(_CHUNK // self._widest_layer(), 64))
         return in_chunks(call, size, parts, ranks, result_ranks, self.dtype)
 
     # Keywords.
@@ -756,10 +763,11 @@ def _bytes_of_widest_layer(flow: Flow) -> int:
         shape = found
     shape = shape.as_list() or [1]
     widths = [v.shape[-1] for v in flow.bijector.variables if v.shape.rank]
-    layers = [getattr(m, "keras_layer", None) for m in flow.bijector.submodules]
-    # Transformers see vectors as tokens.
-    places = max([math.prod(shape[:-1]), *(getattr(x, "tokens", 1) for x in layers)])
-    entries = places * max([shape[-1], *widths])
+    parts = flow.bijector.submodules
+    layers = [part.keras_layer for part in parts if isinstance(part, Conditioner)]
+    # They see vectors as tokens.
+    tokens = [x.tokens for x in layers if isinstance(x, CausalTransformer)]
+    entries = max([math.prod(shape[:-1]), *tokens]) * max([shape[-1], *widths])
     return entries * tf.as_dtype(flow.dtype).size
 
 

@@ -97,10 +97,7 @@ class Pen:
         self, *points: tuple[float, float], color: str = INK, head: bool = True
     ) -> None:
         """A line through points, with an arrow's head at its end."""
-        # The arrow is the last piece.
-        body = points[:-1] if head else points
-        if len(body) > 1:
-            self.axes.plot(*np.transpose(body), color=color, lw=1.1, zorder=3)
+        self.axes.plot(*np.transpose(points), color=color, lw=1.1, zorder=3)
         if head:
             arrow = FancyArrowPatch(
                 *points[-2:],

@@ -138,8 +138,8 @@ def coupling_layers(
         another `order`.
     """
     shape = plan.event_shape if shape is None else shape
-    usual = ("alternating", "reverse", "random") if len(shape) == 1 else ()
-    check_choice("order", order, usual or ("alternating", "channel"))
+    others = ("reverse", "random") if len(shape) == 1 else ("channel",)
+    check_choice("order", order, ("alternating", *others))
     if name is None:
         name = "channel" if order == "channel" else "coupling"
     both = masks_in_turn(plan, shape, by_channel=order == "channel")

@@ -8,7 +8,14 @@ from typing import Any
 
 import keras
 
-__all__ = ["ShowAverages"]
+__all__ = ["ShowAverages", "keeps_averages"]
+
+
+def keeps_averages(optimizer: Any) -> bool:
+    """Whether an optimizer, if there is one, averages the weights."""
+    # What scales the loss has another one inside.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return bool(getattr(optimizer, "use_ema", False))
 
 
 class ShowAverages(keras.callbacks.Callback):
@@ -31,8 +38,7 @@ class ShowAverages(keras.callbacks.Callback):
     def show(self) -> None:
         """Puts the averages in the place of the weights."""
         optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if self._weights is None and optimizer.use_ema and optimizer.built:
+        if self._weights is None and keeps_averages(optimizer) and optimizer.built:
             weights = self.model.trainable_variables
             self._weights = [weight.numpy() for weight in weights]
             # What Keras calls at the end of `fit`.

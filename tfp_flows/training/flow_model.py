@@ -21,7 +21,7 @@ from tfp_flows.core.keras_internals import (
 from tfp_flows.core.tracking import note_tracked
 from tfp_flows.training import data_checks, multi_device
 from tfp_flows.training.architecture import Architecture, ArchitectureState
-from tfp_flows.training.averages import ShowAverages
+from tfp_flows.training.averages import ShowAverages, keeps_averages
 from tfp_flows.training.data_checks import Data
 from tfp_flows.training.divergence import WatchDivergence
 from tfp_flows.training.fused_adam import FusedAdam, suited_warmup
@@ -645,9 +645,7 @@ class FlowModel(SavesFlow):
     def _averages(self) -> bool:
         """Whether the optimizer averages the weights."""
         # Before `compile` there is none.
-        optimizer = getattr(self, "optimizer", None)
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        return bool(getattr(optimizer, "use_ema", False))
+        return keeps_averages(getattr(self, "optimizer", None))
 
     def _with_callbacks(self, own, given):
         """Puts own callbacks first, so that others do not save what these refuse."""
