@@ -42,9 +42,11 @@ CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(valu
 
 def signature(value):
     """The signature of what takes arguments of its own."""
-    is_plain = inspect.isclass(value) and not hasattr(value, "_fields")
-    is_foreign = is_plain and not is_ours(value.__init__)
-    return inspect.Signature() if is_foreign else inspect.signature(value)
+    if not inspect.isclass(value) or hasattr(value, "_fields"):
+        return inspect.signature(value)
+    # Not of the class: early releases of Python 3.11 then show Keras's `__new__`.
+    method = value.__init__
+    return inspect.signature(method) if is_ours(method) else inspect.Signature()
 
 
 def sections(value):
