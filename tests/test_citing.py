@@ -85,6 +85,17 @@ def test_ready_flows(name, expected):
     assert keys(tfp_flows.FlowModel(flow)) == expected
 
 
+def test_a_flow_of_images():
+    jet = flows.jet((4, 4, 1), layers=2, depth=1, width=4, seed=0)
+    assert keys(jet) == [
+        "ba2016layer",
+        "dinh2017real_nvp",
+        "dosovitskiy2021image",
+        "kolesnikov2024jet",
+        "vaswani2017attention",
+    ]
+
+
 def test_options_that_are_papers():
     def real_nvp(**options):
         return flows.real_nvp((2,), layers=1, width=4, seed=0, **options)

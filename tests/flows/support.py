@@ -249,6 +249,30 @@ SMALL = {
         16.0,
         0.01,
     ),
+    "jet": Small(
+        flows.jet,
+        {
+            "event_shape": (4, 4, 2),
+            "layers": 3,
+            "depth": 1,
+            "patch": 1,
+            "spatial_every": 2,
+            **MLP,
+        },
+    ),
+    "jet_image": Small(
+        flows.jet,
+        {
+            "event_shape": (4, 8, 1),
+            "layers": 1,
+            "depth": 1,
+            "heads": 2,
+            "bounds": (0, 16),
+            "logit_margin": 0.05,
+            **MLP,
+        },
+        16.0,
+    ),
     "glow": Small(
         flows.glow,
         {"event_shape": (4, 4, 2), "steps": 2, "levels": 2, "width": 4},

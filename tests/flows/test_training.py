@@ -41,6 +41,7 @@ IMAGE_SIZES = {
         "heads": 2,
     },
     "tarflow": {"width": 32, "layers": 2, "depth": 1},
+    "jet": {"width": 32, "layers": 5, "depth": 1},
 }
 ALL = {name: flow for name, flow in flows.READY.items() if ":" not in name}
 

@@ -260,6 +260,7 @@ _OTHER = {
     "reflections": 1,
     "scale": "exp",
     "conv1x1": "dense",
+    "spatial_every": 1,
     "order": "random",
     "linear": "qr",
     "spline": "cubic",
@@ -279,9 +280,9 @@ _OTHER = {
 }
 # Another way to the same samples.
 _WITHOUT_EFFECT = {"jacobi_tolerance"}
-_IMAGES = ("glow", "real_nvp", "flow_plus_plus", "tarflow", "residual_flow")
+_IMAGES = ("glow", "jet", "real_nvp", "flow_plus_plus", "tarflow", "residual_flow")
 _BRANCHES = [
-    *((name, {"event_shape": (4,)}) for name in OURS if name != "glow"),
+    *((name, {"event_shape": (4,)}) for name in OURS if name not in ("glow", "jet")),
     *((name, {"event_shape": (4, 4, 2)}) for name in _IMAGES[:-1]),
     ("residual_flow", {"event_shape": (4, 4, 2), "layers": 1}),
     *(

@@ -29,11 +29,13 @@ class Permutation(JointBijector):
 
     Args:
       permutation: the indices $\pi$, a sequence of integers; or `"reverse"`; or
-        `"random"`, drawn once from `seed`, whose indices are a variable that is saved.
+        `"random"`, drawn once from `seed`.
       event_shape: `D` or `[D]`, the shape of a vector; with another axis than the last
         one `[D, ...]`, of `-axis` numbers, or D alone for any others. Needed for
         `"reverse"` and `"random"`.
       axis: a negative axis; the event has `-axis` dimensions.
+      as_variable: whether the indices are a variable, which is saved and may differ
+        between the layers of a `Repeat`; by default those of `"random"` are.
       seed: integer seed of `"random"`.
       dtype: dtype of values; `None` takes any floating dtype.
       name: name of the bijector.
@@ -51,6 +53,7 @@ class Permutation(JointBijector):
         permutation: Sequence[int] | str,
         event_shape: int | Sequence[int] | None = None,
         axis: int = -1,
+        as_variable: bool | None = None,
         seed: int | None = None,
         dtype: Any = None,
         name: str = "permutation",
@@ -93,8 +96,10 @@ class Permutation(JointBijector):
                 )
         indices = indices.astype(np.int32)
         self._variable = None
-        if isinstance(permutation, str) and permutation == "random":
-            # A variable, so that it is saved: a new object would draw another one.
+        if as_variable is None:
+            # A new object would draw another one.
+            as_variable = isinstance(permutation, str) and permutation == "random"
+        if as_variable:
             self._variable = self._add_variable("indices", indices, trainable=False)
         self._indices, self._inverse_indices = indices, np.argsort(indices)
         self._axis = axis

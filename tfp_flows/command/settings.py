@@ -62,6 +62,7 @@ _SMALL_IMAGES: _Suited = {
         {"layers": 2, "width": 32, "depth": 2, "components": 4},
     ),
     "tarflow": ({"epochs": 60}, {"width": 64, "depth": 2}),
+    "jet": ({"epochs": 60}, {"width": 64, "depth": 1, "layers": 10}),
 }
 _IMAGES: _Suited = {
     # In the paper, MNIST is modelled without a logit.
@@ -76,6 +77,7 @@ _IMAGES: _Suited = {
         {"width": 32, "depth": 2, "components": 8, "logit_margin": None},
     ),
     "tarflow": ({}, {"width": 64, "depth": 2, "logit_margin": None}),
+    "jet": ({}, {"width": 64, "depth": 1, "layers": 10, "logit_margin": None}),
 }
 
 # The option for the margin of the logit of pixels.

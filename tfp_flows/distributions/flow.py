@@ -41,7 +41,7 @@ from tfp_flows.distributions.inputs import (
     check_temperature,
 )
 from tfp_flows.distributions.tracked import Tracked
-from tfp_flows.networks import CausalTransformer
+from tfp_flows.networks.token_network import TokenNetwork
 
 __all__ = ["Flow", "with_config", "without_warning"]
 
@@ -766,7 +766,7 @@ def _bytes_of_widest_layer(flow: Flow) -> int:
     parts = flow.bijector.submodules
     layers = [part.keras_layer for part in parts if isinstance(part, Conditioner)]
     # They see vectors as tokens.
-    tokens = [x.tokens for x in layers if isinstance(x, CausalTransformer)]
+    tokens = [x.tokens for x in layers if isinstance(x, TokenNetwork)]
     entries = max([math.prod(shape[:-1]), *tokens]) * max([shape[-1], *widths])
     return entries * tf.as_dtype(flow.dtype).size
 

@@ -8,6 +8,7 @@ from tfp_flows.flows.ffjord import ffjord
 from tfp_flows.flows.flow_plus_plus import flow_plus_plus
 from tfp_flows.flows.glow import glow
 from tfp_flows.flows.iaf import iaf
+from tfp_flows.flows.jet import jet
 from tfp_flows.flows.maf import maf
 from tfp_flows.flows.naf import naf
 from tfp_flows.flows.neural_spline_flow import neural_spline_flow
@@ -36,6 +37,7 @@ __all__ = [
     "from_config",
     "glow",
     "iaf",
+    "jet",
     "maf",
     "naf",
     "neural_spline_flow",

@@ -13,6 +13,7 @@ from tfp_flows.networks.network import Network
 from tfp_flows.networks.periodic_mlp import PeriodicMLP
 from tfp_flows.networks.residual_conv_net import ResidualConvNet
 from tfp_flows.networks.residual_mlp import ResidualMLP
+from tfp_flows.networks.vision_transformer import VisionTransformer
 
 __all__ = [
     "MADE",
@@ -28,4 +29,5 @@ __all__ = [
     "PeriodicMLP",
     "ResidualConvNet",
     "ResidualMLP",
+    "VisionTransformer",
 ]

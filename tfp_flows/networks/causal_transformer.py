@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,16 +10,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfp_flows.core.arguments import check_choice, check_integer
-from tfp_flows.networks.attention import attention
-from tfp_flows.networks.layer_norm import LayerNorm
-from tfp_flows.networks.network import Network
+from tfp_flows.core.arguments import check_choice
+from tfp_flows.networks.token_network import TokenNetwork
 
 __all__ = ["CausalTransformer"]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class CausalTransformer(Network):
+class CausalTransformer(TokenNetwork):
     r"""An autoregressive transformer over tokens (Zhai et al. 2024, "TarFlow").
 
     An event of `tokens * token_size` entries is read as tokens, one after the other:
@@ -85,38 +83,18 @@ class CausalTransformer(Network):
         activation: str | Callable = "gelu",
         **kwargs: Any,
     ):
-        tokens = check_integer("tokens", tokens)
-        token_size = check_integer("token_size", token_size)
-        num_parameters = check_integer("num_parameters", num_parameters)
-        if heads is None:
-            most = max(check_integer("width", width) // 64, 1)
-            heads = max(n for n in range(1, most + 1) if width % n == 0)
-        if check_integer("width", width) % check_integer("heads", heads):
-            raise ValueError(f"heads must divide width={width}, got {heads}.")
-        outputs = tokens * token_size * num_parameters
-        super().__init__(outputs, activation=activation, **kwargs)
-        self.tokens, self.token_size = tokens, token_size
-        self.event_shape, self.num_parameters = (tokens * token_size,), num_parameters
-        self.width, self.heads = width, heads
-        self.depth = check_integer("depth", depth)
+        super().__init__(
+            tokens,
+            token_size,
+            num_parameters,
+            width,
+            depth,
+            heads,
+            dropout,
+            activation,
+            **kwargs,
+        )
         self.order = check_choice("order", order, ("natural", "reverse"))
-        self.dropout = dropout
-        linear = self._linear
-        self._first = linear(width, "input")
-        self._stack = [
-            {
-                "attention_norm": self._norm(f"attention_norm_{i}"),
-                "attention": linear(3 * width, f"attention_{i}"),
-                "read": linear(width, f"read_{i}", zero=True),
-                "dense_norm": self._norm(f"dense_norm_{i}"),
-                "dense": linear(4 * width, f"dense_{i}"),
-                "added": linear(width, f"added_{i}", zero=True),
-            }
-            for i in range(depth)
-        ]
-        self._output = linear(token_size * num_parameters, "output", zero=True)
-        # Last: the seeds of the others do not depend on it.
-        self._drop = self._dropout(dropout)
 
     @property
     def fixed_order(self) -> np.ndarray:
@@ -124,41 +102,15 @@ class CausalTransformer(Network):
         entries = np.arange(*self.event_shape).reshape(self.tokens, self.token_size)
         return (entries[::-1] if self.order == "reverse" else entries).reshape(-1)
 
-    def build(
-        self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
-    ) -> None:
-        self._check_vectors(*self.event_shape, x_shape, context_shape)
-        shape = (x_shape[0], self.tokens, self.token_size)
-        self._first.build(self._input_shape(shape, context_shape))
-        shape = (x_shape[0], self.tokens, self.width)
-        for layer in self._stack:
-            for name, part in layer.items():
-                wide = (*shape[:2], 4 * self.width)
-                part.build(wide if name == "added" else shape)
-        self._output.build(shape)
-        seed = None if self.seed is None else int(self._random.integers(2**31))
-        self._positions = self.add_weight(
-            name="positions",
-            shape=(self.tokens, self.width),
-            initializer=keras.initializers.RandomNormal(stddev=0.5, seed=seed),
-        )
-        self._build_film([4 * self.width] * self.depth, context_shape)
-
     def call(self, x: Any, context: Any = None) -> Any:
         tokens = self._in_order(ops.reshape(x, (-1, self.tokens, self.token_size)))
         start = ops.zeros_like(tokens[:, :1])
-        h = self._first(
-            self._join(ops.concatenate([start, tokens[:, :-1]], 1), context)
-        )
-        h = h + ops.cast(self._positions, h.dtype)
+        h = self._embed(ops.concatenate([start, tokens[:, :-1]], 1), context)
         sees = np.tri(self.tokens, dtype=bool)
         for i in range(self.depth):
             q, k, v = self._queries_keys_values(h, i)
             h = self._layer(h, q, k, v, sees, context, i, self._drop)
-        out = self._in_order(self._output(h))
-        # [batch, token, parameter, entry] to [batch, parameter, token, entry].
-        out = ops.reshape(out, (-1, self.tokens, self.num_parameters, self.token_size))
-        return ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, self.outputs))
+        return self._parameters(self._in_order(self._output(h)))
 
     def generate(
         self,
@@ -237,44 +189,9 @@ class CausalTransformer(Network):
         x = self._in_order(tf.transpose(x.stack(), [1, 0, 2]))
         return tf.reshape(x, [-1, *self.event_shape]), log_det
 
-    def _linear(self, units, name, zero=False):
-        return self._conv(units, 1, name, zero)
-
-    def _norm(self, name):
-        return LayerNorm(name=name, dtype=self.dtype_policy)
-
     def _in_order(self, tokens):
         """Sorts `[batch, token, ...]` into the order of generation, or back."""
         return ops.flip(tokens, 1) if self.order == "reverse" else tokens
 
-    def _queries_keys_values(self, h, i):
-        """Three of `[batch, heads, token, width / heads]`."""
-        layer, count = self._stack[i], h.shape[1]
-        qkv = layer["attention"](layer["attention_norm"](h))
-        size = self.width // self.heads
-        qkv = ops.reshape(qkv, (-1, count, 3, self.heads, size))
-        return ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
-
-    def _layer(self, h, q, k, v, sees, context, i, drop=lambda h: h):
-        """Adds what the queries read of the keys and values that they see, and more."""
-        layer, count = self._stack[i], h.shape[1]
-        read = ops.transpose(attention(q, k, v, sees), (0, 2, 1, 3))
-        read = ops.reshape(read, (-1, count, self.width))
-        h = h + layer["read"](drop(read))
-        inner = self._modulate(layer["dense"](layer["dense_norm"](h)), context, i)
-        return h + layer["added"](drop(self.activation(inner)))
-
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["outputs"]
-        return {
-            **config,
-            "tokens": self.tokens,
-            "token_size": self.token_size,
-            "num_parameters": self.num_parameters,
-            "width": self.width,
-            "depth": self.depth,
-            "heads": self.heads,
-            "order": self.order,
-            "dropout": self.dropout,
-        }
+        return {**super().get_config(), "order": self.order}
