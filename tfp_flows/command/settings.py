@@ -62,7 +62,10 @@ _SMALL_IMAGES: _Suited = {
         {"layers": 2, "width": 32, "depth": 2, "components": 4},
     ),
     "tarflow": ({"epochs": 60}, {"width": 64, "depth": 2}),
-    "jet": ({"epochs": 60}, {"width": 64, "depth": 1, "layers": 10}),
+    "jet": (
+        {"epochs": 60, "learning_rate": 3e-3},
+        {"width": 64, "depth": 1, "layers": 10},
+    ),
 }
 _IMAGES: _Suited = {
     # In the paper, MNIST is modelled without a logit.
