@@ -45,8 +45,9 @@ def test_patches_are_divided_in_six_ways_in_turn():
     np.testing.assert_array_equal(found, np.broadcast_to(~board[..., None], SHAPE))
 
 
-def test_five_couplings_let_all_see_all():
-    flow = flows.jet((4, 4, 2), patch=1, depth=1, width=8, seed=0, dtype="float64")
+def test_ten_couplings_let_all_see_all():
+    options = {"layers": 10, "depth": 1, "width": 8, "seed": 0, "dtype": "float64"}
+    flow = flows.jet((4, 4, 2), patch=1, **options)
     perturb(flow, 0.3)
     x = normal(2, 32)
     seen = influence(lambda x: flow.encode(tf.reshape(x, [-1, 4, 4, 2])), x)
@@ -60,6 +61,8 @@ def test_layers_draw_different_halves_and_another_seed_others():
         return flow.encode(x).numpy()
 
     assert (order(0) == order(0)).all() and (order(0) != order(1)).any()
+    halves = [kept(n, spatial_every=0) for n in range(1, 5)]
+    assert any((half != halves[0]).any() for half in halves)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from tfp_flows import bijectors, masks
 from tfp_flows.networks import VisionTransformer
 
 
-def make(context=None, dtype="float64", random=True, **options):
+def make(context=None, random=True, **options):
     network = VisionTransformer(
         3,
         2,
         **{"num_parameters": 2, "width": 8, "depth": 2, "heads": 2, **options},
         seed=0,
-        dtype=dtype,
+        dtype="float64",
     )
     inputs = [normal(4, 6)]
     if context is not None:

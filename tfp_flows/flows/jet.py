@@ -6,12 +6,12 @@ import numpy as np
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
-from tfp_flows.bijectors import AffineCoupling, Permutation, Squeeze
+from tfp_flows.bijectors import AffineCoupling, Permutation
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.seeds import generator
 from tfp_flows.networks import VisionTransformer
 from tfp_flows.ready import Bijectors, Plan, ready
-from tfp_flows.ready.levels import check_sides
+from tfp_flows.ready.levels import check_sides, squeezed
 from tfp_flows.ready.stacks import repeat
 
 __all__ = ["jet"]
@@ -58,34 +58,28 @@ def jet(
         4 if these are 16 or more and divisible by 8, else 2.
       spatial_every: int, each so manieth coupling divides the patches; 0 for none.
     """
-    height, breadth, channels = plan.event_shape
-    side = patch
+    shape, side = plan.event_shape, patch
     if side is None:
-        side = 4 if all(n >= 16 and n % 8 == 0 for n in (height, breadth)) else 2
+        side = 4 if all(n >= 16 and n % 8 == 0 for n in shape[:2]) else 2
     check_sides(plan, f"patch={side}", 2 * check_integer("patch", side))
-    size = side * side * channels
-    if size % 2:
+    if side * shape[2] % 2:
         raise ValueError(
-            f"patch={side} must be even for {channels} channel(s): couplings halve the "
+            f"patch={side} must be even for {shape[2]} channel(s): couplings halve the "
             "entries of a patch."
         )
-    grid = height // side, breadth // side
     if side > 1:
-        yield tfb.Invert(Squeeze(side))
-    yield tfb.Reshape([*grid, size], [plan.size])
+        squeeze, shape = squeezed(shape, side)
+        yield squeeze
+    yield tfb.Reshape(shape, [plan.size])
     draw = generator(plan.seed())
-    splits = list(_splits(*grid, size, layers, spatial_every, draw))
-    # From the order of one coupling to that of the next.
-    orders = (
-        np.argsort(before)[split]
-        for before, split in zip([np.arange(plan.size), *splits], splits, strict=False)
-    )
+    permutations = _permutations(shape, layers, spatial_every, draw)
 
     def coupling():
-        order = np.argsort(next(orders))
+        order = next(permutations)
         yield Permutation(order, as_variable=True, dtype=plan.dtype, name="split")
         network = VisionTransformer(
-            *(grid[0] * grid[1], size // 2, 2, width, depth, heads), **plan.network()
+            *(shape[0] * shape[1], shape[2] // 2, 2, width, depth, heads),
+            **plan.network(),
         )
         options = {**plan.layer, "name": "coupling"}
         yield AffineCoupling(masks.half(plan.size), network, *plan.affine, **options)
@@ -93,18 +87,22 @@ def jet(
     yield from repeat(lambda: list(coupling()), layers)
 
 
-def _splits(height, width, size, count, spatial_every, draw):
-    """For each coupling, indices of all entries: of the half that is kept, first."""
-    entries = np.arange(height * width * size).reshape(height, width, size)
-    rows, columns = np.mgrid[:height, :width]
+def _permutations(shape, count, spatial_every, draw):
+    """For each coupling, what puts the half that it keeps first, from noise to data."""
+    entries = np.arange(np.prod(shape)).reshape(shape)
+    rows, columns = np.indices(shape[:2])
     patterns = [(rows + columns) % 2, columns % 2, rows % 2]
     patterns = [kept for p in patterns for kept in (p == 0, p == 1)]
+    before = entries.reshape(-1)
     for i in range(count):
         turn, rest = divmod(i + 1, spatial_every) if spatial_every else (0, 1)
         if rest:
-            order = draw.permutation(size)
+            order = draw.permutation(shape[2])
             halves = np.split(entries[..., order], 2, -1)
         else:
             kept = patterns[(turn - 1) % len(patterns)]
             halves = entries[kept], entries[~kept]
-        yield np.concatenate([half.reshape(-1) for half in halves])
+        split = np.concatenate([half.reshape(-1) for half in halves])
+        # From the order of the coupling before.
+        yield np.argsort(split)[before]
+        before = split

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import MaskedAutoregressive, Squeeze
+from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.core.arguments import check_integers
 from tfp_flows.networks import CausalTransformer
 from tfp_flows.ready import Bijectors, Plan, ready
 from tfp_flows.ready.layers import warn_if_affine
-from tfp_flows.ready.levels import check_sides
+from tfp_flows.ready.levels import check_sides, squeezed
 from tfp_flows.ready.stacks import in_turn
 from tfp_flows.transformers import Affine
 
@@ -66,12 +66,11 @@ def tarflow(
     warn_if_affine(plan)
     size = 1 if patch is None else patch
     if plan.is_image:
-        height, breadth, channels = plan.event_shape
-        side = patch or (4 if min(height, breadth) >= 16 else 2)
+        side = patch or (4 if min(plan.event_shape[:2]) >= 16 else 2)
         check_sides(plan, f"patch={side}", side)
-        size = side * side * channels
-        yield tfb.Invert(Squeeze(side))
-        yield tfb.Reshape([height // side, breadth // side, size], [plan.size])
+        squeeze, shape = squeezed(plan.event_shape, side)
+        size = shape[2]
+        yield from (squeeze, tfb.Reshape(shape, [plan.size]))
     elif plan.size % size:
         raise ValueError(f"patch={patch} does not divide {plan.size} features.")
     depths, affine = check_integers("depth", depth, layers, 1), Affine(*plan.affine)

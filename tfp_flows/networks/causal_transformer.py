@@ -106,10 +106,7 @@ class CausalTransformer(TokenNetwork):
         tokens = self._in_order(ops.reshape(x, (-1, self.tokens, self.token_size)))
         start = ops.zeros_like(tokens[:, :1])
         h = self._embed(ops.concatenate([start, tokens[:, :-1]], 1), context)
-        sees = np.tri(self.tokens, dtype=bool)
-        for i in range(self.depth):
-            q, k, v = self._queries_keys_values(h, i)
-            h = self._layer(h, q, k, v, sees, context, i, self._drop)
+        h = self._through_layers(h, np.tri(self.tokens, dtype=bool), context)
         return self._parameters(self._in_order(self._output(h)))
 
     def generate(

@@ -29,22 +29,7 @@ class TokenNetwork(Network):
     positions start as large as what tokens add (deviation 0.5): normalisation would
     leave nothing of a small token but its direction.
 
-    Args:
-      tokens: number of tokens.
-      token_size: entries of each token.
-      num_parameters: parameters of each entry.
-      width: size of the vectors that stand for tokens.
-      depth: number of layers, each attention and two dense layers.
-      heads: heads of the attention, which divide `width`; by default as many of size 64
-        or more as there can be.
-      dropout: fraction of the activations in front of each branch's last layer that is
-        left out in training, see `Network`.
-      activation: name of a Keras activation, or a function.
-      **kwargs: see `Network`; not `outputs`.
-
-    Raises:
-      ValueError: if a size is not positive, or `heads` does not divide `width`.
-      TypeError: if a size is not an integer.
+    Args and errors are those of `CausalTransformer`, but for its `order`.
     """
 
     def __init__(
@@ -129,6 +114,13 @@ class TokenNetwork(Network):
         """Vectors of `width` for all tokens, with their positions."""
         h = self._first(self._join(tokens, context))
         return h + ops.cast(self._positions, h.dtype)
+
+    def _through_layers(self, h, sees, context):
+        """Vectors after all layers; `sees` tells which tokens each one sees."""
+        for i in range(self.depth):
+            q, k, v = self._queries_keys_values(h, i)
+            h = self._layer(h, q, k, v, sees, context, i, self._drop)
+        return h
 
     def _parameters(self, out):
         """`[batch, token, parameter * entry]` to all of each parameter in turn."""

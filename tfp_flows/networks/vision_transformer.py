@@ -74,9 +74,6 @@ class VisionTransformer(TokenNetwork):
 
     def call(self, x: Any, context: Any = None) -> Any:
         tokens = ops.reshape(x, (-1, self.tokens, self.token_size))
-        h = self._embed(tokens, context)
         sees = np.ones((self.tokens, self.tokens), bool)
-        for i in range(self.depth):
-            q, k, v = self._queries_keys_values(h, i)
-            h = self._layer(h, q, k, v, sees, context, i, self._drop)
+        h = self._through_layers(self._embed(tokens, context), sees, context)
         return self._parameters(self._output(self._output_norm(h)))

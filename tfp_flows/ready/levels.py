@@ -41,10 +41,13 @@ def multi_scale(
     return MultiScale(stages, plan.event_shape, priors, **plan.layer)
 
 
-def squeezed(shape: Sequence[int]) -> tuple[tfb.Bijector, tuple[int, ...]]:
+def squeezed(
+    shape: Sequence[int], factor: int = 2
+) -> tuple[tfb.Bijector, tuple[int, ...]]:
     """The bijector that trades sides of an image for channels; the shape behind it."""
     height, width, channels = shape
-    return tfb.Invert(Squeeze(2)), (height // 2, width // 2, 4 * channels)
+    behind = height // factor, width // factor, factor**2 * channels
+    return tfb.Invert(Squeeze(factor)), behind
 
 
 def count_levels(plan: Plan, squeezes_last: bool = False) -> int:
