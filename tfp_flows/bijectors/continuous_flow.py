@@ -19,14 +19,13 @@ from tfp_flows.core.arguments import (
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.log_det_estimates import (
-    ALGORITHM,
     choose_log_det,
     linearize_by_tape,
     random_signs,
 )
 from tfp_flows.core.ode import dormand_prince, runge_kutta, runge_kutta_with_adjoint
 from tfp_flows.core.recompute import recomputing
-from tfp_flows.core.seeds import new_seed, stateless_seed
+from tfp_flows.core.seeds import ALGORITHM, new_seed, stateless_seed
 
 __all__ = ["ContinuousFlow"]
 

@@ -17,7 +17,6 @@ from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.fixed_point import FixedPoint, fixed_point, iterate
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.log_det_estimates import (
-    ALGORITHM,
     choose_log_det,
     estimated_log_det,
     exact_log_det,
@@ -27,7 +26,7 @@ from tfp_flows.core.log_det_estimates import (
     roulette_weights,
 )
 from tfp_flows.core.recompute import recomputing
-from tfp_flows.core.seeds import new_seed, stateless_seed
+from tfp_flows.core.seeds import ALGORITHM, new_seed, stateless_seed
 from tfp_flows.core.shapes import reshape_event
 
 __all__ = ["ResidualFlow"]

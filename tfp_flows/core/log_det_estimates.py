@@ -16,11 +16,10 @@ import tensorflow as tf
 
 from tfp_flows.core.arguments import check_choice
 from tfp_flows.core.fixed_point import gradients_of_arguments
-from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.seeds import ALGORITHM, stateless_seed
 from tfp_flows.core.tf_internals import recording
 
 __all__ = [
-    "ALGORITHM",
     "choose_log_det",
     "estimated_log_det",
     "exact_log_det",
@@ -35,8 +34,6 @@ _LARGEST_AUTO, _LARGEST_EXACT = 16, 1024
 # The probability of a further term in the roulette. More than `_MOST_TERMS` occur with
 # probability 2^-60.
 _GOES_ON, _MOST_TERMS = 0.5, 60
-# Named, because TensorFlow's default algorithm differs under XLA.
-ALGORITHM = "philox"
 _random = tf.random.experimental
 
 

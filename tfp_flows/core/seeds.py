@@ -11,7 +11,11 @@ import tensorflow_probability as tfp
 
 from tfp_flows.core.tfp_internals import ITERATION_OF_SAMPLES
 
-__all__ = ["generator", "new_seed", "stateless_seed"]
+__all__ = ["ALGORITHM", "generator", "new_seed", "stateless_seed"]
+
+# Of TensorFlow's stateless random numbers, named wherever many are drawn: what it takes
+# by default is another one under XLA, which takes twenty times as long on a CPU.
+ALGORITHM = "philox"
 
 
 def new_seed(seed: int | None = None) -> int:

@@ -11,6 +11,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_shape
+from tfp_flows.distributions.marginals import Logistic, Normal
 from tfp_flows.distributions.tracked import Independent, without_given_name
 
 __all__ = ["diagonal_normal", "standard_logistic", "standard_normal"]
@@ -36,7 +37,7 @@ def standard_normal(
       >>> standard_normal((2,)).log_prob([[0.0, 0.0]]).numpy().round(4)
       array([-1.8379], dtype=float32)
     """
-    return _standard(tfd.Normal, event_shape, dtype, "standard_normal")
+    return _standard(Normal, event_shape, dtype, "standard_normal")
 
 
 def standard_logistic(
@@ -62,7 +63,7 @@ def standard_logistic(
       >>> standard_logistic((2,)).log_prob([[0.0, 0.0]]).numpy().round(4)
       array([-2.7726], dtype=float32)
     """
-    return _standard(tfd.Logistic, event_shape, dtype, "standard_logistic")
+    return _standard(Logistic, event_shape, dtype, "standard_logistic")
 
 
 def _standard(family, event_shape, dtype, name):
@@ -99,5 +100,5 @@ def diagonal_normal(
         tf.ones(event_shape, dtype), tfb.Exp(), name="scale"
     )
     return without_given_name(
-        Independent(tfd.Normal(mean, scale), len(event_shape), name="diagonal_normal")
+        Independent(Normal(mean, scale), len(event_shape), name="diagonal_normal")
     )

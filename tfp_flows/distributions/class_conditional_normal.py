@@ -13,6 +13,7 @@ from tfp_flows.core.seeds import generator
 from tfp_flows.core.tfp_internals import set_arguments
 from tfp_flows.distributions.conditional import Conditional
 from tfp_flows.distributions.describe import describe_distribution
+from tfp_flows.distributions.marginals import Normal
 
 tfd = tfp.distributions
 
@@ -84,7 +85,7 @@ class ClassConditionalNormal(Conditional):
     def _normal(self, context):
         mean = tf.tensordot(context, self._means, 1)
         scale = tf.exp(tf.tensordot(context, self._log_scales, 1))
-        return tfd.Independent(tfd.Normal(mean, scale), self._means.shape.rank - 1)
+        return tfd.Independent(Normal(mean, scale), self._means.shape.rank - 1)
 
     def __repr__(self) -> str:
         return describe_distribution(self)

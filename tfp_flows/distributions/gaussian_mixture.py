@@ -12,6 +12,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer, check_number, check_shape
 from tfp_flows.core.seeds import generator
+from tfp_flows.distributions.marginals import Normal
 from tfp_flows.distributions.tracked import (
     MixtureSameFamily,
     with_papers,
@@ -74,7 +75,7 @@ def gaussian_mixture(
     base = without_given_name(
         MixtureSameFamily(
             tfd.Categorical(logits=logits),
-            tfd.Independent(tfd.Normal(mean, scale), len(event_shape)),
+            tfd.Independent(Normal(mean, scale), len(event_shape)),
             reparameterize=reparameterize,
             name="gaussian_mixture",
         )

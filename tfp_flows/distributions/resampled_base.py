@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.core.arguments import check_integer, check_shape
 from tfp_flows.core.conditioner import Conditioner
-from tfp_flows.core.seeds import new_seed, stateless_seed
+from tfp_flows.core.seeds import ALGORITHM, new_seed, stateless_seed
 from tfp_flows.distributions.base import standard_normal
 from tfp_flows.distributions.describe import describe_distribution
 from tfp_flows.distributions.static_shape import StaticShape
@@ -157,7 +157,7 @@ class ResampledBase(StaticShape):
     def _propose(self, shape, seed):
         # The same numbers on every device, and under XLA.
         shape = tf.concat([shape, self._proposal.event_shape], 0)
-        return tf.random.stateless_normal(shape, seed, dtype=self.dtype, alg="philox")
+        return tf.random.stateless_normal(shape, seed, dtype=self.dtype, alg=ALGORITHM)
 
     def _draws_for(self, training):
         number = self._calls.assign_add(1) if training else 0
@@ -190,14 +190,14 @@ class ResampledBase(StaticShape):
     def _call_sample_n(self, sample_shape, seed, **_):
         seed = stateless_seed(seed)
         fold = tf.random.experimental.stateless_fold_in
-        proposal_seed, accept_seed = (fold(seed, i, alg="philox") for i in (0, 1))
+        proposal_seed, accept_seed = (fold(seed, i, alg=ALGORITHM) for i in (0, 1))
         shape = tf.concat(
             [[self._truncation], tf.reshape(tf.cast(sample_shape, tf.int32), [-1])], 0
         )
         z = self._propose(shape, proposal_seed)
         logit = self._logit(z)
         u = tf.random.stateless_uniform(
-            tf.shape(logit), accept_seed, dtype=self.dtype, alg="philox"
+            tf.shape(logit), accept_seed, dtype=self.dtype, alg=ALGORITHM
         )
         accepted = tf.reshape(u < tf.sigmoid(logit), [self._truncation, -1])
         # The first proposal that is accepted, or the last one if none is.

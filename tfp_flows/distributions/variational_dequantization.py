@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.seeds import ALGORITHM, stateless_seed
 from tfp_flows.core.shapes import check_event_shape
 from tfp_flows.distributions.contexts import ContextShape
 from tfp_flows.distributions.flow import Flow
@@ -301,7 +301,7 @@ class VariationalDequantization(StaticShape):
         if self._noise_flow is None:
             shape = tf.concat([samples, tf.shape(x)], 0)
             # The same numbers with and without XLA.
-            u = tf.random.stateless_uniform(shape, seed, dtype=x.dtype, alg="philox")
+            u = tf.random.stateless_uniform(shape, seed, dtype=x.dtype, alg=ALGORITHM)
             batch = tf.shape(u)[: -self.event_shape.rank]
             return x + u, tf.zeros(batch, x.dtype)
         context = (x + 0.5) / self._levels - 0.5

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.core.seeds import generator, stateless_seed
+from tfp_flows.core.seeds import ALGORITHM, generator, stateless_seed
 
 __all__ = [
     "sir",
@@ -62,8 +62,10 @@ def two_moons(parameters: Any, seed: Any = None) -> tf.Tensor:
     parameters = tf.cast(parameters, tf.float32)
     first, second = tf.unstack(tf.random.split(stateless_seed(seed)))
     shape = tf.shape(parameters)[:-1]
-    angle = tf.random.stateless_uniform(shape, first, -math.pi / 2, math.pi / 2)
-    radius = tf.random.stateless_normal(shape, second, _RADIUS, _WIDTH)
+    angle = tf.random.stateless_uniform(
+        shape, first, -math.pi / 2, math.pi / 2, alg=ALGORITHM
+    )
+    radius = tf.random.stateless_normal(shape, second, _RADIUS, _WIDTH, alg=ALGORITHM)
     point = tf.stack([radius * tf.cos(angle) + _CENTER, radius * tf.sin(angle)], -1)
     return point + _shift(parameters)
 

@@ -14,7 +14,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.keras_internals import set_direction
-from tfp_flows.core.seeds import stateless_seed
+from tfp_flows.core.seeds import ALGORITHM, stateless_seed
 from tfp_flows.distributions import standard_normal
 from tfp_flows.training import data_checks
 from tfp_flows.training.divergence import WatchDivergence
@@ -286,7 +286,9 @@ class FlowVAE(keras.Model):
         x = tf.cast(x, tf.float32)
         if callable(self.likelihood):
             return x
-        u = tf.random.stateless_uniform(tf.shape(x), stateless_seed(seed))
+        u = tf.random.stateless_uniform(
+            tf.shape(x), stateless_seed(seed), alg=ALGORITHM
+        )
         return tf.cast(u < x, tf.float32)
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:

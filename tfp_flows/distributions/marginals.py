@@ -1,0 +1,36 @@
+"""TFP's distributions of single numbers, drawn as fast under XLA as elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
+
+from tfp_flows.core.seeds import ALGORITHM
+
+__all__ = ["Logistic", "Normal"]
+
+
+class Normal(tfd.Normal):
+    """`tfd.Normal`, whose samples under XLA do not take twenty times as long."""
+
+    def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
+        shape = tf.concat([[n], self.batch_shape_tensor()], 0)
+        seed = tfp.random.sanitize_seed(seed)
+        z = tf.random.stateless_normal(shape, seed, dtype=self.dtype, alg=ALGORITHM)
+        return z * self.scale + self.loc
+
+
+class Logistic(tfd.Logistic):
+    """`tfd.Logistic`, whose samples under XLA do not take twenty times as long."""
+
+    def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
+        shape = tf.concat([[n], self.batch_shape_tensor()], 0)
+        seed = tfp.random.sanitize_seed(seed)
+        # Without 0, whose logit is infinite.
+        low = np.finfo(self.dtype.as_numpy_dtype).tiny
+        u = tf.random.stateless_uniform(shape, seed, low, 1, self.dtype, alg=ALGORITHM)
+        return (tf.math.log(u) - tf.math.log1p(-u)) * self.scale + self.loc
