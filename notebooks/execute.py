@@ -72,7 +72,8 @@ def find(names: Sequence[str] = (), folder: Path = FOLDER) -> list[Path]:
     Raises:
       NotebookError: if there is no notebook of a name.
     """
-    known = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    files = sorted(folder.glob("*.ipynb"), key=lambda path: (path.stem.find("_"), path))
+    known = {path.stem: path for path in files}
     unknown = [name for name in names if Path(name).stem not in known]
     if unknown:
         raise NotebookError(

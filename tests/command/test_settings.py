@@ -72,6 +72,12 @@ def test_bounds_and_margins_are_those_of_the_data():
     assert (
         suited(SMALL, "glow", flow_options={margin: None}).flow_options[margin] is None
     )
+    for end in (0, 255):
+        for share, expected in ((0.05, 0.05), (0.3, 1e-6)):
+            x = np.where(DRAW.uniform(size=LARGE.shape) < share, end, 100)
+            x = x.astype(np.uint8)
+            assert suited(x, "glow").flow_options[margin] == expected
+            assert suited(x, "nice").flow_options[margin] is None
     with pytest.raises(ValueError, match=f"{margin} is for data with bounds"):
         suited(TABLE, "maf", flow_options={margin: 0.1})
 

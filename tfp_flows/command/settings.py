@@ -73,11 +73,11 @@ _IMAGES: _Suited = {
         {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},
         {"logit_margin": None},
     ),
-    "real_nvp": ({}, {"width": 32, "depth": 2}),
-    "glow": ({}, {"steps": 8, "width": 64}),
+    "real_nvp": ({"batch_size": 64}, {"width": 32, "depth": 2}),
+    "glow": ({"batch_size": 64}, {"steps": 8, "width": 64}),
     "flow_plus_plus": (
-        {},
-        {"width": 32, "depth": 2, "components": 8, "logit_margin": None},
+        {"batch_size": 64, "epochs": 8},
+        {"layers": 2, "width": 32, "depth": 2, "components": 8, "heads": 0},
     ),
     "tarflow": ({}, {"width": 64, "depth": 2, "logit_margin": None}),
     "jet": ({}, {"width": 64, "depth": 1, "layers": 10, "logit_margin": None}),
@@ -332,5 +332,19 @@ def _suiting(
         run, options = _IMAGES.get(flow, ({}, {}))
         clip = {} if flow == "nice" else {"clip_norm": 100.0}
         run = {"epochs": 20, **clip, **run}
-    margin = {_MARGIN: 0.05, **options}.pop(_MARGIN) if source.bounds else None
-    return run, {**options, _MARGIN: margin}
+    if source.bounds and _MARGIN not in options:
+        options = {**options, _MARGIN: _suiting_margin(source, *source.bounds)}
+    return run, {_MARGIN: None, **options}
+
+
+def _suiting_margin(source: datasets.DataSource, low: float, high: float) -> float:
+    """A margin of the logit of pixels.
+
+    Black pixels with noise are a thin spike behind a margin of 0.05, which couplings
+    have to stretch, and as wide as all others behind a small one: bits per dimension of
+    a Glow on MNIST after two minutes were 3.7 and 1.6. Photographs have few of them,
+    and train slightly better with the wide margin, which hardly bends them.
+    """
+    x = source.arrays("train", limit=1000)[0]
+    share = np.mean((x == low) | (x == high - 1))
+    return 1e-6 if share > 0.1 else 0.05
