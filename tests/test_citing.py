@@ -47,6 +47,7 @@ def keys(flow) -> list[str]:
                 "papamakarios2017maf",
             ],
         ),
+        ("bnaf", ["decao2019bnaf", "salimans2016weight"]),
         (
             "tarflow",
             [

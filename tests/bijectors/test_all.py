@@ -40,6 +40,7 @@ REPRESENTATIVE = frozenset(
         "elementwise_context",
         "masked_autoregressive",
         "inverse_autoregressive",
+        "block_autoregressive",
         "multiscale_context",
         "planar",
         "radial_amortized",

@@ -4,6 +4,7 @@ from tfp_flows.bijectors.actnorm import ActNorm
 from tfp_flows.bijectors.additive_coupling import AdditiveCoupling
 from tfp_flows.bijectors.affine_coupling import AffineCoupling
 from tfp_flows.bijectors.batch_norm import BatchNorm
+from tfp_flows.bijectors.block_autoregressive import BlockAutoregressive
 from tfp_flows.bijectors.chain import Chain
 from tfp_flows.bijectors.continuous_flow import ContinuousFlow
 from tfp_flows.bijectors.coupling import Coupling
@@ -35,6 +36,7 @@ __all__ = [
     "AdditiveCoupling",
     "AffineCoupling",
     "BatchNorm",
+    "BlockAutoregressive",
     "Chain",
     "ContinuousFlow",
     "Coupling",

@@ -4,6 +4,7 @@ Each is a generator that yields its bijectors in the order in which data meet th
 a flow by `ready`, which does the same for functions of your own.
 """
 
+from tfp_flows.flows.bnaf import bnaf
 from tfp_flows.flows.ffjord import ffjord
 from tfp_flows.flows.flow_plus_plus import flow_plus_plus
 from tfp_flows.flows.glow import glow
@@ -31,6 +32,7 @@ __all__ = [
     "NormalizedContext",
     "OneHot",
     "Plan",
+    "bnaf",
     "check_config",
     "ffjord",
     "flow_plus_plus",
