@@ -38,6 +38,7 @@ REPRESENTATIVE = frozenset(
         "spline_coupling",
         "logistic_mixture_coupling",
         "elementwise_context",
+        "marginal_gaussianization_context",
         "masked_autoregressive",
         "inverse_autoregressive",
         "block_autoregressive",

@@ -12,6 +12,7 @@ from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.inverse_autoregressive import InverseAutoregressive
 from tfp_flows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfp_flows.bijectors.logit import Logit
+from tfp_flows.bijectors.marginal_gaussianization import MarginalGaussianization
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.permutation import Permutation
@@ -45,6 +46,7 @@ __all__ = [
     "InvertibleConv1x1",
     "JointBijector",
     "Logit",
+    "MarginalGaussianization",
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",

@@ -7,6 +7,7 @@ a flow by `ready`, which does the same for functions of your own.
 from tfp_flows.flows.bnaf import bnaf
 from tfp_flows.flows.ffjord import ffjord
 from tfp_flows.flows.flow_plus_plus import flow_plus_plus
+from tfp_flows.flows.gaussianization import gaussianization
 from tfp_flows.flows.glow import glow
 from tfp_flows.flows.iaf import iaf
 from tfp_flows.flows.jet import jet
@@ -37,6 +38,7 @@ __all__ = [
     "ffjord",
     "flow_plus_plus",
     "from_config",
+    "gaussianization",
     "glow",
     "iaf",
     "jet",
