@@ -54,6 +54,8 @@ def test_data_that_it_starts_from_become_normal(draw):
     assert not marginals.needs_initialization
     for column in x.T:
         assert stats.kstest(column, "norm").statistic < 0.05
+    shaped = B.MarginalGaussianization([2], 30, dtype="float64")
+    close(shaped.initialize(y.reshape([40, 100, 2])), x.reshape([40, 100, 2]))
 
 
 def test_what_is_constant_keeps_its_start():

@@ -30,8 +30,8 @@ class MarginalGaussianization(StartsFromData, Elementwise):
        \sigma\big((y - \mu_{ik}) e^{-s_{ik}}\big)\Big) $$
 
     (Meng et al. 2020, "Gaussianization Flows", section 3; but for $a$ and $c$, which
-    start at zero.) `inverse` is a closed form. So is the density; `forward`, for
-    samples, finds roots by Newton's method.
+    start at zero.) `inverse`, from data to noise, is a closed form. `forward` finds the
+    root of each entry by Newton's method.
 
     `initialize` puts a component at each of `components` quantiles of each entry, as
     wide as they are apart there: an estimate of its density by kernels, after which
@@ -90,22 +90,19 @@ class MarginalGaussianization(StartsFromData, Elementwise):
 
     def _initial(self, shape):
         """As of standard normal data."""
-        centers = scipy.stats.norm.ppf(self._shares())
         *leading, _, last = shape
-        return self._kernels(
-            np.broadcast_to(
-                centers.reshape([-1] + [1] * len(shape[:-1])),
-                [len(centers), *leading, last],
-            ),
-            np.ones([*leading, last]),
+        shares = self._shares()
+        centers = scipy.stats.norm.ppf(
+            np.broadcast_to(shares, [*leading, last, len(shares)])
         )
+        return self._kernels(np.moveaxis(centers, -1, 0), np.ones([*leading, last]))
 
     def _set_from(self, y):
-        y = np.asarray(y, np.float64)
+        y = np.reshape(y, [-1, *self._input_event_shape]).astype(np.float64)
         raw = self._kernels(np.quantile(y, self._shares(), 0), y.std(0))
         # No kernel is narrow enough for what is constant.
         varies = (y.min(0) < y.max(0))[..., None, :]
-        self._raw.assign(np.where(varies, raw, self._raw).astype(raw.dtype))
+        self._raw.assign(np.where(varies, raw, self._raw))
 
     def _shares(self):
         count = self._mixture.components
