@@ -65,11 +65,11 @@ def test_where_units_saturate_the_slope_is_still_known():
     """In single precision, of a slope that is no number of it."""
     block = B.BlockAutoregressive(1, width=1, seed=0)
     assign(block, gate=300.0, length_and_bias_0=[[0.0], [0.0]])
-    assign(block, length_and_bias_1=[[0.7], [0.0]])
+    assign(block, length_and_bias_1=[[-30.0], [0.0]])
     x = tf.constant([[-60.0], [0.0], [60.0]])
     _, log_det = block.forward_and_log_det(x)
     u = np.abs(x.numpy()[:, 0])
-    want = 0.7 + 2 * (np.log(2.0) - np.logaddexp(u, -u))
+    want = -30.0 + 2 * (np.log(2.0) - np.logaddexp(u, -u))
     close(log_det, want, 1e-5)
 
 

@@ -43,8 +43,9 @@ def test_a_new_one_is_near_the_identity(components):
         lambda random: (
             random.normal(size=[4000, 2]) + random.choice([-4, 4], [4000, 2])
         ),
+        lambda random: random.normal(size=[4000, 2]) * [0.2, 8.0],
     ],
-    ids=["exponential", "heavy", "modes"],
+    ids=["exponential", "heavy", "modes", "units"],
 )
 def test_data_that_it_starts_from_become_normal(draw):
     y = draw(np.random.default_rng(0))

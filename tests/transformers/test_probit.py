@@ -9,7 +9,7 @@ from scipy import special
 
 from tfp_flows import transformers
 
-FAR = np.array([0.0, 1e-3, 0.1, 1.0, 5.0, 12.0, 40.0, 200.0, 1e4, 1e8, 1e15])
+FAR = np.array([0.0, 1e-3, 0.1, 1.0, 5, 12, 40, 70, 80, 200, 650, 700, 1e4, 1e15])
 X = np.concatenate([-FAR[:0:-1], FAR])
 NO_PARAMETERS = tf.zeros([0, len(X)])
 
@@ -27,7 +27,7 @@ def test_it_is_the_quantile_of_the_probability(dtype, tolerance, jit):
     # Of the slope, which falls as 1 / y.
     log_mills = np.log(special.erfcx(np.abs(want) / np.sqrt(2)) * np.sqrt(np.pi / 2))
     want = log_mills - np.logaddexp(0.0, -np.abs(X))
-    np.testing.assert_allclose(log_det, want, rtol=10 * tolerance, atol=10 * tolerance)
+    np.testing.assert_allclose(log_det, want, rtol=30 * tolerance, atol=30 * tolerance)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_log_odds_of_a_quantile(dtype, tolerance):
 
 
 def test_derivatives_of_the_second_order_by_differences():
-    x = tf.constant([-30.0, -2.0, 0.5, 4.0], "float64")
+    x = tf.constant([-30.0, -2.0, 0.5, 4.0, 1e3], "float64")
 
     def slope(x):
         with tf.GradientTape() as tape:
