@@ -47,6 +47,17 @@ def keys(flow) -> list[str]:
                 "papamakarios2017maf",
             ],
         ),
+        ("bnaf", ["decao2019bnaf", "salimans2016weight"]),
+        (
+            "gaussianization",
+            [
+                "ho2019flowpp",
+                "hoogeboom2019emerging",
+                "laparra2011rbig",
+                "meng2020gaussianization",
+                "tomczak2016householder",
+            ],
+        ),
         (
             "tarflow",
             [
@@ -78,7 +89,7 @@ def keys(flow) -> list[str]:
     ],
 )
 def test_ready_flows(name, expected):
-    options = {} if name in ("planar", "sylvester") else {"width": 4}
+    options = {} if name in ("gaussianization", "planar", "sylvester") else {"width": 4}
     layers = 1 if name in ("iaf", "residual_flow", "ffjord") else 2
     flow = getattr(flows, name)((2,), layers=layers, seed=0, **options)
     assert keys(flow) == expected

@@ -548,6 +548,28 @@ CASES = [
         (3,),
         context_shape=(2,),
     ),
+    Case(
+        "block_autoregressive",
+        lambda d: B.BlockAutoregressive(3, 2, 2, seed=0, dtype=d),
+        (3,),
+    ),
+    Case(
+        "block_autoregressive_context",
+        lambda d: B.BlockAutoregressive(2, 3, context_shape=(2,), seed=0, dtype=d),
+        (2,),
+        context_shape=(2,),
+    ),
+    Case(
+        "marginal_gaussianization",
+        lambda d: B.MarginalGaussianization((2, 3), 2, dtype=d),
+        (2, 3),
+    ),
+    Case(
+        "marginal_gaussianization_context",
+        lambda d: B.MarginalGaussianization((3,), 2, dense((24,), d), (2,), dtype=d),
+        (3,),
+        context_shape=(2,),
+    ),
     Case("multiscale", multiscale, (4, 4, 2), noise_shape=(32,)),
     Case(
         "multiscale_context",

@@ -158,7 +158,11 @@ SMALL = {
         flows.naf,
         {"event_shape": (3,), "layers": 2, "components": 1, "depth": 1, **MLP},
     ),
+    "bnaf": Small(flows.bnaf, {"event_shape": (3,), "layers": 2, "width": 3}),
     "iaf": Small(flows.iaf, {"event_shape": (3,), "layers": 2, "depth": 1, **MLP}),
+    "gaussianization": Small(
+        flows.gaussianization, {"event_shape": (3,), "layers": 2, "components": 1}
+    ),
     "neural_spline_flow": Small(
         flows.neural_spline_flow,
         {"event_shape": (3,), "layers": 2, "bins": 4, "depth": 1, **MLP},

@@ -18,6 +18,8 @@ SIZES = {
     "real_nvp": {"width": 16},
     "maf": {"width": 32, "layers": 3},
     "naf": {"width": 32, "layers": 2, "components": 4},
+    "bnaf": {"width": 4, "layers": 2},
+    "gaussianization": {"layers": 3, "components": 8},
     "iaf": {"width": 32, "layers": 1, "depth": 1},
     "neural_spline_flow": {"width": 16, "layers": 2},
     "planar": {"layers": 4},

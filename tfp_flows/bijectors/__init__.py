@@ -4,6 +4,7 @@ from tfp_flows.bijectors.actnorm import ActNorm
 from tfp_flows.bijectors.additive_coupling import AdditiveCoupling
 from tfp_flows.bijectors.affine_coupling import AffineCoupling
 from tfp_flows.bijectors.batch_norm import BatchNorm
+from tfp_flows.bijectors.block_autoregressive import BlockAutoregressive
 from tfp_flows.bijectors.chain import Chain
 from tfp_flows.bijectors.continuous_flow import ContinuousFlow
 from tfp_flows.bijectors.coupling import Coupling
@@ -11,6 +12,7 @@ from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.inverse_autoregressive import InverseAutoregressive
 from tfp_flows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfp_flows.bijectors.logit import Logit
+from tfp_flows.bijectors.marginal_gaussianization import MarginalGaussianization
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressive
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.permutation import Permutation
@@ -35,6 +37,7 @@ __all__ = [
     "AdditiveCoupling",
     "AffineCoupling",
     "BatchNorm",
+    "BlockAutoregressive",
     "Chain",
     "ContinuousFlow",
     "Coupling",
@@ -43,6 +46,7 @@ __all__ = [
     "InvertibleConv1x1",
     "JointBijector",
     "Logit",
+    "MarginalGaussianization",
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import split_parameters
@@ -77,9 +78,8 @@ class Elementwise(JointBijector):
         count = transformer.num_parameters
         *leading, last = event_shape
         check_entries(transformer, last)
-        self._raw = self._add_variable(
-            "parameters", tf.zeros([*leading, count, last], dtype)
-        )
+        start = tf.constant(self._initial([*leading, count, last]), dtype)
+        self._raw = self._add_variable("parameters", start)
         self._conditioner = (
             None
             if conditioner is None or context_shape is None
@@ -122,6 +122,10 @@ class Elementwise(JointBijector):
         if not attribute(self._transformer, "is_increasing"):
             return super()._is_increasing(**keywords)
         return True
+
+    def _initial(self, shape):
+        """The parameters at the start."""
+        return np.zeros(shape)
 
     _fast_paths = frozenset({"untaped"})
 

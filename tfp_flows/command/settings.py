@@ -33,6 +33,14 @@ _VECTORS: _Suited = {
     "ffjord": ({"epochs": 60, "learning_rate": 2e-3}, {}),
     "maf": ({"epochs": 60, "learning_rate": 2e-3}, {"layers": 8, "width": 64}),
     "naf": ({"epochs": 40}, {"width": 64}),
+    "bnaf": (
+        {"epochs": 40, "learning_rate": 1e-2},
+        {"layers": 4, "width": 16, "depth": 2},
+    ),
+    "gaussianization": (
+        {"epochs": 40, "learning_rate": 5e-3},
+        {"layers": 8, "components": 24},
+    ),
     "iaf": ({"epochs": 60, "learning_rate": 2e-3}, {"width": 64}),
     "neural_spline_flow": ({"epochs": 40}, {"layers": 4, "width": 64}),
     "flow_plus_plus": (
@@ -55,6 +63,11 @@ _SMALL_IMAGES: _Suited = {
     "ffjord": ({"epochs": 30}, {"width": 128}),
     "maf": ({"epochs": 60}, {"width": 256}),
     "naf": ({"epochs": 20}, {"layers": 2}),
+    "bnaf": ({"epochs": 30, "learning_rate": 1e-2}, {"layers": 3, "width": 8}),
+    "gaussianization": (
+        {"epochs": 30, "learning_rate": 5e-3},
+        {"layers": 4, "components": 8},
+    ),
     "iaf": ({"epochs": 20}, {"layers": 2, "width": 256}),
     "neural_spline_flow": ({"epochs": 40}, {"layers": 4, "width": 128}),
     "flow_plus_plus": (

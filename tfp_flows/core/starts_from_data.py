@@ -36,13 +36,13 @@ class StartsFromData(JointBijector):
         done = self._initialized
         return done is not None and not bool(tf.convert_to_tensor(done))
 
-    def _initialize(self, y):
+    def _initialize(self, y, **keywords):
         if self.needs_initialization:
             if not y.shape.num_elements():
                 raise ValueError(f"{self.name}: cannot initialise from an empty batch.")
             self._set_from(y)
             self._initialized.assign(True)
-        return self._inverse_and_log_det(y)[0]
+        return self._inverse_and_log_det(y, **keywords)[0]
 
     def _set_from(self, y: tf.Tensor) -> None:
         """Sets the variables from a batch `[N, *event_shape]` that is not empty."""

@@ -4,8 +4,10 @@ Each is a generator that yields its bijectors in the order in which data meet th
 a flow by `ready`, which does the same for functions of your own.
 """
 
+from tfp_flows.flows.bnaf import bnaf
 from tfp_flows.flows.ffjord import ffjord
 from tfp_flows.flows.flow_plus_plus import flow_plus_plus
+from tfp_flows.flows.gaussianization import gaussianization
 from tfp_flows.flows.glow import glow
 from tfp_flows.flows.iaf import iaf
 from tfp_flows.flows.jet import jet
@@ -31,10 +33,12 @@ __all__ = [
     "NormalizedContext",
     "OneHot",
     "Plan",
+    "bnaf",
     "check_config",
     "ffjord",
     "flow_plus_plus",
     "from_config",
+    "gaussianization",
     "glow",
     "iaf",
     "jet",

@@ -34,6 +34,7 @@ __all__ = [
     "amortized_layers",
     "autoregression",
     "autoregressive_layers",
+    "context_network",
     "fast_density",
     "linear",
     "spline_of",
@@ -184,6 +185,29 @@ def warn_if_affine(plan: Plan) -> None:
         )
 
 
+def context_network(
+    plan: Plan, outputs: int, width: int | None, depth: int | None
+) -> MLP | None:
+    """A network that computes parameters from a context, if there is one.
+
+    Args:
+      plan: the `Plan` of the flow.
+      outputs: number of parameters.
+      width: units of each hidden layer (64).
+      depth: hidden layers (2).
+    """
+    if plan.context_shape is None:
+        check_unused("for the networks that see a context", width=width, depth=depth)
+        return None
+    if len(plan.context_shape) != 1:
+        raise ValueError(
+            f"context_shape must be that of a vector, (C,), got {plan.context_shape}; "
+            "let a context_encoder make one."
+        )
+    hidden = [64 if width is None else width] * (2 if depth is None else depth)
+    return MLP(outputs, hidden, **plan.network())
+
+
 def amortized_layers(
     plan: Plan,
     bijector: Callable[..., tfb.Bijector],
@@ -210,24 +234,11 @@ def amortized_layers(
       **options: arguments of the bijector; the shape of its parameters among them.
     """
     check_choice("explicit", explicit, ("density", "sampling"))
-    if plan.context_shape is None:
-        check_unused("for the networks that see a context", width=width, depth=depth)
-    elif len(plan.context_shape) != 1:
-        raise ValueError(
-            f"context_shape must be that of a vector, (C,), got {plan.context_shape}; "
-            "let a context_encoder make one."
-        )
     shape = {k: v for k, v in options.items() if k != "activation"}
-    hidden = [64 if width is None else width] * (2 if depth is None else depth)
 
     def layer():
-        network = (
-            None
-            if plan.context_shape is None
-            else MLP(
-                bijector.num_parameters(plan.size, **shape), hidden, **plan.network()
-            )
-        )
+        outputs = bijector.num_parameters(plan.size, **shape)
+        network = context_network(plan, outputs, width, depth)
         made = bijector(
             plan.size,
             conditioner=network,

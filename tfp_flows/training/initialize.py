@@ -47,9 +47,10 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
     """Passes data through a flow and sets the parts that start from data.
 
     Each `ActNorm` takes the mean and standard deviation of its input (Kingma & Dhariwal
-    2018, section 3.1), each `Scaling` with `data_dependent=True` the deviations. Parts
-    that were initialised before, or restored from a file, stay as they are. The more
-    data, the better: `FlowModel.fit` takes up to 10,000 examples.
+    2018, section 3.1), each `Scaling` with `data_dependent=True` the deviations, each
+    `MarginalGaussianization` the quantiles. Parts that were initialised before, or
+    restored from a file, stay as they are. The more data, the better: `FlowModel.fit`
+    takes up to 10,000 examples.
 
     Example:
       >>> import numpy as np

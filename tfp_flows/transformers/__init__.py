@@ -8,6 +8,7 @@ from tfp_flows.transformers.inverted import Inverted
 from tfp_flows.transformers.linear_rational import LinearRational
 from tfp_flows.transformers.logistic_mixture import LogisticMixture
 from tfp_flows.transformers.per_entry import PerEntry
+from tfp_flows.transformers.probit import Probit
 from tfp_flows.transformers.rational_quadratic import RationalQuadratic
 from tfp_flows.transformers.shift import Shift
 from tfp_flows.transformers.sigmoid_network import SigmoidNetwork
@@ -25,6 +26,7 @@ __all__ = [
     "LinearRational",
     "LogisticMixture",
     "PerEntry",
+    "Probit",
     "RationalQuadratic",
     "Shift",
     "SigmoidNetwork",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["smooth_bound"]
+__all__ = ["raw_of_bounded", "smooth_bound"]
 
 
 def smooth_bound(x: tf.Tensor, bound: float | tf.Tensor) -> tf.Tensor:
@@ -26,3 +27,9 @@ def smooth_bound(x: tf.Tensor, bound: float | tf.Tensor) -> tf.Tensor:
     scale = math.pi / (2 * bound)
     # TensorFlow Lite has `atan2`, but no `atan`.
     return tf.atan2(scale * x, tf.ones_like(x)) / scale
+
+
+def raw_of_bounded(y: np.ndarray, bound: float | np.ndarray) -> np.ndarray:
+    r"""The inverse of `smooth_bound`, of numbers brought to within $0.95 c$."""
+    share = np.clip(y / bound, -0.95, 0.95)
+    return 2 * bound / math.pi * np.tan(0.5 * math.pi * share)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.core.roots import monotone_root
-from tfp_flows.transformers.bounds import smooth_bound
+from tfp_flows.transformers.bounds import raw_of_bounded, smooth_bound
 from tfp_flows.transformers.transformer import Transformer, spread
 
 __all__ = ["LogisticMixture", "log_odds"]
@@ -107,6 +108,23 @@ class LogisticMixture(Transformer):
             function, target, tf.reduce_min(alone, -2), tf.reduce_max(alone, -2)
         )
         return x, -_log_odds(x, *mixture)[1] - log_scale
+
+    def parameters_of(self, means: np.ndarray, log_scales: np.ndarray) -> np.ndarray:
+        r"""Returns the parameters of given components of equal weights.
+
+        Args:
+          means: $\mu$, an array `[..., K, n]`.
+          log_scales: the $s_k$, of the same shape, as far as bounds allow.
+
+        Returns:
+          An array `[..., num_parameters, n]`, whose $a$ and $b$ are zero.
+        """
+        high, low = self.max_component_log_scale, -self.min_component_log_scale
+        raw = raw_of_bounded(log_scales, np.where(log_scales > 0, high, low))
+        others = np.zeros_like(means[..., :1, :])
+        return np.concatenate(
+            [0 * means, means - self._spread, raw, others, others], axis=-2
+        )
 
     def _split(self, parameters):
         k = self.components
