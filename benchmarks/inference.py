@@ -7,11 +7,13 @@ fits TFP's mean field and multivariate normal surrogates and a flow to Neal's fu
 banana and a logistic regression (the targets of the examples), and compares bounds and
 moments. Moments of the funnel and the banana are known, so that they need no NUTS; the
 logistic regression has a long run. HMC, NeuTra and flow proposals, alone and in turn
-with HMC, then sample the funnel and the banana. The part `seconds` times what a step of
+with HMC, then sample the funnel and the banana. The part `double well` compares a flow
+with steps of Markov chains between its layers, with the flow and with the steps alone,
+at equal evaluations of the density. The part `seconds` times what a step of
 `VariationalModel.fit` computes, with and without XLA. Writes
 `benchmarks/results/inference.json` and the tables `inference_surrogates.md`,
-`inference_chains.md` and `inference_seconds.md`; parts that are not named keep their
-rows.
+`inference_chains.md`, `inference_paths.md` and `inference_seconds.md`; parts that are
+not named keep their rows.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from sklearn.datasets import load_breast_cancer
 
-from tfp_flows import inference
+import tfp_flows
+from tfp_flows import bijectors, distributions, flows, inference
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -44,6 +47,11 @@ HEADS = {
     "chains": [
         *("target", "kernel", "evaluations a step", "accepted"),
         *("effective samples per 1,000", "deviation", "s"),
+    ],
+    "paths": [
+        *("surrogate", "trained", "evaluations a sample", "bound, nats"),
+        *("log evidence, nats", "effective samples per 1,000 evaluations"),
+        *("Pareto k", "share of the right well", "s"),
     ],
     "seconds": [
         *("32 samples of the logistic regression", "processor ms (ms passed)"),
@@ -236,6 +244,82 @@ def chains(name: str, flow: Any, steps: int):
     return rows
 
 
+def double_well(x: tf.Tensor) -> tf.Tensor:
+    """That of Wu et al. 2020, figure 2: two modes, of which one is much deeper."""
+    a, b = x[..., 0], x[..., 1]
+    return 3.0 * a**2 - 0.25 * a**4 - a - 0.5 * b**2
+
+
+def of_double_well() -> tuple[float, float]:
+    """Its log-normaliser, and the share of the right well."""
+    a = np.linspace(-7.0, 7.0, 20_001)
+    density = np.exp(3.0 * a**2 - 0.25 * a**4 - a)
+    area, right = density.sum(), density[a > 0].sum()
+    return float(np.log(area * (a[1] - a[0]) * np.sqrt(2 * np.pi))), right / area
+
+
+def paths(steps: int, evaluations: int = 200_000, repeats: int = 20, seeds: int = 3):
+    """Rows of surrogates of the double well, at equal evaluations of its density."""
+    betas, walk = (0.25, 0.5, 0.75, 1.0), 10
+    metropolis = {"new_state_fn": tfp.mcmc.random_walk_normal_fn(0.5)}
+    langevin = {"kernel": tfp.mcmc.UncalibratedLangevin, "step_size": 0.02}
+    # The first state and each step; for Metropolis, both ends once more.
+    cost = {"": 1, "Metropolis": len(betas) * (walk + 3) + 1}
+    cost["Langevin"] = len(betas) * (walk + 1) + 1
+    log_z, share = of_double_well()
+    rows = []
+    for kind, options, layers, trained in (
+        ("", {}, 8, True),
+        ("Metropolis", metropolis, 0, False),
+        ("Metropolis", metropolis, 8, False),
+        ("Metropolis", metropolis, 8, True),
+        ("Langevin", langevin, 0, False),
+        ("Langevin", langevin, 8, True),
+    ):
+        start = time.perf_counter()
+        found, errors = [], []
+        for seed in range(seeds if layers else 1):
+            q = flow = tfp_flows.Flow(
+                distributions.standard_normal((2,)), bijectors.Chain([])
+            )
+            if layers:
+                options_of_flow = {"layers": layers, "width": 32, "normalize": False}
+                q = flow = flows.real_nvp((2,), seed=seed, **options_of_flow)
+            if kind:
+                q = inference.StochasticFlow(flow, double_well, betas, walk, **options)
+            if layers:
+                # Trained as the flow with steps, or as the flow alone.
+                trains = q if trained else flow
+                count = 32 * cost["Metropolis"] // cost[kind if trained else ""]
+                fit = variational(double_well, trains, "", 0.005, steps, count)
+                fit.fit(steps, verbose=0, seed=seed)
+            size = evaluations // cost[kind]
+            for repeat in range(repeats):
+                one = inference.importance_sampling(double_well, q, size, repeat)
+                weights = np.exp(one.log_weights - one.log_evidence)
+                right = np.asarray(one.samples)[:, 0] > 0
+                errors.append(np.mean(weights * right) - share)
+                found.append(one)
+        name = ["steps alone", "flow"][bool(layers)] + (f", {kind}" if kind else "")
+        evidence = np.array([one.log_evidence for one in found]) - log_z
+        ess = np.mean([one.effective_sample_size for one in found])
+        cells = [
+            ["no", "the flow alone", "the path"][
+                bool(layers) + (trained and bool(kind))
+            ],
+            str(cost[kind]),
+            f"{np.mean([one.bound for one in found]) - log_z:.3f}",
+            f"{evidence.mean():.4f} ± {np.sqrt(np.mean(evidence**2)):.4f}",
+            f"{1000 * ess / evaluations:.1f}",
+            f"{np.median([one.pareto_k for one in found]):.2f}",
+            f"{share + np.mean(errors):.4f} ± {np.std(errors):.4f}",
+            f"{time.perf_counter() - start:.0f}",
+        ]
+        rows.append([name, *cells])
+        print(*rows[-1], sep=" | ", flush=True)
+    return rows
+
+
 def seconds(calls: int):
     """Rows of times of a step's parts, without and with XLA."""
     target = case("logistic regression").target
@@ -283,6 +367,8 @@ def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, calls: int
     """Rows of each table."""
     if part == "seconds":
         return {"seconds": seconds(calls)}
+    if part == "double well":
+        return {"paths": paths(steps)}
     rows, flow = compare(part, steps, nuts_steps)
     if part == "logistic regression":
         return {"surrogates": rows}
@@ -290,7 +376,7 @@ def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, calls: int
 
 
 def main(argv: list[str] | None = None) -> None:
-    parts = ["funnel", "banana", "logistic regression", "seconds"]
+    parts = ["funnel", "banana", "logistic regression", "double well", "seconds"]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     report.add_parts(parser, parts)
     parser.add_argument("--steps", type=int, default=2000, help="of training")
