@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.inference.support import bent, normal
+from tests.inference.support import normal
 from tests.support import perturb
-from tfp_flows import Flow, bijectors, flows
+from tfp_flows import Flow, bijectors, distributions, flows, masks
 from tfp_flows.inference import (
     StochasticFlow,
     VariationalModel,
@@ -30,7 +30,7 @@ KERNELS = {
         "step_size": 0.3,
         "num_leapfrog_steps": 3,
     },
-    # Far too long, so that only the right correction makes up for it.
+    # Long steps, so that only the right correction makes up for it.
     "langevin": {"kernel": mcmc.UncalibratedLangevin, "step_size": 0.1},
     "unadjusted_hmc": {
         "kernel": mcmc.UncalibratedHamiltonianMonteCarlo,
@@ -42,18 +42,29 @@ GRID = np.linspace(-6.0, 6.0, 10_001)
 
 
 def double_well(x):
-    """That of Wu et al. 2020: two modes, of which one is much deeper."""
+    """Two wells, of which one is deeper."""
     a, b = x[..., 0], x[..., 1]
-    return 3.0 * a**2 - 0.25 * a**4 - a - 0.5 * b**2
+    return 1.5 * a**2 - 0.25 * a**4 - 0.3 * a - 0.5 * b**2
 
 
 @functools.cache
 def known():
-    """The log-normaliser of the double well, and the share of its smaller mode."""
-    density = np.exp(3.0 * GRID**2 - 0.25 * GRID**4 - GRID)
+    """The log-normaliser of the double well, and the share of its right well."""
+    density = np.exp(1.5 * GRID**2 - 0.25 * GRID**4 - 0.3 * GRID)
     area = np.trapezoid(density, GRID)
     right = np.trapezoid(density[GRID > 0], GRID[GRID > 0])
     return math.log(area) + 0.5 * math.log(2 * math.pi), right / area
+
+
+def wide():
+    """A nonlinear flow with tails that are wider than those of the targets."""
+
+    def network(x):
+        return tf.concat([0.3 * tf.sin(x), 0.2 * tf.tanh(x)], -1)
+
+    coupling = bijectors.AffineCoupling(masks.half(2), network)
+    scale = bijectors.Scaling([2], log_scale=[0.4, 0.6])
+    return Flow(normal((2,)), bijectors.Chain([scale, coupling]))
 
 
 def small(**options):
@@ -61,22 +72,30 @@ def small(**options):
     return perturb(flows.real_nvp((2,), **options))
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if "hmc" in name else ())
+        for name in KERNELS
+    ],
+)
 def test_weights_give_normaliser_and_means(name):
     """Whatever the flow is: here it is far from the target."""
-    path = StochasticFlow(bent((2,)), double_well, (0.3, 0.7), 4, **KERNELS[name])
-    found = importance_sampling(double_well, path, 40_000)
+    path = StochasticFlow(wide(), double_well, (0.3, 0.7), 4, **KERNELS[name])
+    found = importance_sampling(double_well, path, 20_000, seed=1)
     log_z, share = known()
-    assert found.log_evidence_error < 0.06
+    assert found.log_evidence_error < 0.02 and found.pareto_k < 0.6
     assert abs(found.log_evidence - log_z) < 4 * found.log_evidence_error
     weights = np.exp(found.log_weights - found.log_evidence)
     right = (found.samples.numpy()[:, 0] > 0) - share
     error = np.std(weights * right) / math.sqrt(len(weights))
-    assert error < 0.02
+    assert error < 0.01
     assert abs(np.mean(weights * right)) < 4 * error
 
 
-@pytest.mark.parametrize("name", ["metropolis", "hmc"])
+@pytest.mark.parametrize(
+    "name", ["metropolis", pytest.param("hmc", marks=pytest.mark.slow)]
+)
 def test_a_flow_that_is_the_target_has_no_weights(name):
     target = tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])
     flow = Flow(normal((2,)), bijectors.Chain([]))
@@ -88,7 +107,7 @@ def test_a_flow_that_is_the_target_has_no_weights(name):
 
 
 def test_steps_at_the_target_leave_weights_as_they_are():
-    flow = bent((2,))
+    flow = wide()
     path = StochasticFlow(flow, double_well, (1.0,), 5, **WALK)
     x, log_q = path.experimental_sample_and_log_prob(200, seed=0)
     first = tf.random.split(tf.constant([0, 0]), 2)[0]
@@ -117,21 +136,21 @@ def test_a_target_with_a_border():
         value = math.log(3.0) - tf.reduce_sum(x, -1)
         return tf.where(inside, value, tf.constant(-math.inf, x.dtype))
 
-    path = StochasticFlow(bent((2,)), target, (0.5, 1.0), 5, **WALK)
-    found = importance_sampling(target, path, 20_000)
-    assert not np.isnan(found.log_weights).any()
-    assert abs(found.log_evidence - math.log(3.0)) < 4 * found.log_evidence_error
-    assert found.log_evidence_error < 0.05
+    path = StochasticFlow(wide(), target, (0.5, 1.0), 5, **WALK)
+    x, log_q = path.experimental_sample_and_log_prob(20_000, seed=0)
+    weights = np.exp(target(x) - log_q)
+    error = np.std(weights) / math.sqrt(len(weights))
+    assert abs(np.mean(weights) - 3.0) < 4 * error < 0.4
+    # Some start beyond the border.
+    assert 0.2 < np.mean(weights == 0) < 0.8
 
 
 def test_gradients_of_langevin_steps_are_those_of_the_bound():
-    log_scale = tf.Variable([0.1, -0.2], dtype=tf.float64)
-    scale = bijectors.Scaling([2], log_scale=log_scale.numpy(), dtype="float64")
-    base = tfd.MultivariateNormalDiag(np.zeros(2), np.ones(2))
-    path = StochasticFlow(
-        Flow(base, scale), double_well, (0.5, 1.0), 3, **KERNELS["langevin"]
-    )
-    (variable,) = path.trainable_variables
+    scale = bijectors.Scaling([2], dtype="float64")
+    (variable,) = scale.trainable_variables
+    variable.assign([0.1, -0.2])
+    flow = Flow(distributions.standard_normal((2,), tf.float64), scale)
+    path = StochasticFlow(flow, double_well, (0.5, 1.0), 3, **KERNELS["langevin"])
 
     @tf.function(autograph=False)
     def bound():
@@ -180,7 +199,7 @@ def test_behind_a_bijector_of_constraints():
     def of_logarithms(z):
         return target.log_prob(exp.forward(z)) + exp.forward_log_det_jacobian(z, 1)
 
-    path = StochasticFlow(bent((2,)), of_logarithms, (0.5, 1.0), 5, **WALK)
+    path = StochasticFlow(wide(), of_logarithms, (0.5, 1.0), 5, **WALK)
     found = importance_sampling(target, tfd.TransformedDistribution(path, exp), 5000)
     assert abs(found.log_evidence) < 4 * found.log_evidence_error < 0.2
 
@@ -190,13 +209,13 @@ def test_behind_a_bijector_of_constraints():
 )
 def test_paths_are_trained(name):
     flow = small()
-    path = StochasticFlow(flow, double_well, (0.5, 1.0), 2, **KERNELS[name])
+    path = StochasticFlow(flow, double_well, (0.5, 1.0), 1, **KERNELS[name])
     model = VariationalModel(double_well, path, sample_size=64)
     assert len(model.trainable_variables) == len(flow.trainable_variables)
     before = [v.numpy() for v in flow.trainable_variables]
     start = importance_sampling(double_well, path, 2000).bound
-    model.compile(keras.optimizers.Adam(0.01))
-    history = model.fit(60, verbose=0, seed=0).history
+    model.compile(keras.optimizers.Adam(0.02))
+    history = model.fit(30, verbose=0, seed=0).history
     assert np.isfinite(history["loss"]).all()
     assert importance_sampling(double_well, path, 2000).bound > start + 0.5
     moved = [
@@ -224,14 +243,15 @@ def test_paths_are_trained(name):
                 small(bounds=(0, 1), logit_margin=0.01, normalize=None), double_well
             ),
             ValueError,
-            r"flow must be over all real numbers, got one over \(0",
+            r"flow must be over all real numbers, got one over",
         ),
         (
             lambda: StochasticFlow(
-                Flow(normal((4,)), tfb.Reshape([2, 2], [4])), lambda x: x[..., 0, 0]
+                Flow(normal((2, 2)), tfb.Chain([tfb.Reshape([4], [2, 2])]), name="a"),
+                lambda x: x[..., 0],
             ),
             ValueError,
-            r"flow must keep the shape \(2, 2\)",
+            r"flow must keep the shape \(4,\) of an event",
         ),
         (
             lambda: StochasticFlow(small(), 3.0),

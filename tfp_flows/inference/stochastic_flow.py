@@ -54,8 +54,8 @@ class StochasticFlow(StaticShape):
     sample, which itself is not known. So there is no `log_prob`, and no objective that
     takes one (`path_gradient=True`, `forward_kl`).
 
-    **Training** holds the acceptances of steps fixed, as the paper does, so that the
-    gradients of a Metropolis kernel are not those of the bound. Those of
+    **Training** holds the acceptances of steps fixed, so that the gradients of a
+    Metropolis kernel are not those of the bound. Those of
     `tfp.mcmc.UncalibratedLangevin` are.
 
     Example:
@@ -127,8 +127,11 @@ class StochasticFlow(StaticShape):
         if not betas:
             raise ValueError("betas must hold at least one number, got none.")
         layers = list(members(flow.bijector))[::-1]
-        shapes = [flow.distribution.event_shape]
-        shapes += [b.forward_event_shape(flow.event_shape) for b in layers]
+        shapes = itertools.accumulate(
+            layers,
+            lambda shape, b: b.forward_event_shape(shape),
+            initial=flow.distribution.event_shape,
+        )
         if any(shape != flow.event_shape for shape in shapes):
             raise ValueError(
                 f"flow must keep the shape {flow.event_shape} of an event all the way "
@@ -183,22 +186,24 @@ class StochasticFlow(StaticShape):
             return tf.add_n(parts)
 
         kernel = self._kernel_of(log_prob)
-        if not kernel.is_calibrated:
-            states, changes = tfp.mcmc.sample_chain(
-                self._steps,
-                x,
-                kernel=kernel,
-                trace_fn=lambda _, results: results.log_acceptance_correction,
-                seed=seed,
-            )
-            return states[-1], tf.reduce_sum(changes, 0)
-        states = tfp.mcmc.sample_chain(
-            1, x, None, kernel, self._steps - 1, trace_fn=None, seed=seed
+        seeds = tf.random.split(seed, self._steps)
+
+        def step(i, x, results, change):
+            x, results = kernel.one_step(x, results, seed=seeds[i])
+            if not kernel.is_calibrated:
+                change += results.log_acceptance_correction
+            return i + 1, x, results, change
+
+        before = log_prob(x)
+        start = 0, x, kernel.bootstrap_results(x), tf.zeros_like(before)
+        _, x, _, change = tf.while_loop(
+            lambda i, *_: i < self._steps, step, start, maximum_iterations=self._steps
         )
-        before, after = log_prob(x), log_prob(states[0])
+        if kernel.is_calibrated:
+            change = before - log_prob(x)
         # No path comes from where the density is 0.
         nowhere = tf.equal(before, tf.constant(-math.inf, before.dtype))
-        return states[0], tf.where(nowhere, before, before - after)
+        return x, tf.where(nowhere, before, change)
 
     def _log_prob(self, value):
         raise NotImplementedError(
