@@ -245,7 +245,7 @@ def chains(name: str, flow: Any, steps: int):
 
 
 def double_well(x: tf.Tensor) -> tf.Tensor:
-    """That of Wu et al. 2020, figure 2: two modes, of which one is much deeper."""
+    """Two wells, of which the left one is much deeper (Noé et al. 2019)."""
     a, b = x[..., 0], x[..., 1]
     return 3.0 * a**2 - 0.25 * a**4 - a - 0.5 * b**2
 

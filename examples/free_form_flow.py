@@ -19,7 +19,7 @@ def network(seed, width=64, depth=3):
     return keras.Model(x, keras.layers.Add()([x, inner(x)]))
 
 
-def main(weights=(1.0, 10.0, 50.0, 250.0), epochs=40):
+def main(weights=(10.0, 30.0, 100.0), epochs=80):
     toy = datasets.TOYS["moons"]
     x, test = toy.sample(10_000, seed=0), toy.sample(5_000, seed=1)
     true = toy.log_prob(test)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flows import citation, datasets, networks
+from tfp_flows import citation
 from tfp_flows.models import FreeFormFlow
 from tfp_flows.training import TrainingDiverged
 
@@ -217,25 +217,6 @@ def test_divergence_ends_the_fit():
 
 def test_citation():
     assert "draxler2024free" in citation(free())
-
-
-@pytest.mark.slow
-def test_two_moons():
-    """Its own density, its samples and a coupling flow agree on the moons."""
-    keras.utils.set_random_seed(0)
-    x = datasets.toys.two_moons(10_000, seed=0)
-    held_out = datasets.toys.two_moons(2_000, seed=1)
-
-    def network(seed):
-        x = keras.Input((2,))
-        inner = networks.ResidualMLP(2, 64, 3, activation="silu", seed=seed)
-        return keras.Model(x, x + inner(x))
-
-    model = FreeFormFlow(network(0), network(1), (2,))
-    model.compile(keras.optimizers.Adam(1e-3))
-    model.fit(x, batch_size=256, epochs=30, verbose=0)
-    scores = model.evaluate(held_out, verbose=0, return_dict=True)
-    print(scores)
 
 
 @pytest.mark.parametrize(
