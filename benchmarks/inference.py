@@ -262,10 +262,8 @@ def paths(steps: int, evaluations: int = 200_000, repeats: int = 10):
     """Rows of surrogates of the double well, at equal evaluations of its density."""
     betas, walk = (0.25, 0.5, 0.75, 1.0), 10
     metropolis = {"new_state_fn": tfp.mcmc.random_walk_normal_fn(0.5)}
-    langevin = {"kernel": tfp.mcmc.UncalibratedLangevin, "step_size": 0.02}
-    # The first state and each step; for Metropolis, both ends once more.
+    # The first state and each step, and both ends once more for the weight.
     cost = {"": 1, "Metropolis": len(betas) * (walk + 3) + 1}
-    cost["Langevin"] = len(betas) * (walk + 1) + 1
     log_z, share = of_double_well()
     rows = []
     for kind, options, layers, trained in (
@@ -273,7 +271,6 @@ def paths(steps: int, evaluations: int = 200_000, repeats: int = 10):
         ("Metropolis", metropolis, 0, "nothing"),
         ("Metropolis", metropolis, 8, "the flow"),
         ("Metropolis", metropolis, 8, "the path"),
-        ("Langevin", langevin, 8, "the path"),
     ):
         start = time.perf_counter()
         q = flow = tfp_flows.Flow(
