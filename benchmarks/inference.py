@@ -7,11 +7,13 @@ fits TFP's mean field and multivariate normal surrogates and a flow to Neal's fu
 banana and a logistic regression (the targets of the examples), and compares bounds and
 moments. Moments of the funnel and the banana are known, so that they need no NUTS; the
 logistic regression has a long run. HMC, NeuTra and flow proposals, alone and in turn
-with HMC, then sample the funnel and the banana. The part `seconds` times what a step of
+with HMC, then sample the funnel and the banana. The part `double well` compares a flow
+with steps of Markov chains between its layers, with the flow and with the steps alone,
+at equal evaluations of the density. The part `seconds` times what a step of
 `VariationalModel.fit` computes, with and without XLA. Writes
 `benchmarks/results/inference.json` and the tables `inference_surrogates.md`,
-`inference_chains.md` and `inference_seconds.md`; parts that are not named keep their
-rows.
+`inference_chains.md`, `inference_paths.md` and `inference_seconds.md`; parts that are
+not named keep their rows.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from sklearn.datasets import load_breast_cancer
 
-from tfp_flows import inference
+import tfp_flows
+from tfp_flows import bijectors, distributions, flows, inference
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -44,6 +47,11 @@ HEADS = {
     "chains": [
         *("target", "kernel", "evaluations a step", "accepted"),
         *("effective samples per 1,000", "deviation", "s"),
+    ],
+    "paths": [
+        *("surrogate", "trained", "evaluations a sample", "bound, nats"),
+        *("log evidence, nats", "effective samples per 1,000 evaluations"),
+        *("Pareto k", "right well, %", "s"),
     ],
     "seconds": [
         *("32 samples of the logistic regression", "processor ms (ms passed)"),
@@ -236,6 +244,74 @@ def chains(name: str, flow: Any, steps: int):
     return rows
 
 
+def double_well(x: tf.Tensor) -> tf.Tensor:
+    """Two wells, of which the left one is much deeper (Noé et al. 2019)."""
+    a, b = x[..., 0], x[..., 1]
+    return 3.0 * a**2 - 0.25 * a**4 - a - 0.5 * b**2
+
+
+def of_double_well() -> tuple[float, float]:
+    """Its log-normaliser, and the share of the right well."""
+    a = np.linspace(-7.0, 7.0, 20_001)
+    density = np.exp(3.0 * a**2 - 0.25 * a**4 - a)
+    area, right = density.sum(), density[a > 0].sum()
+    return float(np.log(area * (a[1] - a[0]) * np.sqrt(2 * np.pi))), right / area
+
+
+def paths(steps: int, evaluations: int = 200_000, repeats: int = 10):
+    """Rows of surrogates of the double well, at equal evaluations of its density."""
+    betas, walk = (0.25, 0.5, 0.75, 1.0), 10
+    metropolis = {"new_state_fn": tfp.mcmc.random_walk_normal_fn(0.5)}
+    # The first state and each step, and both ends once more for the weight.
+    cost = {"": 1, "Metropolis": len(betas) * (walk + 3) + 1}
+    log_z, share = of_double_well()
+    rows = []
+    for kind, options, layers, trained in (
+        ("", {}, 8, "the flow"),
+        ("Metropolis", metropolis, 0, "nothing"),
+        ("Metropolis", metropolis, 8, "the flow"),
+        ("Metropolis", metropolis, 8, "the path"),
+    ):
+        start = time.perf_counter()
+        q = flow = tfp_flows.Flow(
+            distributions.standard_normal((2,)), bijectors.Chain([])
+        )
+        if layers:
+            options_of_flow = {"layers": layers, "width": 32, "normalize": False}
+            q = flow = flows.real_nvp((2,), seed=0, **options_of_flow)
+        if kind:
+            q = inference.StochasticFlow(flow, double_well, betas, walk, **options)
+        if layers:
+            of_path = trained == "the path"
+            count = 32 * cost["Metropolis"] // cost[kind if of_path else ""]
+            trains = q if of_path else flow
+            fit = variational(double_well, trains, "", 0.005, steps, count)
+            fit.fit(steps, verbose=0, seed=0)
+        size, found, shares = evaluations // cost[kind], [], []
+        for seed in range(repeats):
+            one = inference.importance_sampling(double_well, q, size, seed)
+            weights = np.exp(one.log_weights - one.log_evidence)
+            shares.append(np.mean(weights * (np.asarray(one.samples)[:, 0] > 0)))
+            found.append(one)
+        evidence = [one.log_evidence - log_z for one in found]
+        ess = np.mean([one.effective_sample_size for one in found])
+        name = ", ".join(filter(None, ["flow" if layers else "", kind]))
+        cells = [
+            trained,
+            str(cost[kind]),
+            f"{np.mean([one.bound for one in found]) - log_z:.2f}",
+            f"{np.mean(evidence):.4f} ± {np.std(evidence):.4f}",
+            f"{1000 * ess / evaluations:.1f}",
+            f"{np.median([one.pareto_k for one in found]):.2f}",
+            f"{100 * np.mean(shares):.2f} ± {100 * np.std(shares):.2f}",
+            f"{time.perf_counter() - start:.0f}",
+        ]
+        rows.append([name, *cells])
+        print(*rows[-1], sep=" | ", flush=True)
+    known = ["", "", "0", "0", "", "", f"{100 * share:.2f}", ""]
+    return [*rows, ["exact", *known]]
+
+
 def seconds(calls: int):
     """Rows of times of a step's parts, without and with XLA."""
     target = case("logistic regression").target
@@ -283,6 +359,8 @@ def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, calls: int
     """Rows of each table."""
     if part == "seconds":
         return {"seconds": seconds(calls)}
+    if part == "double well":
+        return {"paths": paths(max(steps // 4, 1))}
     rows, flow = compare(part, steps, nuts_steps)
     if part == "logistic regression":
         return {"surrogates": rows}
@@ -290,7 +368,7 @@ def measure(part: str, steps: int, nuts_steps: int, chain_steps: int, calls: int
 
 
 def main(argv: list[str] | None = None) -> None:
-    parts = ["funnel", "banana", "logistic regression", "seconds"]
+    parts = ["funnel", "banana", "logistic regression", "double well", "seconds"]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     report.add_parts(parser, parts)
     parser.add_argument("--steps", type=int, default=2000, help="of training")

@@ -258,6 +258,19 @@ def test_inference_knows_its_moments(module):
 
 
 @pytest.mark.slow
+def test_paths_of_the_double_well(module):
+    inference = module("inference")
+    share = inference.of_double_well()[1]
+    assert 0.008 < share < 0.0085
+    rows = inference.paths(2, evaluations=6_000, repeats=2)
+    assert {len(row) for row in rows} == {len(inference.HEADS["paths"])}
+    assert [row[2] for row in rows] == ["1", "53", "53", "53", ""]
+    # Steps alone need no training to be right.
+    assert abs(float(rows[1][4].split(" ")[0])) < 1.0
+    assert rows[-1][-2] == f"{100 * share:.2f}"
+
+
+@pytest.mark.slow
 def test_inference(module, tmp_path, capsys):
     inference = module("inference")
     sizes = ["--steps", "20", "--chain-steps", "6", "--output", str(tmp_path)]

@@ -104,6 +104,19 @@ def test_logistic_regression(capsys):
 
 
 @pytest.mark.slow
+def test_free_form_flow(capsys):
+    example = runpy.run_path(str(EXAMPLES / "free_form_flow.py"))
+    found = example["main"](weights=(50.0,), epochs=30)[50.0]
+    # The true density has 2.381 nats, a normal of the same moments 3.293.
+    assert 2.3 < found["nll"] < 2.55
+    assert found["total"] == pytest.approx(1.0, abs=0.03)
+    assert found["reconstruction"] < 5e-3
+    # Samples of the decoder are of the same distribution, nearly.
+    assert -3.2 < found["sampled"] < -2.3
+    assert "weight 50: 2." in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_neutra_funnel(capsys):
     example = runpy.run_path(str(EXAMPLES / "neutra_funnel.py"))
     found = example["main"](train_steps=1000, steps=500)

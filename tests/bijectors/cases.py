@@ -344,6 +344,13 @@ CASES = [
         trainable=False,
     ),
     Case(
+        "haar",
+        lambda d: B.Haar(),
+        (2, 1, 8),
+        noise_shape=(4, 2, 2),
+        trainable=False,
+    ),
+    Case(
         "permutation_reverse",
         lambda d: B.Permutation("reverse", 5),
         (5,),

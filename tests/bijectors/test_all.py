@@ -33,6 +33,7 @@ REPRESENTATIVE = frozenset(
         "plu",
         "qr",
         "squeeze",
+        "haar",
         "permutation_random",
         "logit",
         "spline_coupling",

@@ -304,7 +304,7 @@ def make(encoder=None, decoder=None, latent_size=2, *args, **options):
             r"encoder must give features \[batch, F\]",
         ),
         (
-            lambda: make().compute_loss(y=np.zeros(4)),
+            lambda: linear().compute_loss(X, np.zeros(16), linear()(X)),
             ValueError,
             "x must come without labels",
         ),

@@ -9,6 +9,7 @@ from tfp_flows.bijectors.chain import Chain
 from tfp_flows.bijectors.continuous_flow import ContinuousFlow
 from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.elementwise import Elementwise
+from tfp_flows.bijectors.haar import Haar
 from tfp_flows.bijectors.inverse_autoregressive import InverseAutoregressive
 from tfp_flows.bijectors.invertible_conv1x1 import InvertibleConv1x1
 from tfp_flows.bijectors.logit import Logit
@@ -42,6 +43,7 @@ __all__ = [
     "ContinuousFlow",
     "Coupling",
     "Elementwise",
+    "Haar",
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "JointBijector",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
@@ -16,7 +16,7 @@ from tfp_flows.core.recompute import evaluate, sees_to_itself
 from tfp_flows.core.tfp_internals import is_increasing
 from tfp_flows.core.walk import Run, Step, joined, runs_of, walk
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "members"]
 
 
 class Chain(JointBijector):
@@ -203,6 +203,15 @@ class Chain(JointBijector):
             known = {k: v for k, v in keywords.items() if k in b.keywords}
             y = b._initialize(y, **known)
         return y
+
+
+def members(bijector: tfb.Bijector) -> Iterator[tfb.Bijector]:
+    """The bijectors of a chain and of chains in it, as data meet them."""
+    for member in bijector.bijectors if isinstance(bijector, Chain) else [bijector]:
+        if isinstance(member, Chain):
+            yield from members(member)
+        else:
+            yield member
 
 
 class _Ways:

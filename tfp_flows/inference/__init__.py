@@ -21,6 +21,7 @@ from tfp_flows.inference.objectives import (
     reverse_kl,
 )
 from tfp_flows.inference.simulation import simulate
+from tfp_flows.inference.stochastic_flow import StochasticFlow
 from tfp_flows.inference.surrogate import surrogate_posterior
 from tfp_flows.inference.variational_model import VariationalModel
 
@@ -29,6 +30,7 @@ __all__ = [
     "InTurn",
     "NeuralLikelihood",
     "NeuralPosterior",
+    "StochasticFlow",
     "UncalibratedFlowProposal",
     "VariationalModel",
     "effective_sample_size",

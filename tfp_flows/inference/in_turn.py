@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.seeds import stateless_seed
 
-__all__ = ["InTurn"]
+__all__ = ["InTurn", "check_adapts_not"]
 
 
 class InTurnResults(NamedTuple):
@@ -72,12 +72,7 @@ class InTurn(tfp.mcmc.TransitionKernel):
             )
         self._steps = check_shape("steps", steps)
         for kernel in kernels:
-            adapts = _adaptation(kernel)
-            if adapts:
-                raise ValueError(
-                    f"kernels must not adapt themselves, got {adapts}: each turn would "
-                    "begin anew. Adapt in a chain before, and give its step size."
-                )
+            check_adapts_not(kernel)
         self._kernels = kernels
         self._parameters = {"kernels": kernels, "steps": self._steps, "name": name}
 
@@ -131,10 +126,13 @@ class InTurn(tfp.mcmc.TransitionKernel):
         return InTurnResults([k.bootstrap_results(init_state) for k in self._kernels])
 
 
-def _adaptation(kernel: Any) -> str:
-    """The name of a kernel, or of one within it, that adapts itself; or none."""
+def check_adapts_not(kernel: Any) -> None:
+    """Raises a ValueError if a kernel, or one within it, adapts itself."""
     while kernel is not None:
         if "num_adaptation_steps" in kernel.parameters:
-            return type(kernel).__name__
+            raise ValueError(
+                f"kernels must not adapt themselves, got {type(kernel).__name__}: each "
+                "turn would begin anew. Adapt in a chain before, and give its step "
+                "size."
+            )
         kernel = kernel.parameters.get("inner_kernel")
-    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -119,11 +120,12 @@ class VariationalModel(keras.Model):
         dtype = tf.as_dtype(tf.nest.flatten(surrogate.dtype)[0]).name
         super().__init__(name=name, dtype=dtype)
         shapes = tf.nest.flatten(surrogate.event_shape)
+        # Some that TFP builds know their shapes only when they sample.
+        found = surrogate.trainable_variables
         if all(shape.is_fully_defined() for shape in shapes):
-            found = find_variables(surrogate)
-        else:
-            # Some that TFP builds know their shapes only when they sample.
-            found = surrogate.trainable_variables
+            # A surrogate without a density, a `StochasticFlow`, hides no variables.
+            with contextlib.suppress(NotImplementedError):
+                found = find_variables(surrogate)
         if not found:
             raise ValueError("surrogate has no trainable variable: nothing to train.")
         self.target, self.surrogate = target, surrogate

@@ -16,10 +16,9 @@ from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.keras_internals import set_direction
 from tfp_flows.core.seeds import ALGORITHM, stateless_seed
 from tfp_flows.distributions import standard_normal
+from tfp_flows.models.without_labels import WithoutLabels
 from tfp_flows.training import data_checks
-from tfp_flows.training.divergence import WatchDivergence
-from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
-from tfp_flows.training.fused_adam import FusedAdam
+from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.initialize import needs_initialization
 
 __all__ = ["FlowVAE"]
@@ -29,7 +28,7 @@ _LEAST_SCALE = 1e-5
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class FlowVAE(keras.Model):
+class FlowVAE(WithoutLabels):
     r"""A variational autoencoder (Kingma & Welling 2014) with flows.
 
     $$ \log p(x) \ge \mathbb{E}_q \log \frac1K \sum_{k=1}^K
@@ -363,80 +362,16 @@ class FlowVAE(keras.Model):
 
     # Keras.
 
-    def compile(
-        self,
-        optimizer: Any = "adam",
-        loss: Any = negative_log_likelihood,
-        jit_compile: bool | str = False,
-        **kwargs: Any,
-    ) -> None:
-        """Like `keras.Model.compile`, with the negative bound as the loss.
-
-        Args:
-          optimizer: an optimizer or its name; `"adam"` is
-            `tfp_flows.training.FusedAdam`.
-          loss: a function of `(y_true, bound)`; `y_true` holds zeros.
-          jit_compile: whether XLA compiles the step.
-          **kwargs: as for `keras.Model.compile`.
-        """
-        if isinstance(optimizer, str) and optimizer.lower() == "adam":
-            optimizer = FusedAdam()
-        super().compile(optimizer, loss, jit_compile=jit_compile, **kwargs)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a loaded model like the saved one."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        # The saved state of the optimizer needs variables to go to.
-        self.optimizer.build(self.trainable_variables)
-
-    def fit(self, x: Any = None, **kwargs: Any) -> keras.callbacks.History:
-        """Like `keras.Model.fit`, without labels.
-
-        Args:
-          x: data `[N, ...]`, or a stream of batches.
-          **kwargs: as for `keras.Model.fit`; `validation_data` are `x` alone, too.
-
-        Returns:
-          Keras's `History`.
-
-        Raises:
-          TypeError: on data that are not real numbers.
-          ValueError: on NaN, or data of a wrong shape or range.
-          TrainingDiverged: if the loss or the weights become NaN or infinite.
-        """
-        x = self._checked(x)
-        held_out = kwargs.get("validation_data")
-        if held_out is not None and not isinstance(held_out, tuple):
-            kwargs["validation_data"] = self._checked(held_out)
-        given = kwargs.pop("callbacks", None)
-        given = given if isinstance(given, (list, tuple)) else [given]
-        callbacks = [WatchDivergence(), *(c for c in given if c is not None)]
-        return super().fit(x, callbacks=callbacks, **kwargs)
-
-    def evaluate(self, x: Any = None, **kwargs: Any) -> Any:
-        """Like `keras.Model.evaluate`, without labels."""
-        return super().evaluate(self._checked(x), **kwargs)
-
     def predict(self, x: Any, **kwargs: Any) -> dict[str, np.ndarray]:
         """Like `keras.Model.predict`: what `call` gives, as arrays `[N]`."""
-        return super().predict(self._checked(x), **kwargs)
+        return super().predict(x, **kwargs)
 
-    def _checked(self, x):
-        """Checks arrays; streams are left as they are."""
-        if x is None or data_checks.is_stream(x):
+    def _checked(self, x, options=None):
+        x = super()._checked(x, options)
+        if callable(self.likelihood) or not isinstance(x, np.ndarray):
             return x
-        x = data_checks.as_array("x", x)
-        if not self.built:
-            self.build(x.shape)
-        if x.shape[1:] != self._data_shape:
-            raise ValueError(
-                f"x must have shape [batch, {', '.join(map(str, self._data_shape))}], "
-                f"got {x.shape}."
-            )
         low, high = x.min(initial=0.0), x.max(initial=0.0)
-        if not np.isfinite([low, high]).all():
-            raise ValueError("x holds NaN or infinity.")
-        if not callable(self.likelihood) and (low < 0 or high > 1):
+        if low < 0 or high > 1:
             raise ValueError(
                 "x must lie in [0, 1] for the Bernoulli likelihood, got values from "
                 f"{low:g} to {high:g}: divide 8-bit pixels by 255, or give another "
@@ -452,16 +387,8 @@ class FlowVAE(keras.Model):
         sample_weight: Any = None,
         **kwargs: Any,
     ) -> Any:
-        if y is not None:
-            raise ValueError("x must come without labels: this model takes no y.")
         objective = y_pred["bound"] + (1.0 - self.kl_weight) * y_pred["kl"]
-        return super().compute_loss(
-            x=x,
-            y=tf.zeros_like(objective),
-            y_pred=objective,
-            sample_weight=sample_weight,
-            **kwargs,
-        )
+        return super().compute_loss(x, y, objective, sample_weight, **kwargs)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import Chain, ContinuousFlow
+from tfp_flows.bijectors.chain import members
 from tfp_flows.core.arguments import check_choice
 from tfp_flows.distributions import Flow
 from tfp_flows.training.flow_model import FlowModel
@@ -93,7 +92,7 @@ class FlowMatching(FlowModel):
                 f"flow must be a tfp_flows.Flow, got {type(flow).__name__}. For whole "
                 "numbers, FlowMatching itself takes dequantize=True."
             )
-        *outer, inner = _members(flow.bijector)
+        *outer, inner = members(flow.bijector)
         trained = [p.name for p in (*outer, flow.distribution) if p.trainable_variables]
         if not isinstance(inner, ContinuousFlow) or trained:
             found = f"{inner.name} ({type(inner).__name__})"
@@ -213,15 +212,6 @@ class FlowMatching(FlowModel):
             f"{type(self).__name__} cannot be copied: save it and load the copy, or "
             "copy the flow: FlowMatching(copy.deepcopy(model.flow))."
         )
-
-
-def _members(bijector: tfb.Bijector) -> Iterator[tfb.Bijector]:
-    """The bijectors of a chain and of chains in it, as data meet them."""
-    for member in bijector.bijectors if isinstance(bijector, Chain) else [bijector]:
-        if isinstance(member, Chain):
-            yield from _members(member)
-        else:
-            yield member
 
 
 def _paired(noise: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
