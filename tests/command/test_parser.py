@@ -122,10 +122,21 @@ def test_options_of_the_flow():
     assert arguments.command_line == "tfp-flows train 'a b' --flow glow --levels none"
 
 
-def test_flows(says):
+def test_flows(says, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
     lines = says("flows").splitlines()
-    assert [line.split()[0] for line in lines] == list(ready_flows())
-    assert "glow" in says("flows", "glow") and "--steps" in says("flows", "glow")
+    heads = [line for line in lines if line[0] != " "]
+    assert [head.partition(":")[0] for head in heads] == list(ready_flows())
+    assert all(len(line) <= 60 for line in lines if line not in heads)
+    said = " ".join(" ".join(lines).split())
+    for flow in ready_flows().values():
+        alone = says("flows", flow.name)
+        assert f"{flow.summary} ({flow.paper})" in said and flow.paper in alone
+        for name, text in flow.facts.items():
+            plain = text.replace("`", "")
+            assert f"{name}: {plain}" in said
+            assert re.search(rf"{name}: +{re.escape(plain)}\n", alone)
+        assert all(option.flag in alone for option in flow.options.values())
 
 
 @pytest.mark.parametrize(

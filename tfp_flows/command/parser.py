@@ -6,6 +6,7 @@ import argparse
 import difflib
 import runpy
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,9 @@ def answer(arguments: argparse.Namespace) -> bool:
     if arguments.name is not None:
         print(ready_flows()[arguments.name].describe())
         return True
-    width = max(map(len, ready_flows()))
+    width = shutil.get_terminal_size().columns
     for flow in ready_flows().values():
-        print(f"{flow.name:<{width}}  {flow.summary}")
+        print(flow.introduce(width))
     return True
 
 
@@ -337,7 +338,10 @@ def _add_info(commands):
 
 
 def _add_flows(commands):
-    flows = commands.add_parser("flows", help="list the flows, or the options of one")
+    flows = commands.add_parser(
+        "flows",
+        help="say what each flow suits and costs, or also the options of one",
+    )
     flows.add_argument(
         "name", nargs="?", metavar="FLOW", choices=tuple(ready_flows()), help="a flow"
     )

@@ -45,6 +45,14 @@ def tarflow(
     For good samples they add Gaussian noise in training, `FlowModel(flow, noise=...)`,
     which `tfp_flows.latent.denoise` takes off again.
 
+    Facts:
+      suits: the best likelihoods of images, on a GPU.
+      density: one pass.
+      sample: token by token, in all about the arithmetic of one pass.
+      inverse: exact; numerical with `jacobi_tolerance`.
+      data: vectors of two or more features; images whose sides `patch` divides.
+      context: joined to each token, or FiLM.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.tarflow((4, 4, 1), layers=2, depth=1, width=8, bounds=(0, 16))
