@@ -26,6 +26,7 @@ examples:
   tfp-flows train mnist --flow nice --epochs 1500 --data-dir ~/tensorflow_datasets
   tfp-flows train images.npz --flow glow --conditional --steps 16 --width 128
   tfp-flows train digits --flow glow --resume
+  tfp-flows train moons --flow ffjord --objective flow_matching
   tfp-flows train bsds300 --flow neural_spline_flow --recipe paper --data-dir ~/raw
   tfp-flows evaluate runs/digits-glow
   tfp-flows sample runs/digits-glow -n 64 --temperature 0.7 --output samples.png
@@ -201,6 +202,17 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         action="store_true",
         default=None,
         help="make the class label the context of the flow",
+    )
+    train.add_argument(
+        "--objective",
+        choices=("likelihood", "flow_matching"),
+        help="what is trained: the likelihood (the default), or of ffjord the velocity, "
+        "without solving its equation",
+    )
+    train.add_argument(
+        "--pairing",
+        choices=("independent", "optimal_transport"),
+        help="how flow_matching pairs noise and data (default independent)",
     )
     train.add_argument(
         "--epochs", type=_positive(int), help="passes over the training data"

@@ -36,6 +36,7 @@ from tfp_flows.command.progress import (
 from tfp_flows.command.settings import Settings
 from tfp_flows.training import (
     ConstantDataWarning,
+    FlowMatching,
     FlowModel,
     FusedAdam,
     TrainingDiverged,
@@ -410,8 +411,9 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         raise ValueError(
             f"flow must be one of {', '.join(flows.READY)}, got {settings.flow!r}."
         )
-    model = FlowModel(
-        build(source.event_shape, seed=settings.training_seed, **settings.flow_options)
+    model = _model(
+        settings,
+        build(source.event_shape, seed=settings.training_seed, **settings.flow_options),
     )
     averages = settings.average is not None
     model.compile(
@@ -426,6 +428,15 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         jit_compile="auto" if settings.jit is None else settings.jit,
     )
     return model
+
+
+def _model(settings: Settings, flow: Any) -> FlowModel:
+    if settings.objective == "likelihood":
+        return FlowModel(flow)
+    try:
+        return FlowMatching(flow, settings.pairing or "independent")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"objective='flow_matching': {error}") from error
 
 
 def _epoch_steps(settings: Settings, source: datasets.DataSource) -> int:

@@ -208,12 +208,6 @@ class FlowMatching(FlowModel):
     def _arguments(self):
         return {**super()._arguments(), "pairing": self.pairing}
 
-    def __deepcopy__(self, memo):
-        raise TypeError(
-            f"{type(self).__name__} cannot be copied: save it and load the copy, or "
-            "copy the flow: FlowMatching(copy.deepcopy(model.flow))."
-        )
-
 
 def _members(bijector: tfb.Bijector) -> Iterator[tfb.Bijector]:
     """The bijectors of a chain and of chains in it, as data meet them."""
