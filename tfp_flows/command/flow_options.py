@@ -4,8 +4,8 @@ Importing `tfp_flows.flows` imports TensorFlow, for seconds. A command line that
 answers a question or finds a mistake need not wait for that, so this module reads the
 files of `tfp_flows/flows` as text: functions decorated by `ready`, their keyword-only
 arguments with annotations and defaults, and what their docstrings say about them and
-about the flow. Options that all flows share are those of `Plan`, in `ready/plan.py`. The
-module imports nothing but the standard library.
+about the flow. Options that all flows share are those of `Plan`, in `ready/plan.py`.
+The module imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -164,16 +164,16 @@ class ReadyFlow:
     options: dict[str, Option]
 
     def introduce(self, width: int) -> str:
-        """What it is, suits and costs, in a paragraph of some width."""
-        facts = " ".join(f"{name}: {text}" for name, text in self.facts.items())
-        lines = textwrap.wrap(_plain(facts), width - 4, break_on_hyphens=False)
-        head = f"{self.name}: {self.summary} ({self.paper})"
-        return "\n    ".join([head, *lines])
-
-    def describe(self) -> str:
-        """The same, a fact to a line, and its options, one to a paragraph."""
+        """What it is, and each of its facts, in lines of some width."""
         paragraphs = [f"{self.name}: {self.summary} ({self.paper})"]
-        paragraphs += [f"    {k + ':':<9}{_plain(v)}" for k, v in self.facts.items()]
+        for name, text in self.facts.items():
+            line = f"    {name + ':':<9}{_plain(text)}"
+            paragraphs += textwrap.wrap(line, width, subsequent_indent=" " * 13)
+        return "\n".join(paragraphs)
+
+    def describe(self, width: int) -> str:
+        """The same, and its options, one to a paragraph."""
+        paragraphs = [self.introduce(width)]
         for option in self.options.values():
             given = "" if option.is_switch else f" ({option.described})"
             text = re.sub(r"^", "    ", option.help, flags=re.MULTILINE)
@@ -201,10 +201,11 @@ def ready_flows() -> dict[str, ReadyFlow]:
     for file, function, _ in found:
         given = keywords[function.name]
         takes, at_least = given.get("takes", ()), given.get("at_least", {})
+        without = given.get("without", ())
         doc = ast.get_docstring(function) or ""
         options = {o.name: o for o in _options(function.args, doc, at_least)}
         for name, option in shared.items():
-            if name not in optional or name in takes:
+            if (name not in optional or name in takes) and name not in without:
                 # A flow may have another default.
                 default = given.get(name, option.default)
                 options[name] = dataclasses.replace(option, default=default)

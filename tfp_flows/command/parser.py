@@ -80,10 +80,10 @@ def answer(arguments: argparse.Namespace) -> bool:
     """
     if arguments.command != "flows":
         return False
-    if arguments.name is not None:
-        print(ready_flows()[arguments.name].describe())
-        return True
     width = shutil.get_terminal_size().columns
+    if arguments.name is not None:
+        print(ready_flows()[arguments.name].describe(width))
+        return True
     for flow in ready_flows().values():
         print(flow.introduce(width))
     return True
@@ -206,8 +206,8 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
     train.add_argument(
         "--objective",
         choices=("likelihood", "flow_matching"),
-        help="what is trained: the likelihood (the default), or of ffjord the velocity, "
-        "without solving its equation",
+        help="what is trained: the likelihood (the default), or the velocity of "
+        "ffjord, without solving its equation",
     )
     train.add_argument(
         "--pairing",
@@ -339,6 +339,13 @@ def _add_sample(commands):
     sample.add_argument("--overwrite", action="store_true", help="replace the output")
     sample.add_argument("--temperature", type=_positive(float), default=1.0)
     sample.add_argument("--label", type=_natural, help="class, for a conditional model")
+    sample.add_argument(
+        "--guidance",
+        type=_not_negative,
+        metavar="WEIGHT",
+        help="draw more typical members of classes, from a model such as tarflow that "
+        "was trained with --conditional --class-drop 0.1",
+    )
     sample.add_argument("--seed", type=_natural, default=0)
     return sample
 

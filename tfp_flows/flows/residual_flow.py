@@ -44,8 +44,8 @@ def residual_flow(
 
     Facts:
       suits: features for a classifier, as every entry changes in every block.
-      density: one pass, and products with its Jacobian: all up to 16 entries, else an
-        estimate.
+      density: as many products with Jacobians as entries up to 16, else an estimate,
+        beside one pass.
       sample: a fixed point in each block, tens of passes.
       inverse: numerical.
       data: vectors of one or more features; images.
