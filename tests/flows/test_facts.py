@@ -6,18 +6,19 @@ import collections
 import warnings
 
 import pytest
-import tensorflow as tf
 
-from tests.flows.support import ONE_OF_EACH
+from tests.flows.support import ONE_OF_EACH, SURFACES
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.core.conditioner import Conditioner
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
-every = pytest.mark.parametrize("name", ONE_OF_EACH)
+# The first of each; later ones are variants.
+SMALL = {s.build.__name__: s for s in reversed((ONE_OF_EACH | SURFACES).values())}
+every = pytest.mark.parametrize("name", SMALL)
 
 
 def test_all_say_all():
-    assert ready_flows().keys() == ONE_OF_EACH.keys()
+    assert ready_flows().keys() == SMALL.keys()
     names = ["suits", "density", "sample", "inverse", "data", "context"]
     for flow in ready_flows().values():
         assert list(flow.facts) == names, flow.name
@@ -43,7 +44,7 @@ def passes(monkeypatch, flow, call):
 
 @every
 def test_passes(name, monkeypatch):
-    facts, small = ready_flows()[name].facts, ONE_OF_EACH[name]
+    facts, small = ready_flows()[name].facts, SMALL[name]
     flow, x = small.make(), small.data(dtype="float32")
     in_a_pass = {
         "density": passes(monkeypatch, flow, lambda: flow.log_prob(x)) == {1},
@@ -55,8 +56,8 @@ def test_passes(name, monkeypatch):
 
 def takes(name, event_shape, **options):
     """Whether a flow can be built, and does not advise against it."""
-    small = ONE_OF_EACH[name]
-    sizes = {k: v for k, v in small.arguments.items() if k != "patch"}
+    small = SMALL[name]
+    sizes = {k: v for k, v in small.arguments.items() if k not in ("patch", "columns")}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -70,11 +71,11 @@ def takes(name, event_shape, **options):
 def test_data_and_contexts(name):
     flow = ready_flows()[name]
     data, context = flow.facts["data"], flow.facts["context"]
-    assert takes(name, (2,)) == ("vectors" in data)
+    assert takes(name, (3,)) == ("vectors" in data)
+    assert takes(name, (2,)) == ("vectors of two" in data or "vectors of one" in data)
     assert takes(name, (1,)) == ("vectors of one" in data)
     assert takes(name, (8, 8, 1)) == ("images" in data)
     assert takes(name, (3, 3, 1)) == ("images." in data or "images as vectors" in data)
-    shape = ONE_OF_EACH[name].shape
+    shape = SMALL[name].shape
     assert takes(name, shape, num_classes=2)
-    assert takes(name, shape, context_shape=(1, 1, 2)) != context.startswith("a vector")
     assert ("FiLM" in context) == ("context_mode" in flow.options)

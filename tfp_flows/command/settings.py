@@ -45,6 +45,9 @@ _VECTORS: _Suited = {
         {"layers": 6, "width": 64, "components": 8},
     ),
     "tarflow": ({"epochs": 40}, {"width": 32}),
+    "torus": ({"epochs": 40}, {}),
+    "sphere": ({"epochs": 40}, {}),
+    "simplex": ({"epochs": 40}, {"layers": 4, "width": 64}),
 }
 _SMALL_IMAGES: _Suited = {
     "nice": ({"epochs": 100}, {"width": 200}),
@@ -126,8 +129,8 @@ class Settings:
       conditional: whether labels are the context.
       recipe: name of the published configuration that it follows, see
         `tfp_flows.command.recipes`, or `None`.
-      objective: what is trained: the "likelihood", or by "flow_matching" the velocity of
-        a continuous flow, see `tfp_flows.training.FlowMatching`.
+      objective: what is trained: the "likelihood", or by "flow_matching" the velocity
+        of a continuous flow, see `tfp_flows.training.FlowMatching`.
       pairing: of noise and data in flow matching, see there; `None` for its default.
       member: 0, or which of an ensemble it is: the seed of weights, noise and order
         differs, but not that of the held-out rows.
@@ -346,5 +349,5 @@ def _suiting(
         run, options = _IMAGES.get(flow, ({}, {}))
         clip = {} if flow == "nice" else {"clip_norm": 100.0}
         run = {"epochs": 20, **clip, **run}
-    margin = {_MARGIN: 0.05, **options}.pop(_MARGIN) if source.bounds else None
-    return run, {**options, _MARGIN: margin}
+    margin = {_MARGIN: 0.05} if source.bounds else {}
+    return run, {**margin, **options}
