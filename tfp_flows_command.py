@@ -22,8 +22,14 @@ def main() -> int:
     """Runs a command; returns the exit code, see `tfp_flows.command.cli.main`."""
     from tfp_flows_command import parser
 
-    if parser.answer(parser.parse(sys.argv[1:])):
-        return 0
+    try:
+        if parser.answer(parser.parse(sys.argv[1:])):
+            sys.stdout.flush()
+            return 0
+    except BrokenPipeError:
+        # The reader of the output has left, as `head` does.
+        sys.stderr.close()
+        return 1
     from tfp_flows.command.cli import main
 
     return main()

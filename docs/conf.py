@@ -26,6 +26,7 @@ from sphinx.util import logging  # noqa: E402
 
 from tfp_flows import __version__  # noqa: E402
 from tfp_flows.citing import bibliography  # noqa: E402
+from tfp_flows.command.flow_options import ready_flows  # noqa: E402
 
 project, author, release = "tfp_flows", "The tfp_flows authors", __version__
 project_copyright = "the tfp_flows authors, Apache 2.0"
@@ -54,6 +55,7 @@ python_maximum_signature_line_length = 88
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Facts", "params_style")]
 napoleon_use_ivar = True
 
 # Looks.
@@ -139,6 +141,21 @@ def list_names(app, docname, source):
         return f"```{{eval-rst}}\n.. autosummary::\n   :nosignatures:\n\n{rows}\n```"
 
     source[0] = re.sub(r"{{names ([\w.]+)}}", table, source[0])
+
+
+def list_facts(app, docname, source):
+    """Puts a table of facts about the ready flows in place of {{flows fact, fact}}."""
+
+    def table(found):
+        facts = found[1].split(", ")
+        rows = [["Flow", *(fact.capitalize() for fact in facts)], ["---"] * len(facts)]
+        rows[1].append("---")
+        for name, flow in ready_flows().items():
+            known = {**flow.facts, "paper": flow.paper}
+            rows.append([f"`{name}`", *(known[fact].rstrip(".") for fact in facts)])
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    source[0] = re.sub(r"{{flows ([\w, ]+)}}", table, source[0])
 
 
 def list_papers(app, docname, source):
@@ -256,6 +273,7 @@ def copy_notebooks():
 def setup(app):
     copy_notebooks()
     app.connect("source-read", list_names)
+    app.connect("source-read", list_facts)
     app.connect("source-read", list_papers)
     app.connect("autodoc-process-docstring", as_rst, priority=400)
     app.connect("autodoc-skip-member", skip_inherited)

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tests.support import perturb
 from tfp_flows import FlowModel, datasets, flows
 from tfp_flows.bijectors import ResidualFlow
+from tfp_flows.command import cli
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 WEIGHTS = ("classifier", "1/D", "1", "flow alone")
@@ -52,6 +53,19 @@ def test_invertible_resnet(capsys):
     np.testing.assert_allclose(again / 17, sample / 17, atol=1e-4)
     blocks = [m for m in flow.submodules if isinstance(m, ResidualFlow)]
     assert [b.log_det for b in blocks] == ["roulette", "roulette"]
+
+
+@pytest.mark.slow
+def test_guidance(capsys, tmp_path):
+    options = "--conditional --class-drop 0.1 --epochs 15 --width 32 --layers 2"
+    words = f"train digits --flow tarflow {options} --verbose 0 -o {tmp_path}"
+    assert cli.main(words.split()) == 0
+    example = runpy.run_path(str(EXAMPLES / "guidance.py"))
+    found = example["main"](tmp_path, n=200)
+    # A tenth by chance.
+    assert 0.2 < found[0.0][0] < found[2.0][0]
+    assert found[2.0][1] < found[0.0][1]
+    assert "weight 1.0: 0." in capsys.readouterr().out
 
 
 @pytest.mark.slow

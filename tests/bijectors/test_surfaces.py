@@ -181,6 +181,35 @@ def test_a_density_on_the_torus():
     close(left, right, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_angles_of_any_unit(dtype, jit):
+    torus = bijectors.Torus(2, period=24)
+    x = tf.constant([[6.0, -6.0], [18.0, 24.0], [-18.0, 0.0]], dtype)
+    z, ildj = tf.function(torus.inverse_and_log_det, jit_compile=jit)(x)
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    quarter = math.pi / 2
+    close(z, [[quarter, -quarter], [-quarter, 0], [quarter, 0]], tolerance)
+    close(ildj, np.full(3, 2 * math.log(2 * math.pi / 24)), tolerance)
+    y, fldj = torus.forward_and_log_det(z)
+    close(y, (x.numpy() + 12) % 24 - 12, 1e-5)
+    close(fldj, -ildj, tolerance)
+    off = tf.constant([[0.0, 24.1], [-25.0, 3.0], [np.nan, 0.0]], dtype)
+    _, ildj = torus.inverse_and_log_det(off)
+    np.testing.assert_array_equal(ildj, [-np.inf, -np.inf, np.nan])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        z = torus.inverse(x)
+    close(tape.gradient(z, x), np.full((3, 2), 2 * math.pi / 24), 1e-6)
+
+
+def test_errors_of_angles():
+    with pytest.raises(ValueError, match="period must be above 0"):
+        bijectors.Torus(2, period=0)
+    with pytest.raises(ValueError, match="event_shape must be at least 1"):
+        bijectors.Torus(0)
+
+
 def test_the_simplex_against_its_formula():
     z = tf.constant(np.random.default_rng(0).standard_normal((6, 3)))
     simplex = bijectors.Simplex(4)

@@ -9,7 +9,7 @@ import pytest
 
 import tfp_flows
 from tests.support import perturb
-from tfp_flows import datasets, flows
+from tfp_flows import datasets, flows, latent
 from tfp_flows.command import evaluate as module
 from tfp_flows.command.evaluate import evaluate, sample
 from tfp_flows.training import initialize
@@ -76,6 +76,18 @@ def test_sampling_labels():
     for label in (3, -1):
         with pytest.raises(ValueError, match="label must be from 0 to 2"):
             sample(model, 2, label=label)
+
+
+def test_sampling_with_guidance(model):
+    flow = flows.tarflow((2,), layers=2, width=4, depth=1, num_classes=3, seed=0)
+    given = tfp_flows.FlowModel(perturb(flow, 0.5))
+    x = sample(given, 4, guidance=1.0, temperature=0.7, seed=2)
+    how = {"seed": 2, "temperature": 0.7}
+    expected = latent.guided_sample(flow, np.array([0, 1, 2, 0]), 1.0, **how)
+    np.testing.assert_array_equal(x, expected)
+    assert np.abs(x - sample(given, 4, **how)).max() > 0.01
+    with pytest.raises(ValueError, match=r"guidance=1\.0 needs a model of classes"):
+        sample(model, 4, guidance=1.0)
 
 
 def test_many_samples_are_drawn_in_parts(monkeypatch):

@@ -122,10 +122,20 @@ def test_options_of_the_flow():
     assert arguments.command_line == "tfp-flows train 'a b' --flow glow --levels none"
 
 
-def test_flows(says):
+def test_flows(says, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
     lines = says("flows").splitlines()
-    assert [line.split()[0] for line in lines] == list(ready_flows())
-    assert "glow" in says("flows", "glow") and "--steps" in says("flows", "glow")
+    heads = [line for line in lines if line[0] != " "]
+    assert [head.partition(":")[0] for head in heads] == list(ready_flows())
+    assert all(len(line) <= 70 for line in lines if line not in heads)
+    said = " ".join(" ".join(lines).split())
+    for flow in ready_flows().values():
+        alone = " ".join(says("flows", flow.name).split())
+        for text in (said, alone):
+            assert f"{flow.summary} ({flow.paper}) suits: " in text
+            for name, fact in flow.facts.items():
+                assert f"{name}: {fact}".replace("`", "") in text
+        assert all(option.flag in alone for option in flow.options.values())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +169,10 @@ def test_flows(says):
             for flow in ready_flows().values()
         ),
         (["evaluate"], ["model", "--data", "--split", "--data-dir"]),
-        (["sample"], ["-n", "--output", "--overwrite", "--temperature", "--label"]),
+        (
+            ["sample"],
+            ["-n", "--output", "--overwrite", "--temperature", "--label", "--guidance"],
+        ),
         (["info"], ["model"]),
         (["flows"], ["FLOW"]),
     ],

@@ -301,6 +301,28 @@ SMALL = {
 ONE_OF_EACH = {s.build.__name__: s for s in reversed(SMALL.values())}
 
 
+class OnSurface(Small):
+    """A ready flow of data on a surface, `[batch, D]`."""
+
+    def data(self, batch: int = 4, dtype: str = "float64", seed: int = 0) -> tf.Tensor:
+        x = np.random.default_rng(seed).standard_normal((batch, *self.shape))
+        if self.build is flows.sphere:
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+        if self.build is flows.simplex:
+            x = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+        return tf.constant(x, dtype)
+
+
+TINY = {"layers": 2, "bins": 4, "depth": 1, **MLP}
+SURFACES = {
+    "torus": OnSurface(flows.torus, {"event_shape": (3,), **TINY}),
+    "torus_one": OnSurface(flows.torus, {"event_shape": (1,), "bins": 4}),
+    "sphere": OnSurface(flows.sphere, {"event_shape": (3,), **TINY}),
+    "simplex": OnSurface(flows.simplex, {"event_shape": (4,), **TINY}),
+    "simplex_two": OnSurface(flows.simplex, {"event_shape": (2,), **TINY}),
+}
+
+
 def gradients(flow: tfp_flows.Flow, x, **keywords) -> list:
     """Of the loss, for each trainable variable."""
     with tf.GradientTape() as tape:

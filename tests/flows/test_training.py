@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
+from tests.flows.support import SURFACES
 from tests.support import fast_and_slow
 from tfp_flows import FlowModel, flows, training
 
@@ -193,4 +194,5 @@ def test_glow_of_32_steps_and_width_512():
 
 
 def test_every_ready_flow_is_trained_here():
-    assert set(SIZES) | set(IMAGE_SIZES) == set(ALL)
+    # Those of surfaces have data of their own, in `test_surfaces.py`.
+    assert {*SIZES, *IMAGE_SIZES, *SURFACES} >= set(ALL)

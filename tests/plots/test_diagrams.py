@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.transforms import Bbox
 
 import tfp_flows
-from tests.flows.support import SMALL
+from tests.flows.support import SMALL, SURFACES
 from tests.plots.support import assert_same_size
 from tests.support import fast_and_slow
 from tfp_flows import bijectors, flows, masks, networks, plots, transformers
@@ -70,20 +70,20 @@ def assert_has_room(figure):
 @pytest.mark.parametrize(
     "name",
     fast_and_slow(
-        SMALL,
+        [*SMALL, *SURFACES],
         *("nice", "real_nvp", "real_nvp_image", "maf", "naf", "iaf", "planar"),
         *("neural_spline_flow", "flow_plus_plus", "radial", "sylvester"),
         *("residual_flow", "tarflow", "ffjord", "glow"),
     ),
 )
 def test_every_ready_flow(name):
-    figure = plots.diagram(SMALL[name].make(perturbed=0))
+    figure = plots.diagram((SMALL | SURFACES)[name].make(perturbed=0))
     assert_has_room(figure)
     assert {"data", "noise"} <= set(words(figure))
 
 
 def test_every_ready_flow_is_among_them():
-    built = {small.build.__name__ for small in SMALL.values()}
+    built = {small.build.__name__ for small in (SMALL | SURFACES).values()}
     assert {name for name in flows.READY if ":" not in name} == built
 
 

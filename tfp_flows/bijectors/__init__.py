@@ -29,6 +29,7 @@ from tfp_flows.bijectors.sphere import Sphere
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.bijectors.standardize import Standardize
 from tfp_flows.bijectors.sylvester import Sylvester
+from tfp_flows.bijectors.torus import Torus
 from tfp_flows.core.joint_bijector import JointBijector
 
 __all__ = [
@@ -62,4 +63,5 @@ __all__ = [
     "Squeeze",
     "Standardize",
     "Sylvester",
+    "Torus",
 ]

@@ -50,6 +50,8 @@ class Simplex(JointBijector):
       TypeError: if it holds no integer.
     """
 
+    surface = "positive numbers that add up to one"
+
     def __init__(
         self,
         event_shape: int | Sequence[int],

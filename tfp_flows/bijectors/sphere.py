@@ -49,6 +49,7 @@ class Sphere(JointBijector):
     """
 
     papers = ("rezende2020tori",)
+    surface = "unit vectors"
 
     def __init__(self, dtype: Any = None, name: str = "sphere"):
         parameters = dict(locals())

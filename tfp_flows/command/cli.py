@@ -227,6 +227,7 @@ def _sample(arguments: argparse.Namespace) -> None:
             arguments.n,
             temperature=arguments.temperature,
             label=arguments.label,
+            guidance=arguments.guidance,
             seed=arguments.seed,
         )
         finite = np.isfinite(x).reshape(len(x), -1).all(1)

@@ -10,15 +10,16 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp
 
-from tfp_flows import datasets
+from tfp_flows import datasets, latent
 from tfp_flows.command.settings import Settings
 from tfp_flows.distributions import (
     VariationalDequantization,
     log_prob_and_standard_error,
 )
 from tfp_flows.training import FlowModel
+from tfp_flows.training.data_checks import check_surface, surface_of
 
-__all__ = ["evaluate", "sample", "standard_error"]
+__all__ = ["check_rows", "evaluate", "sample", "standard_error"]
 
 # Random numbers for each example, where a density is an estimate.
 _DRAWS = 16
@@ -89,6 +90,7 @@ def log_probs(
             f"{source.name} has labels of {source.num_classes} classes, but the "
             f"model knows {classes}."
         )
+    check_rows(model, source, split)
     batches = source.dataset(
         split,
         settings.batch_size if settings else 128,
@@ -96,6 +98,22 @@ def log_probs(
         seed=settings.seed if settings else 0,
     )
     return _log_probs(model, batches)
+
+
+def check_rows(model: FlowModel, source: datasets.DataSource, split: str) -> None:
+    """Raises an error unless a split lies on the surface of a flow that has one.
+
+    Args:
+      model: the model.
+      source: the data.
+      split: of the data.
+
+    Raises:
+      ValueError: naming the first row that is elsewhere.
+    """
+    if surface_of(model.flow) is not None:
+        x = source.arrays(split)[0]
+        check_surface(f"{source.name}, {split},", x, model.flow)
 
 
 def summary(
@@ -187,6 +205,7 @@ def sample(
     *,
     temperature: float = 1.0,
     label: int | None = None,
+    guidance: float | None = None,
     seed: int = 0,
 ) -> np.ndarray:
     """Draws from a model; of a class-conditional one all classes in turn, or one.
@@ -198,6 +217,7 @@ def sample(
       n: number of samples.
       temperature: scale of the noise, see `tfp_flows.Flow.sample`.
       label: class of all samples, for a class-conditional model.
+      guidance: weight of `tfp_flows.latent.guided_sample`, for such a model.
       seed: natural number on which alone the samples depend.
 
     Returns:
@@ -215,18 +235,21 @@ def sample(
         labels = np.arange(n) % classes if label is None else np.full(n, label)
     elif label is not None:
         raise ValueError(f"label {label} was given, but the model has no classes.")
+    elif guidance is not None:
+        raise ValueError(f"guidance={guidance} needs a model of classes.")
     size = math.prod(model.flow.event_shape)
     part = max(1, min(_PART_SAMPLES, _PART_NUMBERS // size))
     parts = []
     for i, start in enumerate(range(0, n, part)):
-        shape: tuple[int, ...] = (min(part, n - start),)
-        keywords = {}
-        if labels is not None:
-            shape = ()
-            keywords["context"] = labels[start : start + part].astype(np.int32)
-        drawn = model.flow.sample(
-            shape, seed=_seed_of(seed, i), temperature=temperature, **keywords
-        )
+        how: dict[str, Any] = {"seed": _seed_of(seed, i), "temperature": temperature}
+        if labels is None:
+            drawn = model.flow.sample(min(part, n - start), **how)
+        else:
+            context = labels[start : start + part].astype(np.int32)
+            if guidance is None:
+                drawn = model.flow.sample(context=context, **how)
+            else:
+                drawn = latent.guided_sample(model.flow, context, guidance, **how)
         parts.append(drawn.numpy())
     return np.concatenate(parts)
 

@@ -3,9 +3,9 @@
 Importing `tfp_flows.flows` imports TensorFlow, for seconds. A command line that only
 answers a question or finds a mistake need not wait for that, so this module reads the
 files of `tfp_flows/flows` as text: functions decorated by `ready`, their keyword-only
-arguments with annotations and defaults, and what their docstrings say about them.
-Options that all flows share are those of `Plan`, in `ready/plan.py`. The module imports
-nothing but the standard library.
+arguments with annotations and defaults, and what their docstrings say about them and
+about the flow. Options that all flows share are those of `Plan`, in `ready/plan.py`.
+The module imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import inspect
 import json
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,15 +147,33 @@ _KINDS: dict[str, Callable[[str], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class ReadyFlow:
-    """A ready flow: its name, the first line of its docstring and its options."""
+    """A ready flow, as its source describes it.
+
+    Attributes:
+      name: of the function.
+      paper: authors and year, from the first line of its file.
+      summary: the first line of its docstring.
+      facts: what it suits and costs, the section `Facts:` of its docstring.
+      options: its arguments that a word can stand for.
+    """
 
     name: str
+    paper: str
     summary: str
+    facts: dict[str, str]
     options: dict[str, Option]
 
-    def describe(self) -> str:
-        """Its options, one to a paragraph."""
-        paragraphs = [f"{self.name}: {self.summary}"]
+    def introduce(self, width: int) -> str:
+        """What it is, and each of its facts, in lines of some width."""
+        paragraphs = [f"{self.name}: {self.summary} ({self.paper})"]
+        for name, text in self.facts.items():
+            line = f"    {name + ':':<9}{_plain(text)}"
+            paragraphs += textwrap.wrap(line, width, subsequent_indent=" " * 13)
+        return "\n".join(paragraphs)
+
+    def describe(self, width: int) -> str:
+        """The same, and its options, one to a paragraph."""
+        paragraphs = [self.introduce(width)]
         for option in self.options.values():
             given = "" if option.is_switch else f" ({option.described})"
             text = re.sub(r"^", "    ", option.help, flags=re.MULTILINE)
@@ -167,28 +186,36 @@ def ready_flows() -> dict[str, ReadyFlow]:
     """All ready flows of the package by name."""
     shared = _shared_options()
     found = [
-        (function, decorator)
+        (file, function, decorator)
         for path in sorted((_PACKAGE / "flows").glob("*.py"))
-        for function in ast.parse(path.read_text(encoding="utf-8")).body
+        for file in [ast.parse(path.read_text(encoding="utf-8"))]
+        for function in file.body
         if isinstance(function, ast.FunctionDef)
         for decorator in function.decorator_list
         if _name_of(decorator) == "ready"
     ]
-    keywords = {f.name: _literal_keywords(d) for f, d in found}
+    keywords = {f.name: _literal_keywords(d) for _, f, d in found}
     # Shared options that only some flows take are those that any of them asks for.
     optional = {name for k in keywords.values() for name in k.get("takes", ())}
     flows = {}
-    for function, _ in found:
+    for file, function, _ in found:
         given = keywords[function.name]
         takes, at_least = given.get("takes", ()), given.get("at_least", {})
+        without = given.get("without", ())
         doc = ast.get_docstring(function) or ""
         options = {o.name: o for o in _options(function.args, doc, at_least)}
         for name, option in shared.items():
-            if name not in optional or name in takes:
+            if (name not in optional or name in takes) and name not in without:
                 # A flow may have another default.
                 default = given.get(name, option.default)
                 options[name] = dataclasses.replace(option, default=default)
-        flows[function.name] = ReadyFlow(function.name, doc.partition("\n")[0], options)
+        flows[function.name] = ReadyFlow(
+            function.name,
+            "".join(re.findall(r"\((.* \d{4})\)", ast.get_docstring(file) or "")),
+            doc.partition("\n")[0],
+            {k: " ".join(v.split()) for k, v in _entries(doc, "Facts").items()},
+            options,
+        )
     return dict(sorted(flows.items()))
 
 
@@ -211,7 +238,7 @@ def _options(
     arguments: ast.arguments, doc: str, at_least: dict[str, int]
 ) -> Iterator[Option]:
     """The keyword-only arguments that a word can stand for."""
-    texts = _entries(doc)
+    texts = _entries(doc, "Args")
     for argument, default in zip(
         arguments.kwonlyargs, arguments.kw_defaults, strict=True
     ):
@@ -224,13 +251,18 @@ def _options(
             value = ast.literal_eval(default) if default is not None else None
         except ValueError:
             value = None
-        text = texts.get(name, "").replace("`", "")
+        text = _plain(texts.get(name, ""))
         yield Option(name, kinds, value, text, at_least.get(name, 1))
 
 
-def _entries(doc: str) -> dict[str, str]:
-    """The entries of the `Args:` section of a docstring by name."""
-    _, _, rest = inspect.cleandoc(doc).partition("\nArgs:\n")
+def _plain(text: str) -> str:
+    """A text of a docstring without marks of code."""
+    return text.replace("`", "")
+
+
+def _entries(doc: str, title: str) -> dict[str, str]:
+    """The entries of a section of a docstring by name."""
+    _, _, rest = inspect.cleandoc(doc).partition(f"\n{title}:\n")
     section = re.split(r"^\S", rest, maxsplit=1, flags=re.MULTILINE)[0]
     found = re.findall(r"^  (\w+): (.*(?:\n    .*)*)", section, flags=re.MULTILINE)
     return {

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import runpy
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ examples:
   tfp-flows train mnist --flow nice --epochs 1500 --data-dir ~/tensorflow_datasets
   tfp-flows train images.npz --flow glow --conditional --steps 16 --width 128
   tfp-flows train digits --flow glow --resume
+  tfp-flows train moons --flow ffjord --objective flow_matching
   tfp-flows train bsds300 --flow neural_spline_flow --recipe paper --data-dir ~/raw
   tfp-flows evaluate runs/digits-glow
   tfp-flows sample runs/digits-glow -n 64 --temperature 0.7 --output samples.png
@@ -78,12 +80,12 @@ def answer(arguments: argparse.Namespace) -> bool:
     """
     if arguments.command != "flows":
         return False
+    width = shutil.get_terminal_size().columns
     if arguments.name is not None:
-        print(ready_flows()[arguments.name].describe())
+        print(ready_flows()[arguments.name].describe(width))
         return True
-    width = max(map(len, ready_flows()))
     for flow in ready_flows().values():
-        print(f"{flow.name:<{width}}  {flow.summary}")
+        print(flow.introduce(width))
     return True
 
 
@@ -200,6 +202,17 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         action="store_true",
         default=None,
         help="make the class label the context of the flow",
+    )
+    train.add_argument(
+        "--objective",
+        choices=("likelihood", "flow_matching"),
+        help="what is trained: the likelihood (the default), or the velocity of "
+        "ffjord, without solving its equation",
+    )
+    train.add_argument(
+        "--pairing",
+        choices=("independent", "optimal_transport"),
+        help="how flow_matching pairs noise and data (default independent)",
     )
     train.add_argument(
         "--epochs", type=_positive(int), help="passes over the training data"
@@ -326,6 +339,13 @@ def _add_sample(commands):
     sample.add_argument("--overwrite", action="store_true", help="replace the output")
     sample.add_argument("--temperature", type=_positive(float), default=1.0)
     sample.add_argument("--label", type=_natural, help="class, for a conditional model")
+    sample.add_argument(
+        "--guidance",
+        type=_not_negative,
+        metavar="WEIGHT",
+        help="draw more typical members of classes, from a model such as tarflow that "
+        "was trained with --conditional --class-drop 0.1",
+    )
     sample.add_argument("--seed", type=_natural, default=0)
     return sample
 
@@ -337,7 +357,10 @@ def _add_info(commands):
 
 
 def _add_flows(commands):
-    flows = commands.add_parser("flows", help="list the flows, or the options of one")
+    flows = commands.add_parser(
+        "flows",
+        help="say what each flow suits and costs, or also the options of one",
+    )
     flows.add_argument(
         "name", nargs="?", metavar="FLOW", choices=tuple(ready_flows()), help="a flow"
     )

@@ -40,7 +40,12 @@ def draw_pictures(
     def numbers(path):
         np.save(path, samples)
 
-    wanted = [("loss.png", lambda path: plots.history(history, path=path))]
+    def loss(path):
+        # Flow matching knows no likelihood in training.
+        metric = "nll" if "nll" in history else "velocity_error"
+        plots.history(history, metrics=[metric], path=path)
+
+    wanted = [("loss.png", loss)]
     if len(source.event_shape) == 3:
         wanted.append(("samples.png", images))
     else:

@@ -171,11 +171,12 @@ class GoOn(keras.callbacks.Callback):
         self.progress = progress
 
     def on_train_batch_end(self, batch, logs=None):
-        # Keras builds metrics in the first step. Sums and counts add up.
+        # Keras builds metrics in the first step, but not those of validation alone.
+        # Sums and counts add up.
         if self.progress is not None:
             for metric in self.model.metrics:
                 values = self.progress["metrics"].get(metric.name, ())
-                for variable, value in zip(metric.variables, values, strict=True):
+                for variable, value in zip(metric.variables, values, strict=False):
                     variable.assign_add(value)
             self.progress = None
 

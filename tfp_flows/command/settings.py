@@ -10,9 +10,14 @@ import numpy as np
 
 from tfp_flows import datasets
 from tfp_flows.command import recipes
-from tfp_flows.core.arguments import check_choice, check_integer, check_number
+from tfp_flows.core.arguments import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_unused,
+)
 
-__all__ = ["DECAYS", "Settings"]
+__all__ = ["DECAYS", "OBJECTIVES", "Settings"]
 
 # Images of at most so many pixels are small.
 _SMALL = 16 * 16
@@ -48,6 +53,9 @@ _VECTORS: _Suited = {
         {"layers": 6, "width": 64, "components": 8},
     ),
     "tarflow": ({"epochs": 40}, {"width": 32}),
+    "torus": ({"epochs": 40}, {}),
+    "sphere": ({"epochs": 40}, {}),
+    "simplex": ({"epochs": 40}, {"layers": 4, "width": 64}),
 }
 _SMALL_IMAGES: _Suited = {
     "nice": ({"epochs": 100}, {"width": 200}),
@@ -100,6 +108,7 @@ _IMAGES: _Suited = {
 _MARGIN = "logit_margin"
 
 DECAYS = ("epoch", "step", "none")
+OBJECTIVES = ("likelihood", "flow_matching")
 
 # Fields that may be `None`; lowest values of whole numbers; bounds of other numbers.
 _OPTIONAL = ("epoch_steps", "clip_norm", "weight_decay", "average", "patience")
@@ -133,6 +142,9 @@ class Settings:
       conditional: whether labels are the context.
       recipe: name of the published configuration that it follows, see
         `tfp_flows.command.recipes`, or `None`.
+      objective: what is trained: the "likelihood", or by "flow_matching" the velocity
+        of a continuous flow, see `tfp_flows.training.FlowMatching`.
+      pairing: of noise and data in flow matching, see there; `None` for its default.
       member: 0, or which of an ensemble it is: the seed of weights, noise and order
         differs, but not that of the held-out rows.
       epochs: passes over the training data.
@@ -167,6 +179,8 @@ class Settings:
     flow_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     conditional: bool = False
     recipe: str | None = None
+    objective: str = "likelihood"
+    pairing: str | None = None
     member: int = 0
     epochs: int = 100
     epoch_steps: int | None = None
@@ -285,6 +299,9 @@ class Settings:
             if name not in _OPTIONAL or getattr(self, name) is not None:
                 check_number(name, getattr(self, name), **bounds)
         check_choice("decay", self.decay, DECAYS)
+        check_choice("objective", self.objective, OBJECTIVES)
+        if self.objective == "likelihood":
+            check_unused("for objective='flow_matching'", pairing=self.pairing)
         if self.warmup and self.decay == "epoch":
             raise ValueError(
                 f"warmup={self.warmup} needs decay 'step' or 'none': a rate that falls "
@@ -347,7 +364,7 @@ def _suiting(
         run = {"epochs": 20, **clip, **run}
     if source.bounds and _MARGIN not in options:
         options = {**options, _MARGIN: _suiting_margin(source, *source.bounds)}
-    return run, {_MARGIN: None, **options}
+    return run, options
 
 
 def _suiting_margin(source: datasets.DataSource, low: float, high: float) -> float:

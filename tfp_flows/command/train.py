@@ -19,7 +19,7 @@ import numpy as np
 from tfp_flows import datasets, flows
 from tfp_flows._version import __version__
 from tfp_flows.command import files, recipes, tables
-from tfp_flows.command.evaluate import evaluate, sample
+from tfp_flows.command.evaluate import check_rows, evaluate, sample
 from tfp_flows.command.pictures import draw_pictures
 from tfp_flows.command.progress import (
     ADVICE,
@@ -36,6 +36,7 @@ from tfp_flows.command.progress import (
 from tfp_flows.command.settings import Settings
 from tfp_flows.training import (
     ConstantDataWarning,
+    FlowMatching,
     FlowModel,
     FusedAdam,
     TrainingDiverged,
@@ -43,6 +44,7 @@ from tfp_flows.training import (
     initialize,
 )
 from tfp_flows.training.averages import ShowAverages
+from tfp_flows.training.data_checks import surface_of
 from tfp_flows.training.fused_adam import suited_warmup
 from tfp_flows.training.initialize import needs_initialization
 
@@ -215,6 +217,9 @@ def prepare(
         if resumed and not resume_best and source.sizes["validation"]:
             _check_best(directory / files.MODEL)
     model = _load(resumed) if resumed else _build(settings, source)
+    for split in source.sizes:
+        if source.sizes[split]:
+            check_rows(model, source, split)
     return Prepared(settings, directory, source, model, resume, overwrite, resumed)
 
 
@@ -279,7 +284,9 @@ def carry_out(
             report["recipe"] = beside_recipe(settings, report["results"])
         if tables.is_table(source):
             report["data"]["columns"] = odd
-            report["baselines"] = tables.baselines(source, settings.seed)
+            # Densities per unit of a surface are beyond comparison.
+            if surface_of(model.flow) is None:
+                report["baselines"] = tables.baselines(source, settings.seed)
         files.write_json(directory / files.REPORT, report)
         for line in draw_pictures(model.flow, source, x[finite], history, directory):
             say(line)
@@ -410,8 +417,9 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         raise ValueError(
             f"flow must be one of {', '.join(flows.READY)}, got {settings.flow!r}."
         )
-    model = FlowModel(
-        build(source.event_shape, seed=settings.training_seed, **settings.flow_options)
+    model = _model(
+        settings,
+        build(source.event_shape, seed=settings.training_seed, **settings.flow_options),
     )
     averages = settings.average is not None
     model.compile(
@@ -426,6 +434,15 @@ def _build(settings: Settings, source: datasets.DataSource) -> FlowModel:
         jit_compile="auto" if settings.jit is None else settings.jit,
     )
     return model
+
+
+def _model(settings: Settings, flow: Any) -> FlowModel:
+    if settings.objective == "likelihood":
+        return FlowModel(flow)
+    try:
+        return FlowMatching(flow, settings.pairing or "independent")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"objective='flow_matching': {error}") from error
 
 
 def _epoch_steps(settings: Settings, source: datasets.DataSource) -> int:

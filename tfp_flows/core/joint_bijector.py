@@ -311,6 +311,14 @@ class JointBijector(tfb.Bijector):
         return None
 
     @property
+    def surface(self) -> str | None:
+        """What data must be to lie on the surface that data meet here, in words.
+
+        `None` where they fill space. Elsewhere than on its surface, densities are 0.
+        """
+        return None
+
+    @property
     def needs_initialization(self) -> bool:
         """Whether parts of this bijector are still to be set by `initialize`."""
         return False

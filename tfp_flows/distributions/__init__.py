@@ -4,6 +4,7 @@ from tfp_flows.distributions.base import (
     diagonal_normal,
     standard_logistic,
     standard_normal,
+    uniform,
 )
 from tfp_flows.distributions.class_conditional_normal import ClassConditionalNormal
 from tfp_flows.distributions.conditional import Conditional
@@ -28,4 +29,5 @@ __all__ = [
     "standard_logistic",
     "standard_normal",
     "student_t",
+    "uniform",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
@@ -14,7 +15,7 @@ from tfp_flows.core.arguments import check_shape
 from tfp_flows.distributions.marginals import Logistic, Normal
 from tfp_flows.distributions.tracked import Independent, without_given_name
 
-__all__ = ["diagonal_normal", "standard_logistic", "standard_normal"]
+__all__ = ["diagonal_normal", "standard_logistic", "standard_normal", "uniform"]
 
 
 def standard_normal(
@@ -102,3 +103,32 @@ def diagonal_normal(
     return without_given_name(
         Independent(Normal(mean, scale), len(event_shape), name="diagonal_normal")
     )
+
+
+def uniform(
+    low: Sequence[float], high: Sequence[float], dtype: Any = tf.float32
+) -> tfd.Distribution:
+    r"""Independent uniform numbers: $\log p(z) = -\sum_i \log(b_i - a_i)$ where $z$ is.
+
+    The noise of flows on a torus or a sphere, whose bijectors keep the bounds.
+
+    Args:
+      low: lower bounds $a$, an array of the shape of the event.
+      high: upper bounds $b$, likewise.
+      dtype: dtype of values.
+
+    Returns:
+      A distribution over vectors, or arrays of that shape.
+
+    Raises:
+      ValueError: if a lower bound is not below its upper one, or shapes differ.
+
+    Example:
+      >>> uniform([-1.0, 0.0], [1.0, 2.0]).log_prob([[0.0, 1.0]]).numpy().round(4)
+      array([-1.3863], dtype=float32)
+    """
+    a, b = (np.asarray(bound, np.float64) for bound in (low, high))
+    if a.shape != b.shape or not (a < b).all():
+        raise ValueError(f"low must be below high, entry by entry; got {low}, {high}.")
+    parts = tfd.Uniform(tf.constant(a, dtype), tf.constant(b, dtype))
+    return without_given_name(Independent(parts, a.ndim, name="uniform"))

@@ -19,8 +19,11 @@ from tfp_flows.flows.planar import planar
 from tfp_flows.flows.radial import radial
 from tfp_flows.flows.real_nvp import real_nvp
 from tfp_flows.flows.residual_flow import residual_flow
+from tfp_flows.flows.simplex import simplex
+from tfp_flows.flows.sphere import sphere
 from tfp_flows.flows.sylvester import sylvester
 from tfp_flows.flows.tarflow import tarflow
+from tfp_flows.flows.torus import torus
 from tfp_flows.ready.building import ready
 from tfp_flows.ready.contexts import NormalizedContext, OneHot
 from tfp_flows.ready.dequantization import Dequantization
@@ -51,6 +54,9 @@ __all__ = [
     "ready",
     "real_nvp",
     "residual_flow",
+    "simplex",
+    "sphere",
     "sylvester",
     "tarflow",
+    "torus",
 ]

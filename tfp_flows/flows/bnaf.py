@@ -27,6 +27,15 @@ def bnaf(
     pass spread over one step for each entry, and in each a root. A single entry is
     fine, too. All layers are gated, see `tfp_flows.bijectors.BlockAutoregressive`.
 
+    Facts:
+      suits: densities of few features by few parameters; samples may take longer.
+      density: a pass through each masked network.
+      sample: entry by entry, in all about the arithmetic of one pass, and a root of
+        each.
+      inverse: numerical.
+      data: vectors of one or more features; images as vectors.
+      context: joined to the networks' input.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.bnaf((3,), layers=2, width=4, num_classes=2, seed=0)

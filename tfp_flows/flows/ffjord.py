@@ -36,6 +36,15 @@ def ffjord(
     the error of the solver. `tfp_flows.training.FlowMatching` trains it without solving
     the equation.
 
+    Facts:
+      suits: any network as the map, and training without likelihoods.
+      density: `4 * steps` passes, and products with their Jacobians, as of
+        `residual_flow`.
+      sample: `4 * steps` passes.
+      inverse: numerical, up to the error of the solver.
+      data: vectors of one or more features; images as vectors.
+      context: joined to the network's input, or FiLM.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.ffjord((2,), width=16, steps=4, seed=0)

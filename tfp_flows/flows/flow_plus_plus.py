@@ -53,6 +53,14 @@ def flow_plus_plus(
     The activation normalisation is set from data: by `FlowModel.fit`, or by
     `tfp_flows.training.initialize`.
 
+    Facts:
+      suits: the best likelihoods of images by couplings.
+      density: one pass.
+      sample: one pass, and a root of each entry.
+      inverse: numerical; closed form from data to noise.
+      data: vectors of two or more features; images of even sides from 4x4.
+      context: joined to the networks' input, or FiLM.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.flow_plus_plus(

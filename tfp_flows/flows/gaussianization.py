@@ -26,6 +26,15 @@ def gaussianization(
     root of each entry. Initialised from data, it starts as an estimate by kernels in
     rotated axes. With a context, networks compute the distributions from it.
 
+    Facts:
+      suits: densities of tables without a network; a start that is an estimate by
+        kernels.
+      density: a formula in each layer, no network.
+      sample: a root of each entry in each layer.
+      inverse: numerical.
+      data: vectors of one or more features; images as vectors.
+      context: a vector, of which networks make all parameters.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.gaussianization((3,), layers=2, components=4, seed=0)

@@ -27,6 +27,14 @@ def iaf(
     network, which is what a variational posterior needs; the density of data from
     elsewhere takes about one pass spread over one step for each entry.
 
+    Facts:
+      suits: posteriors to draw from, as samples know their densities.
+      density: entry by entry, in all about the arithmetic of one pass.
+      sample: one pass.
+      inverse: exact.
+      data: vectors of two or more features; images as vectors.
+      context: joined to the networks' input, or FiLM.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.iaf((3,), layers=2, width=16, normalize=False, seed=0)

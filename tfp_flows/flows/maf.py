@@ -27,6 +27,14 @@ def maf(
     equations 3 to 5. A density takes one pass through each network, a sample about one
     pass spread over one step for each entry.
 
+    Facts:
+      suits: densities of tables; samples may take longer.
+      density: one pass.
+      sample: entry by entry, in all about the arithmetic of one pass.
+      inverse: exact.
+      data: vectors of two or more features; images as vectors.
+      context: joined to the networks' input, or FiLM.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.maf((3,), layers=2, width=16, num_classes=4, seed=0)

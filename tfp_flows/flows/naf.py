@@ -57,6 +57,15 @@ def naf(
     Splines and polynomials bend within three deviations of the data and go on as
     straight lines beyond.
 
+    Facts:
+      suits: densities of tables with sharp features; samples may take longer.
+      density: one pass.
+      sample: entry by entry, in all about the arithmetic of one pass, and a root of
+        each.
+      inverse: numerical; exact for `"analytic"` and rational splines.
+      data: vectors of one or more features; images as vectors.
+      context: joined to the networks' input, or FiLM.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.naf((3,), transformer="bernstein", layers=2, width=16, seed=0)

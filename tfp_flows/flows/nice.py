@@ -36,6 +36,14 @@ def nice(
     factor lets it move 30 times as fast as the networks, which makes a difference of
     thousands of steps. With `bounds`, data are scaled to [0, 1].
 
+    Facts:
+      suits: a first flow to understand; coarse densities, fast both ways.
+      density: one pass.
+      sample: one pass.
+      inverse: exact.
+      data: vectors of two or more features; images as vectors.
+      context: joined to the networks' input, or FiLM.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.nice((28, 28, 1), width=16, bounds=(0, 256), seed=0)

@@ -25,6 +25,14 @@ def planar(
     equation 10. With a context, each example has parameters of its own (amortised
     inference).
 
+    Facts:
+      suits: very few parameters, or parameters that a network makes; few features.
+      density: a formula in each layer, no network; with `explicit="sampling"` a root.
+      sample: a root in each layer; with `explicit="sampling"` a formula.
+      inverse: numerical.
+      data: vectors of one or more features; images as vectors.
+      context: a vector, of which networks make all parameters.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.planar((2,), layers=4, explicit="sampling", seed=0)

@@ -24,6 +24,15 @@ def radial(
     equation 14. With a context, each example has parameters of its own (amortised
     inference). Both directions are in closed form.
 
+    Facts:
+      suits: very few parameters, or parameters that a network makes; round bumps and
+        gaps.
+      density: a formula in each layer, no network.
+      sample: a formula in each layer, no network.
+      inverse: exact.
+      data: vectors of one or more features; images as vectors.
+      context: a vector, of which networks make all parameters.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.radial((2,), layers=4, seed=0)

@@ -42,6 +42,15 @@ def residual_flow(
     Chen et al. 2019, appendix E (without factoring out; three levels for 28x28), and
     the noise has the shape of the last, so that `encode` gives feature maps.
 
+    Facts:
+      suits: features for a classifier, as every entry changes in every block.
+      density: as many products with Jacobians as entries up to 16, else an estimate,
+        beside one pass.
+      sample: a fixed point in each block, tens of passes.
+      inverse: numerical.
+      data: vectors of one or more features; images.
+      context: joined to the networks' input.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.residual_flow((2,), layers=2, width=16, seed=0)

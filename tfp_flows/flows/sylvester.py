@@ -30,6 +30,15 @@ def sylvester(
     has parameters of its own (amortised inference). Between triangular layers the
     dimensions are reversed.
 
+    Facts:
+      suits: few parameters, or parameters that a network makes; more features than
+        `planar`.
+      density: a formula in each layer, no network; with `explicit="sampling"` a root.
+      sample: a root in each layer; with `explicit="sampling"` a formula.
+      inverse: numerical.
+      data: vectors of one or more features; images as vectors.
+      context: a vector, of which networks make all parameters.
+
     Example:
       >>> from tfp_flows import flows
       >>> flow = flows.sylvester((3,), layers=2, columns=2, seed=0)

@@ -19,7 +19,7 @@ __all__ = ["tarflow"]
 
 
 @ready(
-    takes=("scale", "max_log_scale", "dropout", "context_mode"),
+    takes=("scale", "max_log_scale", "dropout", "context_mode", "class_drop"),
     vectors={"depth": 2, "width": 64},
     images={"depth": 4, "width": 128},
 )
@@ -43,7 +43,17 @@ def tarflow(
     bound (`scale="exp"`). Vectors are rows of features, each of them a token.
 
     For good samples they add Gaussian noise in training, `FlowModel(flow, noise=...)`,
-    which `tfp_flows.latent.denoise` takes off again.
+    which `tfp_flows.latent.denoise` takes off again; and of a flow of labels that some
+    examples lack (`class_drop=0.1`) `tfp_flows.latent.guided_sample` draws samples that
+    are more like their class.
+
+    Facts:
+      suits: the best likelihoods of images, on a GPU.
+      density: one pass.
+      sample: token by token, in all about the arithmetic of one pass.
+      inverse: exact; numerical with `jacobi_tolerance`.
+      data: vectors of two or more features; images whose sides `patch` divides.
+      context: joined to each token, or FiLM.
 
     Example:
       >>> from tfp_flows import flows

@@ -18,6 +18,7 @@ from tfp_flows.latent.dimension import (
     jacobian_singular_values,
     scale_spectrum,
 )
+from tfp_flows.latent.guidance import guided_sample
 from tfp_flows.latent.interpolation import interpolate, slerp
 from tfp_flows.latent.levels import level_slices, resample_levels
 from tfp_flows.latent.on_flow import on_flow
@@ -32,6 +33,7 @@ __all__ = [
     "dimension_from_spectrum",
     "edit",
     "fit_temperature",
+    "guided_sample",
     "interpolate",
     "jacobian_singular_values",
     "level_slices",

@@ -35,6 +35,7 @@ _OPTIONAL = (
     "max_log_scale",
     "dropout",
     "context_mode",
+    "class_drop",
     "conditioner_dtype",
 )
 
@@ -43,7 +44,7 @@ class _Kind:
     """What `@ready` knows about one flow."""
 
     def __init__(
-        self, build, flatten, shapes, center, takes, at_least, sizes, defaults
+        self, build, flatten, shapes, center, takes, without, at_least, sizes, defaults
     ):
         self.name, self.flatten, self.shapes = build.__name__, flatten, shapes
         self.center, self.takes, self.at_least = center, takes, at_least
@@ -62,6 +63,8 @@ class _Kind:
         if any(p.kind is not p.KEYWORD_ONLY for p in own):
             raise TypeError(f"{self.name}: options after `{plan.name}` need a `*`.")
         self.own = {p.name: p for p in own}
+        self.fixed = {p.name: p.default for p in shared if p.name in without}
+        shared = [p for p in shared if p.name not in without]
         self.shared = {p.name: p for p in shared}
         self.signature = inspect.Signature(
             [event_shape, *own, *shared],
@@ -139,6 +142,7 @@ def ready(
     shapes: Sequence[int] = (1, 3),
     center: float = 0.5,
     takes: Sequence[str] = (),
+    without: Sequence[str] = (),
     at_least: Mapping[str, int] | None = None,
     vectors: Mapping[str, Any] | None = None,
     images: Mapping[str, Any] | None = None,
@@ -178,7 +182,9 @@ def ready(
       center: data in `bounds` are scaled to `[-center, 1 - center]`.
       takes: which of the shared options that not every flow has this one takes:
         `"levels"`, `"scale"`, `"max_log_scale"`, `"dropout"`, `"context_mode"`,
-        `"conditioner_dtype"`.
+        `"class_drop"`, `"conditioner_dtype"`.
+      without: which of the shared options this flow does not take, although others do;
+        they have their defaults.
       at_least: lowest value of options that are whole numbers, where it is not 1.
       vectors: defaults on vectors of options that are `None` in the signature. What is
         not in it but in `images` is refused there.
@@ -206,6 +212,7 @@ def ready(
             tuple(shapes),
             center,
             takes,
+            without,
             at_least or {},
             (vectors or {}, images or {}),
             defaults,
@@ -217,7 +224,7 @@ def ready(
             arguments = kind.arguments(args, options)
             shared = {k: v for k, v in arguments.items() if k not in kind.own}
             own = {k: v for k, v in arguments.items() if k in kind.own}
-            plan = Plan(kind, **shared)
+            plan = Plan(kind, **shared, **kind.fixed)
             own = kind.suited(own, plan.is_image)
             return plan.assemble(build(plan, **own), make_config(key, arguments))
 

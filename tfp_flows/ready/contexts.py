@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.standardize import Standardize
-from tfp_flows.core.arguments import check_integer
+from tfp_flows.core.arguments import check_integer, check_number, check_unused
 from tfp_flows.core.conditioner import Conditioner, zeros_of
 from tfp_flows.distributions.contexts import check_context_shape, dtype_of
 
@@ -33,15 +33,20 @@ class OneHot:
     Args:
       num_classes: int, the number of labels.
       dtype: dtype of the vectors.
+      drop: fraction of the vectors that are the mean of all in training, as in
+        `FlowModel.fit`, or in a Keras layer that is called with `training=True`.
 
     Raises:
-      ValueError: when called, if labels are not integers, or not in `[0, num_classes)`.
+      ValueError: if `drop` is not in [0, 1); when called, if labels are not integers,
+        or not in `[0, num_classes)`.
     """
 
     input_shape = ()
 
-    def __init__(self, num_classes: int, dtype: Any):
+    def __init__(self, num_classes: int, dtype: Any, drop: float = 0.0):
         self.num_classes, self.dtype = num_classes, tf.as_dtype(dtype)
+        drop = check_number("drop", drop, at_least=0.0, below=1.0)
+        self._drop = _Drop(drop, dtype=self.dtype.name) if drop else None
 
     def check(self, labels: tf.Tensor) -> None:
         """Raises the errors that calling it would.
@@ -71,7 +76,23 @@ class OneHot:
         self.check(labels)
         valid = (labels >= 0) & (labels < self.num_classes)
         on = tf.where(valid, tf.ones([], self.dtype), np.nan)
-        return tf.one_hot(labels, self.num_classes, dtype=self.dtype) * on[..., None]
+        one_hot = tf.one_hot(labels, self.num_classes, dtype=self.dtype) * on[..., None]
+        return one_hot if self._drop is None else self._drop(one_hot)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class _Drop(keras.layers.Layer):
+    """Puts the mean of all classes in place of some in training."""
+
+    def __init__(self, rate: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, one_hot, training=None):
+        if not training:
+            return one_hot
+        is_kept = tf.random.uniform(tf.shape(one_hot)[:-1]) >= self.rate
+        return tf.where(is_kept[..., None], one_hot, 1.0 / one_hot.shape[-1])
 
 
 class NormalizedContext(tf.Module):
@@ -151,6 +172,7 @@ def resolve_context(
     dtype: Any,
     context_encoder: keras.layers.Layer | None = None,
     normalize: bool | None = None,
+    class_drop: float = 0.0,
 ) -> tuple[tuple[int, ...] | None, OneHot | Conditioner | None]:
     """The context shape that bijectors take, and the encoder in front of them.
 
@@ -164,6 +186,7 @@ def resolve_context(
         the context of the bijectors.
       normalize: bool, whether contexts are normalised; by default if they are numbers
         that no encoder of the user's sees.
+      class_drop: see `OneHot`.
 
     Returns:
       `(shape, encoder)`, the one for bijectors, the other for the flow.
@@ -197,7 +220,8 @@ def resolve_context(
             f"than (); got normalize_context={normalize}."
         )
     if num_classes is not None:
-        return (num_classes,), OneHot(num_classes, dtype)
+        return (num_classes,), OneHot(num_classes, dtype, class_drop)
+    check_unused("for labels, with num_classes", class_drop=class_drop or None)
     if shape is None:
         return None, None
     given = dtype_of(shape, tf.as_dtype(dtype))

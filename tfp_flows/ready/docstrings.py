@@ -34,7 +34,10 @@ def document(
     texts = _entries(shared["Args"])
     lines = ["event_shape: " + shapes, own.get("Args", "")]
     lines += [texts[name] for name in names]
-    sections = {"": own[""], "Args": "\n".join(filter(None, lines))}
+    sections = {"": own[""]}
+    if "Facts" in own:
+        sections["Facts"] = own["Facts"]
+    sections["Args"] = "\n".join(filter(None, lines))
     sections["Returns"] = own.get("Returns") or _RETURNS
     sections["Raises"] = "\n".join(filter(None, [_RAISES, own.get("Raises")]))
     if "Example" in own:

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows import bijectors, distributions
 from tfp_flows.core.arguments import check_unused
@@ -50,6 +51,8 @@ class Plan:
       layer: arguments that a bijector with a network takes: `context_shape`, `dtype`.
       affine: the pair `scale`, `max_log_scale`, for flows that take these.
       levels: the option, for flows that take it.
+      noise: base distribution of a flow that has its own and takes no `base`, which its
+        generator sets; else `None`.
 
     Args:
       kind: the flow's own side, which `tfp_flows.flows.ready` gives: its name, its
@@ -95,6 +98,9 @@ class Plan:
         numbers and there is no `context_encoder`.
       context_mode: string, how networks take the context: `"concat"` joins it to the
         input, `"film"` scales and shifts hidden layers. By default `"concat"`.
+      class_drop: float, with `num_classes`: fraction of the labels that are left out in
+        each step of training, where the mean of all classes stands for them. A flow
+        that knows it can be guided, see `tfp_flows.latent.guided_sample`.
       conditioner_dtype: string, `"bfloat16"` or `"float16"` for networks that compute
         in half precision, with float32 variables, log-determinants and base; the two
         directions are then inverses of each other to two or three digits. `"float32"`
@@ -128,6 +134,7 @@ class Plan:
         context_encoder: keras.layers.Layer | None = None,
         normalize_context: bool | None = None,
         context_mode: str | None = None,
+        class_drop: float = 0.0,
         conditioner_dtype: str | None = None,
         recompute_gradients: bool = False,
         seed: int | None = None,
@@ -138,6 +145,7 @@ class Plan:
         flat = (math.prod(event_shape),)
         self.event_shape = flat if kind.flatten else event_shape
         self.size, self.is_image = flat[0], len(self.event_shape) == 3
+        self.noise: tfd.Distribution | None = None
         if not self.is_image:
             check_unused("for images", levels=levels)
         self.levels, self.affine = levels, (scale, max_log_scale)
@@ -147,7 +155,12 @@ class Plan:
         self.recompute_gradients = recompute_gradients
         self._draw = generator(seed)
         self.context_shape, self._encoder = resolve_context(
-            context_shape, num_classes, dtype, context_encoder, normalize_context
+            context_shape,
+            num_classes,
+            dtype,
+            context_encoder,
+            normalize_context,
+            class_drop,
         )
         if self.context_shape is None:
             check_unused("for a flow with a context", context_mode=context_mode)
@@ -194,6 +207,17 @@ class Plan:
         noise._network = {"dtype": self._network["dtype"]}
         return noise
 
+    def behind(self, event_shape: Sequence[int]) -> Plan:
+        """Returns the plan of what stands behind bijectors to another event shape.
+
+        Args:
+          event_shape: shape of an event there.
+        """
+        plan = copy.copy(self)
+        plan.event_shape = tuple(event_shape)
+        plan.size, plan.is_image = math.prod(event_shape), len(event_shape) == 3
+        return plan
+
     def chain(self, members: Iterable[tfb.Bijector], name: str) -> bijectors.Chain:
         """Makes a chain, which recomputes gradients if the flow does.
 
@@ -226,9 +250,11 @@ class Plan:
         """
         chain = self.chain([*self._first, *members], f"{self.name}_chain")
         noise_shape = chain.inverse_event_shape(self.data_shape).as_list()
-        base = make_base(
-            self._base, noise_shape, self._encoder, self.dtype, self.seed()
-        )
+        base = self.noise
+        if base is None:
+            base = make_base(
+                self._base, noise_shape, self._encoder, self.dtype, self.seed()
+            )
         flow = distributions.Flow(
             base,
             chain,

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.bijectors import Chain, JointBijector
 from tfp_flows.core.data_warnings import (
     ConstantDataWarning,
     DataWarning,
@@ -29,9 +30,11 @@ __all__ = [
     "as_array",
     "as_inputs",
     "check",
+    "check_surface",
     "class_weights",
     "describe_oddities",
     "is_stream",
+    "surface_of",
     "take",
     "take_stream",
     "whole_class_weight",
@@ -524,6 +527,43 @@ def check(
                 f"first bijector; got values from {x.min():.6g} to {x.max():.6g}"
                 f"{noise}."
             )
+    check_surface("x", x, flow)
+
+
+def check_surface(name: str, x: np.ndarray, flow: tfd.Distribution) -> None:
+    """Raises an error unless all data lie on the surface of a flow that has one.
+
+    Args:
+      name: name of the data, for errors.
+      x: array `[n, *event_shape]`.
+      flow: any TFP distribution.
+
+    Raises:
+      ValueError: naming the first row that is elsewhere.
+    """
+    surface = surface_of(flow)
+    if surface is None:
+        return
+    size = max(_PIECE // math.prod(x.shape[1:]), 1)
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        _, ildj = surface.inverse_and_log_det(tf.cast(part, flow.dtype))
+        off = np.flatnonzero(np.isneginf(ildj))
+        if len(off):
+            row = np.array2string(np.asarray(part[off[0]], np.float64), precision=6)
+            raise ValueError(
+                f"{name} must hold {surface.surface}; row {start + off[0]}, counted "
+                f"from 0, is {row}."
+            )
+
+
+def surface_of(flow: tfd.Distribution) -> JointBijector | None:
+    """The bijector that data meet first, if they have to lie on a surface there."""
+    bijector = getattr(flow, "bijector", None)
+    while isinstance(bijector, Chain) and bijector.bijectors:
+        bijector = bijector.bijectors[0]
+    is_one = isinstance(bijector, JointBijector) and bijector.surface is not None
+    return bijector if is_one else None
 
 
 def _check_context(context, rows, flow):

@@ -207,12 +207,6 @@ class FlowMatching(FlowModel):
     def _arguments(self):
         return {**super()._arguments(), "pairing": self.pairing}
 
-    def __deepcopy__(self, memo):
-        raise TypeError(
-            f"{type(self).__name__} cannot be copied: save it and load the copy, or "
-            "copy the flow: FlowMatching(copy.deepcopy(model.flow))."
-        )
-
 
 def _paired(noise: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """The noise in the order in which it is nearest to the data, in sum of squares."""

@@ -155,6 +155,11 @@ class FlowModel(SavesFlow):
                 f"noise={noise} needs a flow on all numbers, one without logit_margin: "
                 f"it carries data out of {flow.domain}."
             )
+        if (noise or dequantize) and data_checks.surface_of(flow) is not None:
+            raise ValueError(
+                f"noise={noise} and dequantize={dequantize} carry data off the surface "
+                "that this flow is on: they must be 0 and False."
+            )
         self._ready = False
         self._looked = False
         self._described = Architecture(flow)
