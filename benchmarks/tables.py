@@ -27,7 +27,7 @@ def counts(rows=4_000, seed=0):
     """Poisson and log-normal counts that depend on each other; one in 500 is large."""
     rng = np.random.default_rng(seed)
     rate = rng.gamma(2.0, 2.0, rows)
-    x = np.stack([rng.poisson(rate * k) for k in (1, 2, 5)] , 1).astype(float)
+    x = np.stack([rng.poisson(rate * k) for k in (1, 2, 5)], 1).astype(float)
     rare = np.where(rng.uniform(size=rows) < 0.002, rng.integers(1e3, 1e5, rows), 0)
     heavy = np.floor(np.exp(rng.normal(2 + 0.3 * np.log(rate + 0.1), 1.0)))
     return np.column_stack([x, heavy, rare + rng.poisson(1.0, rows)])
@@ -49,7 +49,9 @@ def run(name, x, flow, seed):
         x = np.random.default_rng(seed).permutation(x)
         path = Path(folder) / f"{name}.npz"
         held = len(x) // (5 if len(x) < 1_000 else 10)
-        np.savez(path, train=x[held:].astype("float32"), test=x[:held].astype("float32"))
+        np.savez(
+            path, train=x[held:].astype("float32"), test=x[:held].astype("float32")
+        )
         settings = Settings.suited(str(path), flow, tidy=True, seed=seed)
         report = training.carry_out(
             training.prepare(settings, Path(folder) / "run"), verbose=0
