@@ -40,9 +40,14 @@ def draw_pictures(
     def numbers(path):
         np.save(path, samples)
 
+    def table(path):
+        files.write_table(path, flow, samples, source.columns)
+
     wanted = [("loss.png", lambda path: plots.history(history, path=path))]
     if len(source.event_shape) == 3:
         wanted.append(("samples.png", images))
+    elif source.kinds is not None:
+        wanted.append(("samples.csv", table))
     else:
         wanted.append(("samples.npy", numbers))
         if source.event_shape == (2,) and flow.context_shape is None:

@@ -148,6 +148,8 @@ class FlowVAE(keras.Model):
         for mean, direction in zip(self.means, ("up", "up", "down"), strict=True):
             set_direction(mean, direction)
 
+    exactness = "bound"
+
     @property
     def prior(self) -> tfd.Distribution:
         """The distribution of $z$."""
