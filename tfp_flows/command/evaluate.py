@@ -90,7 +90,7 @@ def log_probs(
         kinds = [list(k) if isinstance(k, tuple) else k for k in flow.columns]
         if kinds != source.kinds:
             raise ValueError(
-                f"{source.name} has columns of {source.kinds}, but the model of {kinds}."
+                f"{source.name} has columns of {source.kinds}, the model of {kinds}."
             )
     classes = _num_classes(model)
     if classes and (source.num_classes or 0) > classes:

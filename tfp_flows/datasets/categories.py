@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Declared", "check_declared", "check_seen", "declared"]
+__all__ = ["Declared", "check_declared", "check_known", "check_seen", "declared"]
 
 # Categories or columns that a message holds.
 _SHOWN = 5
@@ -95,7 +95,7 @@ def declared(
         given = dict(categorical)
     else:
         given = dict.fromkeys(categorical or ())
-    _check_known("categorical", given, names, what)
+    check_known("categorical", given, names, what)
     coded = {split: np.empty(x.shape) for split, x in tables.items()}
     categories: dict[str, tuple[str, ...]] = {}
     for i, name in enumerate(names):
@@ -119,7 +119,7 @@ def declared(
         chosen = [n for n, c in columns if n not in given and _is_whole(c)]
     else:
         chosen = list(integer or ())
-        _check_known("integer", chosen, names, what)
+        check_known("integer", chosen, names, what)
     for name in chosen:
         if name in given:
             raise ValueError(f"column {name!r} is declared categorical and integer.")
@@ -169,9 +169,17 @@ def _checked_names(names: Sequence[str] | None, count: int) -> list[str]:
     return [str(i) for i in range(count)] if names is None else list(names)
 
 
-def _check_known(
+def check_known(
     argument: str, given: Iterable[str], names: Sequence[str], what: str
 ) -> None:
+    """Raises a ValueError unless each of some names is that of one column.
+
+    Args:
+      argument: that the names were given as.
+      given: the names.
+      names: of all columns.
+      what: the data, for messages.
+    """
     for name in given:
         if names.count(name) != 1:
             known = "two columns" if name in names else "no column"

@@ -18,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 
+from tfp_flows.datasets.categories import check_known
+
 if TYPE_CHECKING:
     from _csv import Reader
 
@@ -233,7 +235,8 @@ def _parse_table(file: TextIO, name: str, categorical: bool | Iterable[str]) -> 
         row = next(filter(None, reader), []) if header else first
         pairs = zip(columns, row, strict=False)
         categorical = [column for column, cell in pairs if not _is_number(cell)]
-    words = {column: _Words() for column in categorical or () if column in columns}
+    check_known("categorical", categorical or (), columns, name)
+    words = {column: _Words() for column in categorical or ()}
     file.seek(0)
     for _ in range(header):
         file.readline()

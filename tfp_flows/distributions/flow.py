@@ -304,7 +304,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
 
     @property
     def exactness(self) -> str:
-        """What `log_prob` gives: the `"exact"` log-density, an `"estimate"`, a `"bound"`.
+        """What `log_prob` gives: an `"exact"` log-density, `"estimate"` or `"bound"`.
 
         An estimate is without bias, as where a log-determinant is estimated; the mean
         of a bound is below the log-density, as of a `LowerBound` as the base.

@@ -20,8 +20,8 @@ __all__ = ["MaxPooled"]
 
 # Positions of a patch beside each of its four.
 _OTHERS = np.array([[j for j in range(4) if j != k] for k in range(4)], np.int32)
-# For the k-th as the largest, where each is among the others (0 for itself).
-_PLACE = np.array([[j - (j > k) for j in range(4)] for k in range(4)], np.int32)
+# For the k-th as the largest, where each is among the others (anywhere for itself).
+_PLACE = np.array([[min(j - (j > k), 2) for j in range(4)] for k in range(4)], np.int32)
 
 
 class MaxPooled(StaticShape):

@@ -108,9 +108,10 @@ class MixedColumns:
     def lift(self, x: tf.Tensor, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         r"""The real numbers that rows and noise stand for.
 
-        An integer gets the noise $\sigma(u)$. Of the numbers of a category $k$ (Hoogeboom
-        et al. 2021, section 3), $v_k = u_k$, and the others are below it: $v_i = v_k -
-        \mathrm{softplus}(v_k - u_i)$. A sign $s$ is that of $s\, \mathrm{softplus}(u)$.
+        An integer gets the noise $\sigma(u)$. Of the numbers of a category $k$,
+        $v_k = u_k$, and the others are below it: $v_i = v_k - \mathrm{softplus}(v_k -
+        u_i)$ (Hoogeboom et al. 2021, section 3). A sign $s$ is that of $s\,
+        \mathrm{softplus}(u)$.
 
         Args:
           x: rows `[..., size]`.
@@ -168,7 +169,7 @@ class MixedColumns:
         top = tf.gather(u, where, axis=-1, batch_dims=u.shape.rank - 1)
         top = tf.gather(top, self._column, axis=-1)
         v = tf.where(is_top, u, top - tf.nn.softplus(top - u))
-        return v, tf.where(is_top, 0.0, tf.math.log_sigmoid(top - u))
+        return v, tf.where(is_top, tf.zeros_like(u), tf.math.log_sigmoid(top - u))
 
     def _signs(self, codes, u):
         code = tf.gather(codes, self._column, axis=-1)
@@ -179,7 +180,7 @@ class MixedColumns:
         is_one = tf.not_equal(tf.bitwise.bitwise_and(code, value), 0)
         size = tf.nn.softplus(u)
         v = tf.where(free, u, tf.where(is_one, size, -size))
-        return v, tf.where(free, 0.0, tf.math.log_sigmoid(u))
+        return v, tf.where(free, tf.zeros_like(u), tf.math.log_sigmoid(u))
 
 
 def _is_real(kind):

@@ -59,7 +59,8 @@ class MixedDequantization(LowerBound):
       noise_flow: the distribution of $u$, one number for each of $v$ but those of real
         columns. Its context is the row: its numbers, real ones first, brought to mean 0
         and deviation 1 by `initialize`, then a 0 or 1 for each category. `None` stands
-        for standard logistic $u$, which is uniform noise of integers.
+        for standard logistic $u$, which is uniform noise of integers. Gaussian tails of
+        $u$ would hardly reach where categories meet, and more draws help little then.
       binary: whether signs stand for categories: fewer numbers, for columns of many.
       samples: $S$, how many times `log_prob` draws.
       name: name of the distribution.
@@ -111,6 +112,16 @@ class MixedDequantization(LowerBound):
             parameters=parameters,
             name=name,
         )
+
+    def copy(self, **overrides: Any) -> MixedDequantization:
+        """One with some constructor arguments replaced, and the same variables.
+
+        Use `copy.deepcopy` for variables of its own.
+        """
+        new = super().copy(**overrides)
+        if not {"columns", "noise_flow"} & set(overrides):
+            new._standardize = self._standardize
+        return new
 
     @staticmethod
     def flow_size(columns: Sequence[Any], binary: bool = False) -> int:
@@ -196,7 +207,7 @@ class MixedDequantization(LowerBound):
             whole = column.astype(np.int64)
             if kind != INTEGER:
                 count = kind if isinstance(kind, int) else len(kind)
-                if whole.size and not (0 <= whole.min() and whole.max() < count):
+                if whole.size and not (whole.min() >= 0 and whole.max() < count):
                     raise ValueError(
                         f"x must hold codes of categories from 0 to {count - 1}, got "
                         f"{whole.min()} to {whole.max()}."

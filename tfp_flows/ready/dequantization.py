@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow_probability as tfp
 
-from tfp_flows.core.arguments import check_choice, check_integer
 from tfp_flows.bijectors import InverseAutoregressive
+from tfp_flows.core.arguments import check_choice, check_integer
 from tfp_flows.distributions import (
     Flow,
     LowerBound,
