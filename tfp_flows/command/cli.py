@@ -249,7 +249,8 @@ def _sample(arguments: argparse.Namespace) -> None:
                 plots.images(x, bounds=bounds, path=partial)
             elif output.suffix == ".csv":
                 settings = _settings_beside(paths[0])
-                files.write_table(partial, flow, x, settings and settings.columns)
+                columns = None if settings is None else settings.columns
+                files.write_table(partial, flow, x, columns)
             else:
                 np.save(partial, x)
     _say(f"{len(x)} samples of shape {list(x.shape[1:])} in {output}")

@@ -232,8 +232,10 @@ class Settings:
                 )
             options["num_classes"] = source.num_classes
         found: dict[str, Any] = {}
-        if len(source.event_shape) == 1 and source.columns is not None:
-            found["columns"] = list(source.columns)
+        names = list(source.columns or ())
+        # Numbers, of a table without names, say nothing.
+        if names != [str(i) for i in range(len(names))]:
+            found["columns"] = names
         if source.kinds is not None:
             found["categorical"] = {k: list(v) for k, v in source.categories.items()}
             found["integer"] = list(source.integers)

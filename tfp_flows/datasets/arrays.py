@@ -132,8 +132,8 @@ def from_arrays(
     about = (name, x.shape[1:], bounds, num_classes, splits, names)
     if known is None:
         return DataSource(*about)
-    rows = {s: split.arrays(None)[0] for s, split in splits.items() if split.size}
-    check_seen(rows, known._replace(names=list(columns)), name)
+    stored = {s: split.arrays(None)[0] for s, split in splits.items() if split.size}
+    check_seen(stored, known._replace(names=list(columns or ())), name)
     return DataSource(*about, known.categories, known.integers)
 
 

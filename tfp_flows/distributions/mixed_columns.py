@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -201,9 +201,9 @@ def _code_of_signs(part, count):
     return tf.where(code < count, code, code - value[-1])
 
 
-def _counted(widths: Sequence[int]) -> np.ndarray:
+def _counted(widths: Iterable[int]) -> np.ndarray:
     """0, 1, ... up to each width, one after the other."""
-    return np.concatenate([np.arange(0), *map(np.arange, widths)]).astype(np.int32)
+    return np.concatenate([np.arange(n) for n in (0, *widths)]).astype(np.int32)
 
 
 def _checked(name: str, kind: Any) -> Kind:

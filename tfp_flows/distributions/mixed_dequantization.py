@@ -75,12 +75,13 @@ class MixedDequantization(LowerBound):
     @property
     def papers(self) -> tuple[str, ...]:
         """Papers that it uses, see `tfp_flows.citation`."""
-        used = ("nielsen2020survae",)
-        if len(self._columns.categories):
-            used += ("hoogeboom2021argmax",)
-        if len(self._columns.integers):
-            used += ("theis2016note",)
-        return used + ("burda2016importance",) * (self._samples > 1)
+        uses = {
+            "nielsen2020survae": True,
+            "hoogeboom2021argmax": len(self._columns.categories),
+            "theis2016note": len(self._columns.integers),
+            "burda2016importance": self._samples > 1,
+        }
+        return tuple(paper for paper, is_used in uses.items() if is_used)
 
     def __init__(
         self,
