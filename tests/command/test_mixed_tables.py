@@ -146,12 +146,12 @@ def test_all_columns_of_words(says, tmp_path):
 def test_options_of_the_noise(tmp_path):
     path = tmp_path / "people.csv"
     write(path)
-    options = {"dequantize": {"name": "mixed", "binary": True, "samples": 2}}
+    options = {"dequantize": {"name": "mixed", "binary": False, "samples": 2}}
     settings = Settings.suited(
         str(path), "maf", flow_options=options, categorical=True, integer=["age"]
     )
     found = settings.flow_options["dequantize"]
-    assert found["binary"] is True and len(found["columns"]) == 4
+    assert found["binary"] is False and len(found["columns"]) == 4
     settings.check_types()
 
 

@@ -351,7 +351,8 @@ def test_errors():
         (ValueError, {"noise_flow": noise_flow(False, "float32")}, "dtype float64"),
     ):
         with pytest.raises(error, match=words):
-            MixedDequantization(**{"flow": flow, "columns": COLUMNS, **options})
+            options = {"flow": flow, "columns": COLUMNS, "binary": False, **options}
+            MixedDequantization(**options)
     for options, words in (
         ({"dequantize": "mixed"}, "needs columns"),
         ({"bounds": (0, 4)}, "bounds=.*not for dequantize"),

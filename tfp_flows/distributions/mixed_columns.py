@@ -23,11 +23,11 @@ Kind = str | int | tuple[str, ...]
 class MixedColumns:
     r"""The columns of a table, and how real numbers make a row of them.
 
-    A row stands for its real numbers, then a number for each integer, then $K$ numbers
-    for each column of $K$ categories, the largest of which is that of its category; or,
-    if it is binary, $\lceil \log_2 K \rceil$ numbers whose signs are the digits of its
-    code. A code from $K$ on counts without its first digit, so that any signs are those
-    of one category.
+    A row stands for its real numbers, then a number for each integer, then, for each
+    column of $K$ categories, $\lceil \log_2 K \rceil$ numbers whose signs are the
+    digits of its code; or, if columns are not binary, $K$ numbers, the largest of which
+    is that of its category. A code from $K$ on counts without its first digit, so that
+    any signs are those of one category.
 
     Args:
       kinds: what each column holds: `"real"`, `"integer"`, the number of categories, at
@@ -46,7 +46,7 @@ class MixedColumns:
       TypeError, ValueError: on another kind of column, or if all are real.
     """
 
-    def __init__(self, kinds: Iterable[Any], binary: bool = False):
+    def __init__(self, kinds: Iterable[Any], binary: bool = True):
         if isinstance(kinds, str) or not isinstance(kinds, Iterable):
             raise TypeError(
                 "columns must be a sequence with a kind for each column, got "

@@ -23,11 +23,12 @@ class MixedDequantization(LowerBound):
 
     The flow is over real numbers $v$, of which a row is made: a real column is a number
     itself; an integer a number, rounded down; a column of $K$ categories the argmax of
-    $K$ numbers, or, if it is binary, the signs of $\lceil \log_2 K \rceil$ numbers, as
-    digits (Hoogeboom et al. 2021, "Argmax Flows and Multinomial Diffusion", section 3).
-    The density of a row (a probability of its integers and categories, times a density
-    of its real numbers) is an integral over all $v$ that give it. `log_prob` is a lower
-    bound in the mean, see `LowerBound`:
+    $K$ numbers, or, if it is binary, of $\lceil \log_2 K \rceil$ pairs, which come down
+    to the signs of as many numbers, the digits of its code (Hoogeboom et al. 2021,
+    "Argmax Flows and Multinomial Diffusion", section 3). The density of a row (a
+    probability of its integers and categories, times a density of its real numbers) is
+    an integral over all $v$ that give it. `log_prob` is a lower bound in the mean, see
+    `LowerBound`:
 
     $$ \log \frac1S \sum_{s=1}^S \frac{p(v_s)}{q(v_s | x)}, \qquad v_s \sim q(v | x). $$
 
@@ -44,7 +45,7 @@ class MixedDequantization(LowerBound):
     Example:
       >>> from tfp_flows import distributions, flows
       >>> columns = ["real", ["blue", "green", "red"], "integer"]
-      >>> size = distributions.MixedDequantization.flow_size(columns)  # 1 + 3 + 1
+      >>> size = distributions.MixedDequantization.flow_size(columns)  # 1 + 2 + 1
       >>> flow = flows.maf((size,), layers=2, width=8, normalize=False, seed=0)
       >>> rows = distributions.MixedDequantization(flow, columns)
       >>> rows.log_prob([[0.5, 2, 7]], samples=8, seed=0).shape
@@ -61,7 +62,8 @@ class MixedDequantization(LowerBound):
         and deviation 1 by `initialize`, then a 0 or 1 for each category. `None` stands
         for standard logistic $u$, which is uniform noise of integers. Gaussian tails of
         $u$ would hardly reach where categories meet, and more draws help little then.
-      binary: whether signs stand for categories: fewer numbers, for columns of many.
+      binary: whether signs stand for categories, instead of an argmax: fewer numbers,
+        and a tighter bound the more categories there are.
       samples: $S$, how many times `log_prob` draws.
       name: name of the distribution.
 
@@ -88,7 +90,7 @@ class MixedDequantization(LowerBound):
         flow: Flow,
         columns: Sequence[Any],
         noise_flow: tfd.Distribution | None = None,
-        binary: bool = False,
+        binary: bool = True,
         samples: int = 1,
         name: str = "mixed_dequantization",
     ):
@@ -125,7 +127,7 @@ class MixedDequantization(LowerBound):
         return new
 
     @staticmethod
-    def flow_size(columns: Sequence[Any], binary: bool = False) -> int:
+    def flow_size(columns: Sequence[Any], binary: bool = True) -> int:
         """How many real numbers stand for a row: the $D$ of the flow.
 
         Args:

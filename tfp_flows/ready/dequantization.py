@@ -42,7 +42,7 @@ class Dequantization:
       >>> rows = flows.maf((2,), layers=2, width=8, seed=0, normalize=False,
       ...     dequantize={"name": "mixed", "columns": ["real", ["no", "yes"]]})
       >>> rows.event_shape, rows.flow.event_shape
-      (TensorShape([2]), TensorShape([3]))
+      (TensorShape([2]), TensorShape([2]))
 
     Args:
       dequantize: `"uniform"`, `"variational"`, or a mapping with a `"name"` and
@@ -51,7 +51,7 @@ class Dequantization:
         (2 residual blocks), `heads` (4, of the self-attention on images) and
         `components` (32) of the noise flow, which is made as Flow++'s is. For
         `"mixed"`, rows of a table: `columns`, what each column holds, see
-        `tfp_flows.distributions.MixedDequantization`; `binary` (false); and `layers`
+        `tfp_flows.distributions.MixedDequantization`; `binary` (true); and `layers`
         (1), `width` (64) and `depth` (1) of a noise flow that is made as `iaf` is; for
         0 layers noise is not learned.
       bounds: `(0, K)` for integers from 0 to K - 1; `None` for `"mixed"`.
@@ -84,7 +84,7 @@ class Dequantization:
         self._levels = _count_integers(bounds)
         check_integer("samples", self._samples)
 
-    def _set_columns(self, bounds, columns=None, binary=False, **noise):
+    def _set_columns(self, bounds, columns=None, binary=True, **noise):
         """Looks at the options of mixed tables."""
         if bounds is not None:
             raise ValueError(
