@@ -47,6 +47,27 @@ class LowerBound(StaticShape):
     and `_valid(x) -> (x, valid)` where not every $x$ is one that $h$ gives.
     `VariationalDequantization`, `MixedDequantization` and `Augmented` do.
 
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfp_flows import distributions, flows
+      >>> class Absolute(distributions.LowerBound):
+      ...     def __init__(self, flow, samples=1, name="absolute"):
+      ...         parameters = dict(locals())
+      ...         super().__init__(flow, event_shape=flow.event_shape,
+      ...             samples=samples, parameters=parameters, name=name)
+      ...
+      ...     def _lift(self, x, samples, seed):
+      ...         shape = tf.concat([samples, tf.shape(x)], 0)
+      ...         is_minus = tf.random.stateless_uniform(shape, seed) < 0.5
+      ...         log_q = tf.fill(shape[:-1], -2 * tf.math.log(2.0))  # of two signs
+      ...         return tf.where(is_minus, -x, x), log_q
+      ...
+      ...     def _drop(self, v):
+      ...         return tf.abs(v)
+      >>> absolute = Absolute(flows.maf((2,), width=8, normalize=False, seed=0))
+      >>> absolute.log_prob([[1.0, 2.0]], samples=4, seed=0).shape
+      TensorShape([1])
+
     Attributes:
       exactness: `"bound"`, which is what `log_prob` gives. That of a `Flow` is
         `"exact"`, or `"estimate"` if its log-determinant is estimated without bias.

@@ -133,6 +133,9 @@ class MixedDequantization(LowerBound):
         Args:
           columns: see the class.
           binary: see there.
+
+        Returns:
+          An integer.
         """
         return MixedColumns(columns, binary).flow_size
 
