@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -222,6 +223,20 @@ def test_transformers(module):
     found = cells(text, f"`{name}`")
     assert found[1] == "9" and found[2] == found[3]
     assert found[2] == f"{row['kl']:.3f} ± {row['error']:.3f}"
+
+
+@pytest.mark.slow
+def test_categories(module):
+    categories = module("categories")
+    rows, log_p = categories.draw(50_000, 3)
+    # Of what does not depend on the rest, the density is the frequency.
+    city = np.bincount(rows[:, 0].astype(int), minlength=12) / len(rows)
+    assert (city > 0).all() and np.isfinite(log_p).all()
+    found = categories.measure({"binary": True, "layers": 0}, 8)
+    assert found["size"] == 4 + 2 + 6 + 3
+    assert found[1][0] > found[64][0] > 0
+    row = cells(categories.table({"signs": found}), "signs")
+    assert row[1:3] == ["15", "{:.2f} ± {:.2f}".format(*found[1])]
 
 
 @pytest.mark.slow

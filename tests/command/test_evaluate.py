@@ -28,6 +28,7 @@ def test_evaluate(model, settings):
     assert results == {
         "split": "train",
         "examples": 52,
+        "exactness": "exact",
         "log_likelihood": pytest.approx(log_q.mean(), rel=1e-6),
         "standard_error": pytest.approx(log_q.std(ddof=1) / math.sqrt(52), rel=1e-5),
         "bits_per_dim": pytest.approx(-log_q.mean() / (2 * math.log(2)), rel=1e-6),

@@ -28,6 +28,7 @@ from tfp_flows.command.evaluate import evaluate
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.command.settings import Settings
 from tfp_flows.command.text import printable
+from tfp_flows.distributions import MixedDequantization
 
 __all__ = ["main"]
 
@@ -141,7 +142,7 @@ def _train(arguments: argparse.Namespace) -> None:
             directory, count, source, settings, arguments.command_line
         )
     _say(f"{count} members in {directory}, mixed as one density:")
-    _say(_result_lines(report["results"], source.bounds))
+    _say(_result_lines(report["results"], source))
     _say(
         f"  members alone: {report['mean']:.4f} nats, standard deviation "
         f"{report['deviation']:.4f}"
@@ -185,7 +186,7 @@ def _train_one(
         )
     written = ", ".join(sorted(path.name for path in directory.iterdir()))
     _say(f"{report['training']['epochs']} epochs in {directory}: {written}")
-    _say(_result_lines(report["results"], source.bounds))
+    _say(_result_lines(report["results"], source))
     drawn, finite = report["samples"].values()
     if finite < drawn:
         _say(f"  {drawn - finite} of {drawn} samples were not finite and are left out")
@@ -200,25 +201,34 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         settings = _settings_beside(paths[0])
         source = _data(arguments, settings)
         results = evaluate(model, source, arguments.split, settings)
-    _say(_result_lines(results, source.bounds))
+    _say(_result_lines(results, source))
 
 
 def _sample(arguments: argparse.Namespace) -> None:
     with _user_errors():
         # What needs no model, which takes seconds to load.
         output = Path(arguments.output or "samples.npy")
-        if output.suffix not in (".png", ".npy"):
-            raise UserError(f"--output must end in .png or .npy, got {output}")
+        if output.suffix not in (".png", ".npy", ".csv"):
+            raise UserError(f"--output must end in .png, .npy or .csv, got {output}")
         if not output.parent.is_dir():
             raise UserError(f"there is no directory {output.parent}")
-        _, models = _models(arguments.model)
+        paths, models = _models(arguments.model)
         flow = models[0].flow
         is_image = len(flow.event_shape) == 3
-        if arguments.output is None and is_image:
-            output = Path("samples.png")
+        if arguments.output is None:
+            if is_image:
+                output = Path("samples.png")
+            elif isinstance(flow, MixedDequantization):
+                output = Path("samples.csv")
         if output.suffix == ".png" and not is_image:
             raise UserError(
-                f"--output {output}: the model is over vectors; write them to .npy"
+                f"--output {output}: the model is over vectors; write them to .npy or "
+                ".csv"
+            )
+        if output.suffix == ".csv" and is_image:
+            raise UserError(
+                f"--output {output}: the model is over images; write them to .png or "
+                ".npy"
             )
         if output.exists() and not arguments.overwrite:
             raise UserError(f"{output} exists: give --overwrite to replace it")
@@ -238,6 +248,10 @@ def _sample(arguments: argparse.Namespace) -> None:
             if output.suffix == ".png":
                 bounds = (flow.config or {}).get("bounds")
                 plots.images(x, bounds=bounds, path=partial)
+            elif output.suffix == ".csv":
+                settings = _settings_beside(paths[0])
+                columns = None if settings is None else settings.columns
+                files.write_table(partial, flow, x, columns)
             else:
                 np.save(partial, x)
     _say(f"{len(x)} samples of shape {list(x.shape[1:])} in {output}")
@@ -332,14 +346,17 @@ def _data(
     return settings.load_data()
 
 
-def _result_lines(
-    results: Mapping[str, Any], bounds: tuple[float, float] | None
-) -> str:
+def _result_lines(results: Mapping[str, Any], source: datasets.DataSource) -> str:
+    bounds, is_mixed = source.bounds, source.kinds is not None
+    # A lower bound in the mean, of which evaluation takes a tight one.
+    least = "at least " if results["exactness"] == "bound" else ""
     lines = [
-        f"{results['split']} ({results['examples']:,} examples): log-likelihood "
+        f"{results['split']} ({results['examples']:,} examples): log-likelihood {least}"
         f"{results['log_likelihood']:.4f} +/- {results['standard_error']:.4f} nats"
     ]
-    if bounds:
+    if is_mixed:
+        lines[0] += " per row: a bound, of probabilities of categories and integers"
+    elif bounds:
         low, high = (int(b) for b in bounds)
         lines[0] += (
             f" per example, {results['bits_per_dim']:.4f} bits per dimension "
@@ -398,7 +415,10 @@ def _compare(report: Mapping[str, Any]) -> None:
     if not found:
         return
     gaussian = found["gaussian"]
-    texts = [f"a Gaussian has {gaussian['log_likelihood']:.4f}"]
+    of_what = ""
+    if report["data"].get("categories"):
+        of_what = " of the numbers, times frequencies of the categories,"
+    texts = [f"a Gaussian{of_what} has {gaussian['log_likelihood']:.4f}"]
     if "mixture" in found:
         texts.append(
             f"a mixture of {found['mixture']['components']} Gaussians "
@@ -454,10 +474,16 @@ def _compare_with_uniform(report: Mapping[str, Any]) -> None:
 def _describe(settings: Settings) -> str:
     shown = dataclasses.asdict(settings)
     shown.update(shown.pop("flow_options"))
+    for name in ("categorical", "integer"):
+        shown[name] = ",".join(shown[name] or ()) or None
+    if settings.categorical or settings.integer:
+        mixed = dict(shown.pop("dequantize"))
+        del mixed["columns"]
+        shown["dequantize"] = mixed
     return ", ".join(
         f"{name}={value}"
         for name, value in shown.items()
-        if name not in ("data", "flow", "fingerprint")
+        if name not in ("data", "flow", "fingerprint", "columns")
         and (value or name not in ("member", "warmup"))
         and value is not None
         and value is not False

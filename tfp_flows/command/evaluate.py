@@ -13,7 +13,8 @@ from scipy.special import logsumexp
 from tfp_flows import datasets, latent
 from tfp_flows.command.settings import Settings
 from tfp_flows.distributions import (
-    VariationalDequantization,
+    LowerBound,
+    MixedDequantization,
     log_prob_and_standard_error,
 )
 from tfp_flows.training import FlowModel
@@ -51,8 +52,9 @@ def evaluate(
       density to the model's, in nats, and its `kl_standard_error`. Where the model's
       density is an estimate, it is averaged over 16 draws, and what their randomness
       adds to the error of the mean is the `estimator_standard_error`. A
-      `VariationalDequantization` gives the log-probability of integers, as its bound
-      with 16 samples, and has no `log_likelihood_unit`.
+      `LowerBound`, such as a flow of integers or of a table with categories, gives its
+      bound with 16 samples, and has no `log_likelihood_unit`. The `exactness` is the
+      flow's: "exact", "estimate" or "bound".
 
     Raises:
       ValueError: if data do not fit the model.
@@ -84,6 +86,13 @@ def log_probs(
             f"{source.name} has examples of shape {list(source.event_shape)}, but "
             f"the model is over {list(model.flow.event_shape)}."
         )
+    flow = model.flow
+    if isinstance(flow, MixedDequantization) and source.kinds is not None:
+        kinds = [list(k) if isinstance(k, tuple) else k for k in flow.columns]
+        if kinds != source.kinds:
+            raise ValueError(
+                f"{source.name} has columns of {source.kinds}, the model of {kinds}."
+            )
     classes = _num_classes(model)
     if classes and (source.num_classes or 0) > classes:
         raise ValueError(
@@ -135,6 +144,7 @@ def summary(
     results: dict[str, Any] = {
         "split": split,
         "examples": len(log_q),
+        "exactness": getattr(model.flow, "exactness", "exact"),
         "log_likelihood": float(log_q.mean()),
         "standard_error": standard_error(log_q),
         "bits_per_dim": float(-log_q.mean() / (size * math.log(2.0))),
@@ -143,7 +153,7 @@ def summary(
         results["estimator_standard_error"] = float(
             np.sqrt(np.square(errors).sum()) / len(errors)
         )
-    if source.bounds and not isinstance(model.flow, VariationalDequantization):
+    if source.bounds and not isinstance(model.flow, LowerBound):
         unit = size * math.log(source.bounds[1] - source.bounds[0])
         results["log_likelihood_unit"] = results["log_likelihood"] + unit
     toy = datasets.TOYS.get(source.name)
@@ -181,7 +191,7 @@ def _log_probs(
     @tf.function(reduce_retracing=True, autograph=False)
     def estimate(x, context, seed):
         x = tf.cast(x, flow.dtype)
-        if isinstance(flow, VariationalDequantization):
+        if isinstance(flow, LowerBound):
             keywords = {} if context is None else {"context": context}
             log_q = flow.log_prob(x, seed=seed, samples=_DRAWS, **keywords)
             return log_q, None

@@ -12,11 +12,14 @@ import os
 import socket
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfp_flows.command.settings import Settings
+from tfp_flows.distributions import MixedDequantization
 from tfp_flows.training import FlowModel
 from tfp_flows.training import load_model as load_checked
 
@@ -43,6 +46,7 @@ __all__ = [
     "save_model",
     "write_json",
     "write_settings",
+    "write_table",
 ]
 
 MODEL = "model.keras"
@@ -53,7 +57,7 @@ SETTINGS = "settings.json"
 
 # Everything that a run writes. What a run is continued from goes first.
 _FILES: tuple[str, ...] = (LAST, MODEL, HISTORY, REPORT, "loss.png", "samples.png")
-_FILES += ("samples.npy", "density.png", SETTINGS)
+_FILES += ("samples.npy", "samples.csv", "density.png", SETTINGS)
 
 _LOCK = ".lock"
 
@@ -121,6 +125,27 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
     return value
+
+
+def write_table(
+    path: Path, flow: Any, x: np.ndarray, columns: Sequence[str] | None
+) -> None:
+    """Writes samples as comma-separated values, categories by their names.
+
+    Args:
+      path: of the file.
+      flow: what they were drawn from.
+      x: the samples `[N, D]`.
+      columns: their names; `None` for "0", "1" and so on.
+    """
+    if columns is None:
+        columns = [str(i) for i in range(x.shape[1])]
+    is_mixed = isinstance(flow, MixedDequantization)
+    rows: Iterable[Any] = flow.cells(x) if is_mixed else x
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def save_model(

@@ -24,6 +24,7 @@ examples:
   tfp-flows train digits --flow glow
   tfp-flows train moons --flow neural_spline_flow --output runs/moons
   tfp-flows train mnist --flow nice --epochs 1500 --data-dir ~/tensorflow_datasets
+  tfp-flows train people.csv --flow neural_spline_flow --categorical colour,city
   tfp-flows train images.npz --flow glow --conditional --steps 16 --width 128
   tfp-flows train digits --flow glow --resume
   tfp-flows train moons --flow ffjord --objective flow_matching
@@ -270,6 +271,24 @@ def _add_train(commands: Any, flow: ReadyFlow | None) -> argparse.ArgumentParser
         help="leave out constant columns of a table, and add noise to whole numbers",
     )
     train.add_argument(
+        "--categorical",
+        nargs="?",
+        const=True,
+        type=_names,
+        metavar="COLUMNS",
+        help="columns of a table that hold categories, such as colour,city (without "
+        "names: those that hold no numbers); likelihoods are then lower bounds",
+    )
+    train.add_argument(
+        "--integer",
+        nargs="?",
+        const=True,
+        type=_names,
+        metavar="COLUMNS",
+        help="columns of a table that hold integers (without names: those of whole "
+        "numbers); likewise",
+    )
+    train.add_argument(
         "--temperature", type=_positive(float), help="of the samples drawn at the end"
     )
     train.add_argument("--seed", type=_natural, help="of everything random (default 0)")
@@ -333,8 +352,8 @@ def _add_sample(commands):
     sample.add_argument(
         "-o",
         "--output",
-        help="a .png of images or a .npy (default: samples.png, for vectors "
-        "samples.npy)",
+        help="a .png of images, a .npy, or a .csv of vectors (default: samples.png, "
+        "for vectors samples.npy, for tables with categories samples.csv)",
     )
     sample.add_argument("--overwrite", action="store_true", help="replace the output")
     sample.add_argument("--temperature", type=_positive(float), default=1.0)
@@ -377,6 +396,16 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
         help="where TensorFlow Datasets keeps its data (default: its own), or the raw "
         "files of a table of papers are (default: that of TFP_FLOWS_DATA_DIR)",
     )
+
+
+def _names(text):
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError
+    return names
+
+
+_names.__name__ = "list of columns"
 
 
 def _positive(kind):

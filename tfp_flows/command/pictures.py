@@ -45,9 +45,14 @@ def draw_pictures(
         metric = "nll" if "nll" in history else "velocity_error"
         plots.history(history, metrics=[metric], path=path)
 
+    def table(path):
+        files.write_table(path, flow, samples, source.columns)
+
     wanted = [("loss.png", loss)]
     if len(source.event_shape) == 3:
         wanted.append(("samples.png", images))
+    elif source.kinds is not None:
+        wanted.append(("samples.csv", table))
     else:
         wanted.append(("samples.npy", numbers))
         if source.event_shape == (2,) and flow.context_shape is None:

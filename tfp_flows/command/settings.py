@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,6 +165,10 @@ class Settings:
         where the data bring no validation split.
       tidy: whether constant columns of a table are left out, and those of whole numbers
         get noise; see `tfp_flows.datasets.load`.
+      categorical: columns of categories of a table, see there; once the data were
+        looked at, a mapping of their names to the categories.
+      integer: columns of integers, see there.
+      columns: names of the columns of a table, or `None`.
       temperature: of the samples that are drawn at the end.
       seed: of weights, noise and order.
       jit: whether XLA compiles the training step; `None`: after some time, if it is
@@ -194,6 +198,9 @@ class Settings:
     patience: int | None = None
     validation: float = 0.1
     tidy: bool = False
+    categorical: bool | Sequence[str] | Mapping[str, Sequence[str]] = False
+    integer: bool | Sequence[str] = False
+    columns: Sequence[str] | None = None
     temperature: float = 1.0
     seed: int = 0
     jit: bool | None = None
@@ -251,9 +258,19 @@ class Settings:
                     f"a conditional flow needs labels, and {source.name} has none."
                 )
             options["num_classes"] = source.num_classes
+        found: dict[str, Any] = {}
+        names = list(source.columns or ())
+        # Numbers, of a table without names, say nothing.
+        if names != [str(i) for i in range(len(names))]:
+            found["columns"] = names
+        if source.kinds is not None:
+            found["categorical"] = {k: list(v) for k, v in source.categories.items()}
+            found["integer"] = list(source.integers)
+            options["dequantize"] = _mixed(options.get("dequantize"), source.kinds)
         return dataclasses.replace(
             plain,
             **{name: value for name, value in run.items() if name not in given},
+            **found,
             flow_options=options,
             fingerprint=source.fingerprint(),
         )
@@ -267,6 +284,10 @@ class Settings:
         **given: Any,
     ) -> Settings:
         """These settings of a run, with those that are given in their place."""
+        for name in ("categorical", "integer"):
+            # The run knows the categories, too.
+            if given.get(name) is True or given.get(name) == list(_names(self, name)):
+                del given[name]
         options = {**self.flow_options, **(flow_options or {})}
         return dataclasses.replace(
             self, data=data, flow=flow, flow_options=options, **given
@@ -289,6 +310,10 @@ class Settings:
             optional = name == "fingerprint" and value is None
             if not isinstance(value, Mapping) and not optional:
                 raise TypeError(f"{name} must be a mapping, got {value!r}.")
+        for name in ("categorical", "integer", "columns"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, (bool, list, tuple, Mapping))):
+                raise TypeError(f"{name} must be names of columns, got {value!r}.")
         for name in ("conditional", "tidy"):
             check_choice(name, getattr(self, name), (False, True))
         check_choice("jit", self.jit, (None, False, True))
@@ -328,6 +353,8 @@ class Settings:
             validation=self.validation,
             seed=self.seed,
             tidy=self.tidy,
+            categorical=self.categorical,
+            integer=self.integer,
         )
 
     def differences(self, others: Settings) -> list[str]:
@@ -337,6 +364,7 @@ class Settings:
         differ, but not what they are.
         """
         free = {"epochs", "patience", "temperature", "data_dir", "data", "fingerprint"}
+        free.add("columns")
         if others.fingerprint is None:
             free.remove("data")
         ours, theirs = dataclasses.asdict(self), dataclasses.asdict(others)
@@ -345,6 +373,24 @@ class Settings:
             for name in ours
             if name not in free and ours[name] != theirs[name]
         ]
+
+
+def _names(settings: Settings, field: str) -> Sequence[str]:
+    """The names of columns in a field."""
+    value = getattr(settings, field)
+    return () if isinstance(value, bool) else list(value)
+
+
+def _mixed(given: Any, kinds: list[Any]) -> dict[str, Any]:
+    """The option `dequantize` of a flow of a table of which columns are declared."""
+    name = given.get("name", "mixed") if isinstance(given, Mapping) else given
+    if name not in (None, "mixed"):
+        raise ValueError(
+            f"dequantize must be mixed for a table with categorical or integer "
+            f"columns, got {name!r}."
+        )
+    options = given if isinstance(given, Mapping) else {}
+    return {"name": "mixed", **options, "columns": kinds}
 
 
 def _suiting(

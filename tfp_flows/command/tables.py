@@ -44,7 +44,8 @@ def odd_columns(source: datasets.DataSource) -> dict[str, list[str]]:
 
     Returns:
       Names by kind: `constant`, `binary` (two different values), `integer` (whole
-      numbers only); a kind that does not occur is left out.
+      numbers only); a kind that does not occur, and columns that were declared, are
+      left out.
     """
     if not is_table(source) or source.bounds:
         return {}
@@ -58,6 +59,8 @@ def odd_columns(source: datasets.DataSource) -> dict[str, list[str]]:
     }
     found: dict[str, list[str]] = {}
     for i, name in enumerate(names):
+        if name in source.categories or name in source.integers:
+            continue
         kind = next((kind for kind, is_it in kinds.items() if is_it[i]), None)
         if kind:
             found.setdefault(kind, []).append(name)
@@ -72,6 +75,10 @@ def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
     features, with 1e-6 added to their variances; likelihoods are those of the data as
     stored. Constant features count as if they were standard normal around their value:
     to be narrow there is no merit. Labels are not looked at.
+
+    Of a table with declared columns, integers get uniform noise, so that what is
+    returned is a bound as well, and columns of categories count by their frequencies
+    among the rows to train on, with one added to each, as if independent of all else.
 
     Args:
       source: a table; integers get the noise that `DataSource.dataset` adds.
@@ -98,6 +105,7 @@ def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
     train, test = standardised(train), standardised(stored)
     # What the units and the constant features add to each density.
     rest = -np.log(scale[varies]).sum() + _normal((stored - mean)[:, ~varies])
+    rest += _log_frequencies(source)
     if not varies.any():
         return {"gaussian": _result(rest, 1)}
     found = {"gaussian": _result(_gaussian(train, test) + rest, 1)}
@@ -117,10 +125,21 @@ def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
     return found
 
 
+def _log_frequencies(source: datasets.DataSource) -> np.ndarray | float:
+    """Logarithms of the frequencies of the categories of the test rows, added up."""
+    total: np.ndarray | float = 0.0
+    train, test = (source.arrays(split)[0] for split in ("train", "test"))
+    for name, categories in source.categories.items():
+        i = (source.columns or ()).index(name)
+        counts = np.bincount(train[:, i].astype(int), minlength=len(categories)) + 1
+        total += np.log(counts / counts.sum())[test[:, i].astype(int)]
+    return total
+
+
 def _rows(
     source: datasets.DataSource, split: str, limit: int | None, seed: int
 ) -> np.ndarray:
-    """Rows of a split as a flow would meet them; some at random, if not all."""
+    """Numbers of rows as a flow would meet them; some rows at random, if not all."""
     size = source.sizes[split]
     limit = size if limit is None else min(limit, size)
     batches = source.dataset(split, 4096, shuffle=limit < size, seed=seed)
@@ -130,7 +149,12 @@ def _rows(
         count += len(parts[-1])
         if count >= limit:
             break
-    return np.concatenate(parts)[:limit]
+    rows = np.concatenate(parts)[:limit]
+    if source.kinds is None:
+        return rows
+    kinds = np.array([k if isinstance(k, str) else "category" for k in source.kinds])
+    noise = np.random.default_rng(seed).random(rows.shape)
+    return (rows + np.where(kinds == "integer", noise, 0.0))[:, kinds != "category"]
 
 
 def _gaussian(train: np.ndarray, test: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ def train(
     * `history.csv`, `loss.png`: what Keras reported for each epoch, and the seconds
       since the beginning, without those between an interrupt and a resumption
     * `samples.png` for images, `density.png` for data in the plane, `samples.npy` for
-      vectors
+      vectors, `samples.csv` for tables with categories or declared integers
     * `settings.json`, `report.json`: how to repeat the run, and its results
 
     An interrupt (Ctrl-C, SIGTERM) waits for the batch at hand, saves `last.keras` and
@@ -269,6 +269,8 @@ def carry_out(
                 "bounds": list(source.bounds) if source.bounds else None,
                 "num_classes": source.num_classes,
                 "sizes": source.sizes,
+                "categories": {k: list(v) for k, v in source.categories.items()},
+                "integers": list(source.integers),
             },
             "parameters": run.parameters,
             "training": {
@@ -586,9 +588,10 @@ def _about_columns(odd: Mapping[str, list[str]]) -> Iterator[str]:
     """What to say of columns that a density hardly suits."""
     advice = {
         "constant": "constant: a density there has no bound, leave it out",
-        "binary": "of two values: a density there has no bound, make it a label",
+        "binary": "of two values: a density there has no bound, make it a label, or "
+        "declare it, --categorical",
         "integer": "of whole numbers: a density there has no bound, add noise from "
-        "[0, 1)",
+        "[0, 1), or declare it, --integer",
     }
     for kind, names in odd.items():
         shown = ", ".join(repr(name) for name in names[:5])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfp_flows.datasets.categories import Categorical, Declared, check_seen, declared
 from tfp_flows.datasets.columns import tidied
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MappedSplit, MemorySplit, Split
@@ -45,6 +46,9 @@ def from_arrays(
     test: float,
     seed: int,
     tidy: bool = False,
+    categorical: Categorical = False,
+    integer: bool | Sequence[str] = False,
+    words: Mapping[str, Sequence[str]] | None = None,
 ) -> DataSource:
     """Checks arrays by key (see `load`) and makes a source of them.
 
@@ -59,6 +63,9 @@ def from_arrays(
       test: likewise.
       seed: of the random choice of those rows, and of the noise of `tidy`.
       tidy: see `load`.
+      categorical: see there.
+      integer: see there.
+      words: of columns that hold positions in lists of words, by name.
 
     Raises:
       ValueError: if a key, a shape, a dtype or a value is not allowed.
@@ -66,8 +73,13 @@ def from_arrays(
     values, labels = _by_split(arrays, name)
     if columns is None:
         columns = _column_names(values["train"])
+    known: Declared | None = None
+    if categorical or integer:
+        known = declared(values, columns, name, categorical, integer, words)
+        values, columns = known.values, known.names
     if tidy:
-        values, columns = tidied(values, columns, name, seed)
+        kept = (*known.categories, *known.integers) if known else ()
+        values, columns = tidied(values, columns, name, seed, kept)
     values = {
         split: _checked_values(
             x, f"{name}, {split}" if len(values) > 1 else name, columns
@@ -117,7 +129,12 @@ def from_arrays(
     x = values["train"]
     bounds = (0.0, 256.0) if x.dtype == np.uint8 else None
     names = None if columns is None else tuple(columns)
-    return DataSource(name, x.shape[1:], bounds, num_classes, splits, names)
+    about = (name, x.shape[1:], bounds, num_classes, splits, names)
+    if known is None:
+        return DataSource(*about)
+    stored = {s: split.arrays(None)[0] for s, split in splits.items() if split.size}
+    check_seen(stored, known._replace(names=list(columns or ())), name)
+    return DataSource(*about, known.categories, known.integers)
 
 
 def _column_names(table: Any) -> list[str] | None:

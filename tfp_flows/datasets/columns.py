@@ -19,6 +19,7 @@ def tidied(
     names: Sequence[str] | None,
     what: str,
     seed: int,
+    kept: Sequence[str] = (),
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """A table without constant columns, and with noise on those of whole numbers.
 
@@ -34,6 +35,7 @@ def tidied(
       names: of the columns; None for "0", "1" and so on.
       what: the data, for messages.
       seed: of the noise.
+      kept: names of columns that stay as they are.
 
     Returns:
       The tables, float64, with the columns that are left, and their names.
@@ -66,7 +68,10 @@ def tidied(
     if train.size == 0:
         raise ValueError(f"{what} is empty: its shape is {list(train.shape)}.")
     names = [str(i) for i in range(train.shape[1])] if names is None else list(names)
-    steps = [_step(column) for column in train.T]
+    steps = [
+        0.0 if name in kept else _step(column)
+        for name, column in zip(names, train.T, strict=True)
+    ]
     keep = np.array([step is not None for step in steps])
     widths = np.array([step or 0.0 for step in steps])
     if not keep.any():

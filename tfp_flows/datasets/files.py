@@ -12,11 +12,13 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
+
+from tfp_flows.datasets.categories import check_known
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -67,11 +69,14 @@ class Content(NamedTuple):
       arrays: values and labels by key, see `tfp_flows.datasets.load`.
       columns: names of the columns of a table, or `None`.
       reopen: maps the array `x` anew, if it stays on disk.
+      words: by name, of the columns that were read as words: the different ones, in the
+        order in which they occur. The array holds their positions in this list.
     """
 
     arrays: dict[str, np.ndarray]
     columns: list[str] | None = None
     reopen: Callable[[], np.ndarray] | None = None
+    words: Mapping[str, list[str]] | None = None
 
 
 def looks_like_a_file(name: str) -> bool:
@@ -80,8 +85,15 @@ def looks_like_a_file(name: str) -> bool:
     return name.lower().endswith(known) or Path(name).expanduser().is_file()
 
 
-def read_file(path: str | os.PathLike) -> Content:
+def read_file(
+    path: str | os.PathLike, categorical: bool | Iterable[str] = False
+) -> Content:
     """Reads a file by its ending.
+
+    Args:
+      path: of the file.
+      categorical: names of the columns of a table that hold words; true for those that
+        begin with one that is no number.
 
     Raises:
       FileNotFoundError: if there is none.
@@ -92,7 +104,8 @@ def read_file(path: str | os.PathLike) -> Content:
         raise FileNotFoundError(f"There is no file {path} (from {Path.cwd()}).")
     name = path.name.lower()
     if name.endswith(_TABLES):
-        return Content(*_read_table(path))
+        table, columns, words = _read_table(path, categorical)
+        return Content({"x": table}, columns, words=words)
     if name.endswith(_ARRAYS):
         return _read_arrays(path)
     reader = _OTHER_FORMATS.get(path.suffix.lower())
@@ -167,19 +180,21 @@ def _check_header(file: IO[bytes], size: int, name: str) -> None:
 # Tables.
 
 
-def _read_table(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Float table `[N, D]` as "x", and the names of its columns."""
+_Table = tuple[np.ndarray, list[str], dict[str, list[str]]]
+
+
+def _read_table(path: Path, categorical: bool | Iterable[str]) -> _Table:
+    """Float table `[N, D]`, the names of its columns, and the words in some of them."""
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opened(path, "rb") as file:
             _check_lines(file, path)
         with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
-            table, columns = _parse_table(file, path.name)
+            return _parse_table(file, path.name, categorical)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a table in UTF-8: {error}") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a readable .gz file: {error}") from error
-    return {"x": table}, columns
 
 
 def _check_lines(file: Any, path: Path) -> None:
@@ -203,7 +218,7 @@ def _check_lines(file: Any, path: Path) -> None:
             )
 
 
-def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
+def _parse_table(file: TextIO, name: str, categorical: bool | Iterable[str]) -> _Table:
     separator = _separator(file)
     if separator == " ":
         file = io.StringIO("\n".join(",".join(line.split()) for line in file))
@@ -213,9 +228,18 @@ def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
     # Numbers with a decimal comma are no names either.
     is_data = any(_is_number(cell.replace(",", ".", 1)) for cell in first)
     header = 0 if is_data else reader.line_num
-    columns = first if header else [str(i) for i in range(len(first))]
-    if not header:
-        file.seek(0)
+    columns = (
+        [c.strip() for c in first] if header else list(map(str, range(len(first))))
+    )
+    if categorical is True:
+        row = next(filter(None, reader), []) if header else first
+        pairs = zip(columns, row, strict=False)
+        categorical = [column for column, cell in pairs if not _is_number(cell)]
+    check_known("categorical", categorical or (), columns, name)
+    words = {column: _Words() for column in categorical or ()}
+    file.seek(0)
+    for _ in range(header):
+        file.readline()
     try:
         with warnings.catch_warnings():
             # NumPy warns of a file without rows, which is an error later.
@@ -226,14 +250,32 @@ def _parse_table(file: TextIO, name: str) -> tuple[np.ndarray, list[str]]:
                 quotechar='"',
                 comments=None,
                 ndmin=2,
+                encoding="utf-8",
+                converters={columns.index(k): w.position for k, w in words.items()}
+                or None,
             )
         if table.size and table.shape[1] != len(columns):
             raise ValueError("rows and names differ in number")
     except ValueError as error:
         file.seek(0)
-        _raise_bad_row(csv.reader(file, delimiter=separator), name, columns, header)
+        rows = csv.reader(file, delimiter=separator)
+        _raise_bad_row(rows, name, columns, header, words)
         raise ValueError(f"{name} is not a numeric table: {error}") from error
-    return table, columns
+    return table, columns, {column: list(found) for column, found in words.items()}
+
+
+class _Words(dict[str, float]):
+    """The words of a column, with their positions in the order in which they occur."""
+
+    def position(self, cell: str) -> float:
+        """The position of the word in a cell.
+
+        Raises:
+          ValueError: if there is none.
+        """
+        if not (word := cell.strip()):
+            raise ValueError("a cell is empty.")
+        return self.setdefault(word, float(len(self)))
 
 
 def _separator(file: TextIO) -> str:
@@ -255,9 +297,16 @@ def _separator(file: TextIO) -> str:
 
 
 def _raise_bad_row(
-    rows: Reader, name: str, columns: Sequence[str], header: int
+    rows: Reader,
+    name: str,
+    columns: Sequence[str],
+    header: int,
+    words: Iterable[str],
 ) -> None:
-    """Names the first cell that is no number, or row that has too many or too few."""
+    """Names the first cell that is no number, or row that has too many or too few.
+
+    Columns of words may hold anything but nothing.
+    """
     for row in rows:
         if not row or rows.line_num <= header:
             continue
@@ -267,12 +316,28 @@ def _raise_bad_row(
                 f"{where}: {len(row)} cells, but the table has {len(columns)} columns."
             )
         for column, cell in zip(columns, row, strict=True):
-            if not _is_number(cell):
-                is_comma = _is_number(cell.replace(",", ".", 1))
-                hint = " (decimals need a point)" if is_comma else ""
+            if column in words:
+                if not cell.strip():
+                    raise ValueError(
+                        f"{where}, column {column!r}: the cell is empty. Write a word "
+                        "there, or leave the row out."
+                    )
+            elif not _is_number(cell):
                 raise ValueError(
-                    f"{where}, column {column!r}: {cell!r} is no number{hint}."
+                    f"{where}, column {column!r}: {cell!r} is no number"
+                    f"{_hint(cell, column)}."
                 )
+
+
+def _hint(cell: str, column: str) -> str:
+    if not cell.strip():
+        return ""
+    if _is_number(cell.replace(",", ".", 1)):
+        return " (decimals need a point)"
+    return (
+        f"; a column of categories must be declared, categorical=[{column!r}] "
+        f"(--categorical {column})"
+    )
 
 
 def _is_number(cell: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfp_flows.core.arguments import check_choice, check_integer, check_shape
 from tfp_flows.datasets.arrays import from_arrays
+from tfp_flows.datasets.categories import check_declared
 from tfp_flows.datasets.files import FILE_FORMATS, looks_like_a_file, read_file
 from tfp_flows.datasets.source import DataSource
 from tfp_flows.datasets.splits import MemorySplit
@@ -32,6 +33,8 @@ def load(
     test: float = 0.1,
     seed: int = 0,
     tidy: bool = False,
+    categorical: bool | Iterable[str] | Mapping[str, Iterable[str]] = False,
+    integer: bool | Iterable[str] = False,
     download: bool = True,
     n: tuple[int, int, int] | None = None,
 ) -> DataSource:
@@ -56,8 +59,8 @@ def load(
     - the path of a `.npy` file of such an array, of a `.npz` file of such a mapping,
       or of a table, `.csv`, `.tsv`, `.txt`, `.data` or `.dat`, also compressed as
       `.csv.gz` and so on: numbers separated by commas, semicolons, tabs or blanks, all
-      of them features, with a first row of names if it holds no number. Nothing is
-      unpickled.
+      of them features, with a first row of names if it holds no number; columns of
+      words if they are declared `categorical`. Nothing is unpickled.
 
     Values become float32. Where that makes different values equal, as it does for a
     column such as 5,300,000 +- 0.5, a warning names the column.
@@ -84,6 +87,15 @@ def load(
       tidy: for tables of yours, whether to leave out constant columns, and to add noise
         to those of whole numbers and of two values, which have no density of their own;
         a warning names them. The noise is uniform from 0 to the step between values.
+      categorical: for tables of yours, names of the columns of categories, or `True`
+        for all that hold no numbers. Categories become codes from 0, in the order of
+        the alphabet, or of their numbers; which there are, the rows to train on tell,
+        and others are an error. A mapping of names to categories lists them, in the
+        order of their codes.
+      integer: for tables of yours, names of the columns of integers, or `True` for all
+        of whole numbers. Integers and codes stay as they are, also with `tidy`: a flow
+        with `dequantize={"name": "mixed", "columns": source.kinds}` is a distribution
+        of them, see `tfp_flows.distributions.MixedDequantization`.
       download: whether a set that is not in `data_dir` may be downloaded.
       n: toys only: points to draw for train, validation and test; None for 10,000,
         2,000 and 10,000.
@@ -92,7 +104,8 @@ def load(
       The data source. Large sets are read when first used.
 
     Raises:
-      TypeError: if `seed` or a number of `n` is not an integer.
+      TypeError: if `seed` or a number of `n` is not an integer, or `categorical` or
+        `integer` are no names.
       ValueError: if the name is unknown, or shape, dtype or a value is not allowed.
       FileNotFoundError: if there is no such file, or no raw file of a table.
       DatasetUnavailableError: if the set is not prepared and cannot be downloaded.
@@ -107,8 +120,17 @@ def load(
     check_choice("tidy", tidy, (False, True))
     name = data if isinstance(data, str) else None
     is_set = name is not None and not looks_like_a_file(name)
-    if tidy and (is_set or name in {*TOYS, *TABLES}):
-        raise ValueError(f"tidy=True is for tables of yours, got data {data!r}.")
+    categorical = check_declared("categorical", categorical)
+    integer = check_declared("integer", integer)
+    for option, value in (
+        ("tidy", tidy),
+        ("categorical", categorical),
+        ("integer", integer),
+    ):
+        if value and (is_set or name in {*TOYS, *TABLES}):
+            raise ValueError(
+                f"{option}={value} is for tables of yours, got data {data!r}."
+            )
     if name in TOYS:
         return _sample_toy(TOYS[name], _TOY_SIZES if n is None else n, seed)
     if n is not None:
@@ -117,13 +139,15 @@ def load(
         return load_table(name, data_dir)
     fractions: dict[str, Any] = {"validation": validation, "test": test}
     options: dict[str, Any] = {**fractions, "seed": seed, "tidy": tidy}
+    options |= {"categorical": categorical, "integer": integer}
     if isinstance(data, (str, os.PathLike)) and not is_set:
-        content = read_file(data)
+        content = read_file(data, categorical)
         return from_arrays(
             content.arrays,
             name=Path(data).name,
             columns=content.columns,
             reopen=content.reopen,
+            words=content.words,
             **options,
         )
     if isinstance(data, Mapping):

@@ -39,6 +39,9 @@ class DataSource:
       num_classes: number of classes of the labels, None if there are no labels.
       sizes: number of examples in each split, 0 if the split is empty.
       columns: names of the features of a table, `None` if they have none.
+      categories: by the name of a column of categories, these in the order of their
+        codes; the values are codes there.
+      integers: names of the columns that were declared to hold integers.
     """
 
     name: str
@@ -48,10 +51,29 @@ class DataSource:
     sizes: dict[str, int] = field(init=False)
     _splits: Mapping[str, Split] = field(repr=False, compare=False)
     columns: tuple[str, ...] | None = None
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    integers: tuple[str, ...] = ()
 
     def __post_init__(self):
         sizes = {name: split.size for name, split in self._splits.items()}
         object.__setattr__(self, "sizes", sizes)
+
+    @property
+    def kinds(self) -> list[str | list[str]] | None:
+        """What each column holds, as `MixedDequantization` takes it.
+
+        The list of its categories, `"integer"` or `"real"`; `None` for data of which
+        nothing was declared.
+        """
+        if not self.categories and not self.integers:
+            return None
+        other = dict.fromkeys(self.integers, "integer")
+        return [
+            list(self.categories[name])
+            if name in self.categories
+            else other.get(name, "real")
+            for name in self.columns or ()
+        ]
 
     def dataset(
         self,

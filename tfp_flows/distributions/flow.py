@@ -303,6 +303,18 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         return self._config
 
     @property
+    def exactness(self) -> str:
+        """What `log_prob` gives: an `"exact"` log-density, `"estimate"` or `"bound"`.
+
+        An estimate is without bias, as where a log-determinant is estimated; the mean
+        of a bound is below the log-density, as of a `LowerBound` as the base.
+        """
+        of_base = getattr(self.distribution, "exactness", "exact")
+        if of_base == "exact" and "seed" in self.bijector.keywords:
+            return "estimate"
+        return of_base
+
+    @property
     def needs_initialization(self) -> bool:
         """Whether parts of this flow are still to be set by `initialize`."""
         return getattr(self._context_encoder, "needs_initialization", False) or any(
@@ -317,7 +329,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         A context encoder with `needs_initialization` comes first: its `initialize` gets
         the context. Then each `ActNorm` takes the mean and standard deviation of its
         input (Kingma & Dhariwal 2018, section 3.1), and each `Scaling` with
-        `data_dependent=True` the deviations. A base that is itself a `Flow` comes last.
+        `data_dependent=True` the deviations. A base that is itself a flow comes last.
         Parts that were initialised before, or restored from a file, stay as they are.
 
         Args:
@@ -337,8 +349,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
             self._context_encoder.initialize(self._check(keywords)["context"])
         given = self._given(keywords)
         z = self.bijector.initialize(x, **given.bijector)
-        if isinstance(self.distribution, Flow):
-            self.distribution.initialize(z, given.base.get("context"))
+        base = self.distribution
+        if isinstance(base, Tracked) and hasattr(base, "initialize"):
+            base.initialize(z, given.base.get("context"))
         self._looked_for_initialization = True
         return z
 
@@ -742,7 +755,7 @@ def with_config(flow: tfd.Distribution, config: Mapping[str, Any]) -> tfd.Distri
     """Sets the `config` of a flow, from which `tfp_flows.flows.from_config` builds it.
 
     Args:
-      flow: a `Flow` or `VariationalDequantization`, which is changed.
+      flow: a `Flow` or `LowerBound`, which is changed.
       config: the arguments.
 
     Returns:

@@ -73,6 +73,11 @@ class GivenContext(StaticShape):
         return self._distribution
 
     @property
+    def exactness(self) -> str:
+        """What `log_prob` gives, see `Flow.exactness`."""
+        return getattr(self._distribution, "exactness", "exact")
+
+    @property
     def context(self) -> Any:
         """The contexts."""
         return self._context

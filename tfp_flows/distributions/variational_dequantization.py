@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_integer
-from tfp_flows.core.seeds import ALGORITHM, stateless_seed
-from tfp_flows.core.shapes import check_event_shape
-from tfp_flows.distributions.contexts import ContextShape
+from tfp_flows.core.seeds import ALGORITHM
 from tfp_flows.distributions.flow import Flow
-from tfp_flows.distributions.given_context import GivenContext
-from tfp_flows.distributions.inputs import as_data
-from tfp_flows.distributions.static_shape import StaticShape
+from tfp_flows.distributions.lower_bound import LowerBound, check_flow, check_noise
 
 __all__ = ["VariationalDequantization"]
 
 
-class VariationalDequantization(StaticShape):
+class VariationalDequantization(LowerBound):
     r"""A distribution of integers, made from a flow over real numbers.
 
     The probability of $x \in \{0, \ldots, K - 1\}^D$ is the integral of the flow's
@@ -74,7 +68,7 @@ class VariationalDequantization(StaticShape):
         more = "burda2016importance", "hoogeboom2021dequantization"
         return (noise, *more * (self._samples > 1))
 
-    _estimation_arguments = frozenset({"samples"})
+    discrete = True
 
     def __init__(
         self,
@@ -85,66 +79,19 @@ class VariationalDequantization(StaticShape):
         name: str = "variational_dequantization",
     ):
         parameters = dict(locals())
-        if not isinstance(flow, Flow):
-            raise TypeError(
-                f"flow must be a tfp_flows.Flow, got {type(flow).__name__}."
-            )
-        _check_noise_flow(noise_flow, flow)
-        self._flow, self._noise_flow = flow, noise_flow
+        check_flow(flow)
+        if noise_flow is not None:
+            event = tuple(flow.event_shape)
+            check_noise("noise_flow", noise_flow, event, event, flow.dtype)
+        self._noise_flow = noise_flow
         self._levels = check_integer("levels", levels, at_least=2)
-        self._samples = check_integer("samples", samples)
-        self._config = None
         super().__init__(
+            flow,
             event_shape=flow.event_shape,
-            batch_shape=flow.batch_shape,
-            dtype=flow.dtype,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            samples=samples,
             parameters=parameters,
             name=name,
         )
-
-    def copy(self, **overrides: Any) -> VariationalDequantization:
-        """One with some constructor arguments replaced, and the same variables.
-
-        Use `copy.deepcopy` for variables of its own.
-        """
-        new = super().copy(**overrides)
-        if not set(overrides) - {"name"}:
-            object.__setattr__(new, "_config", self._config)
-        return new
-
-    @property
-    def needs_initialization(self) -> bool:
-        """Whether parts of the flow are still to be set by `initialize`."""
-        return self._flow.needs_initialization
-
-    def initialize(self, x: Any, context: Any = None) -> tf.Tensor:
-        """Adds noise to integers and initialises the flow, see `Flow.initialize`.
-
-        Args:
-          x: integers `[*batch, *event_shape]`.
-          context: `[*batch, *context_shape]`, for a flow with a context.
-
-        Returns:
-          The flow's noise of the batch.
-        """
-        return self._flow.initialize(self.dequantize(x)[0], context)
-
-    def given(self, context: Any) -> tfd.Distribution:
-        """The distribution of integers under fixed contexts, see `Flow.given`.
-
-        Args:
-          context: `[*batch, *context_shape]`.
-
-        Returns:
-          A distribution of batch shape `batch`.
-        """
-        return GivenContext(self, context)
-
-    @property
-    def flow(self) -> Flow:
-        """The flow over real numbers."""
-        return self._flow
 
     @property
     def noise_flow(self) -> tfd.Distribution | None:
@@ -157,81 +104,9 @@ class VariationalDequantization(StaticShape):
         return self._levels
 
     @property
-    def samples(self) -> int:
-        """How many times noise is drawn for each `log_prob`."""
-        return self._samples
-
-    @property
-    def bijector(self) -> tfp.bijectors.Bijector:
-        """The bijector of the flow over real numbers."""
-        return self._flow.bijector
-
-    @property
-    def context_shape(self) -> ContextShape | None:
-        """Shape of one context of the flow, or `None`."""
-        return self._flow.context_shape
-
-    @property
-    def context_dtype(self) -> tf.DType | dict[str, tf.DType] | None:
-        """Dtype of contexts of the flow, see `Flow.context_dtype`."""
-        return self._flow.context_dtype
-
-    @property
-    def keywords(self) -> frozenset[str]:
-        """Names of the keywords that `log_prob` takes beside the value."""
-        return self._flow.keywords | {"samples", "seed"}
-
-    @property
     def domain(self) -> tuple[float, float]:
         """The interval that data must lie in."""
         return 0.0, float(self._levels)
-
-    @property
-    def config(self) -> dict[str, Any] | None:
-        """Arguments of a ready flow, for `tfp_flows.flows.from_config`, or `None`."""
-        return self._config
-
-    def log_prob(
-        self, value: Any, name: str = "log_prob", **keywords: Any
-    ) -> tf.Tensor:
-        """A random lower bound (in the mean) on the log-probability, in nats.
-
-        Args:
-          value: integers `[*batch, *event_shape]`.
-          name: name of the operations.
-          **keywords: `seed`, an integer or a stateless seed `[2]`; the same seed gives
-            the same noise. `samples`, in place of the constructor's. `context` and
-            `training`, as for the flow.
-
-        Returns:
-          Tensor of shape `batch`.
-
-        Raises:
-          ValueError: on a wrong shape; a context that is missing or not expected.
-          TypeError: on an unknown keyword.
-        """
-        return super().log_prob(value, name=name, **keywords)
-
-    def sample(
-        self,
-        sample_shape: Any = (),
-        seed: Any = None,
-        name: str = "sample",
-        **keywords: Any,
-    ) -> tf.Tensor:
-        """Draws integers: the flow's samples, rounded down and clipped to the range.
-
-        Args:
-          sample_shape: shape of the sample, in front of the batch of the context.
-          seed: an integer or a stateless seed `[2]`. The same seed gives the same
-            sample.
-          name: name of the operations.
-          **keywords: as for the `sample` of the flow: `context`, `temperature`.
-
-        Returns:
-          Tensor `[*sample_shape, *batch, *event_shape]` of the flow's dtype.
-        """
-        return super().sample(sample_shape, seed, name=name, **keywords)
 
     def dequantize(
         self, x: Any, samples: Any = (), seed: Any = None
@@ -248,56 +123,21 @@ class VariationalDequantization(StaticShape):
           $\log q(u | x)$ in nats, `[*samples, *batch]`. Gradients reach the noise flow
           through both.
         """
-        return self._dequantize(self._integers(x)[0], samples, seed)
+        return self._lift(self._checked(x)[0], samples, self._seed(seed))
 
-    def bits_per_dim(self, x: Any, **keywords: Any) -> tf.Tensor:
-        r"""An upper bound (in the mean) on $-\log_2 P(x) / D$, from `log_prob`.
+    @property
+    def _noise_in_words(self):
+        return "uniform" if self._noise_flow is None else "a flow, given the integers"
 
-        Args:
-          x: integers `[*batch, *event_shape]`.
-          **keywords: as for `log_prob`.
+    def _valid(self, x):
+        axes = list(range(-self.event_shape.rank, 0))
+        valid = tf.reduce_all((x >= 0.0) & (x <= self._levels), axes)
+        return self._drop(x), valid
 
-        Returns:
-          Tensor of shape `batch`, in bits per dimension.
-        """
-        size = self.event_shape.num_elements()
-        return self.log_prob(x, **keywords) / -(size * math.log(2.0))
+    def _drop(self, v):
+        return tf.clip_by_value(tf.floor(v), 0.0, self._levels - 1.0)
 
-    # What TFP's public methods call.
-
-    def _log_prob(self, value, seed=None, samples=None, **keywords):
-        # The flow raises the error for a context that is not expected.
-        unknown = keywords.keys() - self.keywords - {"context"}
-        if unknown:
-            raise TypeError(
-                f"{self.name}: unknown keyword(s) {sorted(unknown)}; known: "
-                f"{sorted(self.keywords)}."
-            )
-        if samples is None:
-            samples = self._samples
-        samples = check_integer("samples", samples)
-        x, valid = self._integers(value)
-        v, log_q = self._dequantize(x, [samples], seed)
-        log_p = self._flow.log_prob(v, **keywords)
-        bound = tf.reduce_logsumexp(log_p - log_q, 0) - math.log(samples)
-        return _minus_infinity_unless(valid, bound)
-
-    def _call_sample_n(self, sample_shape, seed, **keywords):
-        x = tf.floor(self._flow.sample(sample_shape, seed, **keywords))
-        return tf.clip_by_value(x, 0.0, self._levels - 1.0)
-
-    def _integers(self, value):
-        """The integers that values stand for, and which events are in range."""
-        event = self.event_shape
-        value = as_data(value, self.dtype, f"{self.name}: value")
-        value = check_event_shape(value, event, event.rank, f"{self.name}: value")
-        value = tf.cast(value, self.dtype)
-        axes = list(range(-event.rank, 0))
-        valid = tf.reduce_all((value >= 0.0) & (value <= self._levels), axes)
-        return tf.clip_by_value(tf.floor(value), 0.0, self._levels - 1.0), valid
-
-    def _dequantize(self, x, samples, seed):
-        seed = tfp.random.sanitize_seed(stateless_seed(seed), salt=self.name)
+    def _lift(self, x, samples, seed):
         if self._noise_flow is None:
             shape = tf.concat([samples, tf.shape(x)], 0)
             # The same numbers with and without XLA.
@@ -310,10 +150,6 @@ class VariationalDequantization(StaticShape):
         )
         return x + u, log_q
 
-    def _keywords(self, keywords):
-        """Keywords of the bijector."""
-        return self._flow._keywords(keywords)
-
     def __repr__(self) -> str:
         arguments = {"levels": self._levels, "samples": self._samples}
         facts = ", ".join(f"{k}={v}" for k, v in arguments.items())
@@ -321,29 +157,3 @@ class VariationalDequantization(StaticShape):
             f"{type(self).__name__}({facts}, flow={self._flow!r}, "
             f"noise_flow={self._noise_flow!r})"
         )
-
-
-def _minus_infinity_unless(valid, bound):
-    """Replaces `bound` by minus infinity for invalid events; NaN stays NaN."""
-    return tf.where(valid | tf.math.is_nan(bound), bound, -math.inf)
-
-
-def _check_noise_flow(noise_flow, flow):
-    if noise_flow is None:
-        return
-    if not isinstance(noise_flow, tfd.Distribution):
-        raise TypeError(
-            "noise_flow must be a TFP distribution, or None for uniform noise, got "
-            f"{type(noise_flow).__name__}."
-        )
-    event = tuple(flow.event_shape)
-    for what, found, expected in (
-        ("event shape", tuple(noise_flow.event_shape), event),
-        ("context_shape", getattr(noise_flow, "context_shape", None), event),
-        ("dtype", tf.as_dtype(noise_flow.dtype).name, tf.as_dtype(flow.dtype).name),
-    ):
-        if found != expected:
-            raise ValueError(
-                f"noise_flow must have the {what} {expected}, since its context is the "
-                f"data of flow; got {found}."
-            )

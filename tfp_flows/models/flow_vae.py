@@ -147,6 +147,8 @@ class FlowVAE(WithoutLabels):
         for mean, direction in zip(self.means, ("up", "up", "down"), strict=True):
             set_direction(mean, direction)
 
+    exactness = "bound"
+
     @property
     def prior(self) -> tfd.Distribution:
         """The distribution of $z$."""

@@ -20,7 +20,7 @@ from tfp_flows.bijectors import (
 )
 from tfp_flows.core.arguments import check_shape
 from tfp_flows.core.tfp_internals import CHAINS, INVERTS
-from tfp_flows.distributions import VariationalDequantization
+from tfp_flows.distributions import LowerBound
 from tfp_flows.plots._blocks import GIVEN, Block, Box, Lanes
 from tfp_flows.plots._icons import mask_icon, order_icon, permutation_icon
 from tfp_flows.plots._layout import Repeated, Shape, Stack, Step
@@ -43,12 +43,12 @@ def steps_of(flow: Any, event_shape: Sequence[int] | None) -> list[Step]:
     Raises:
       TypeError: if `flow` is neither.
     """
-    blocks: list[Block] = [Box("data", pill=True)]
-    base = None
-    if isinstance(flow, VariationalDequantization):
-        noise = "uniform" if flow.noise_flow is None else "a flow, given the integers"
-        blocks.append(Box("add noise", [noise]))
-        flow = flow.flow
+    block, base = Box("data", pill=True), None
+    steps = []
+    if isinstance(flow, LowerBound):
+        steps.append(Step(block, tuple(flow.event_shape)))
+        block = Box("add noise", [flow._noise_in_words])
+        flow, event_shape = flow.flow, None
     bijector = flow
     if not isinstance(flow, tfb.Bijector):
         bijector, base = (getattr(flow, k, None) for k in ("bijector", "distribution"))
@@ -64,8 +64,7 @@ def steps_of(flow: Any, event_shape: Sequence[int] | None) -> list[Step]:
         if event_shape is None
         else check_shape("event_shape", event_shape)
     )
-    steps = [Step(block, shape) for block in blocks]
-    steps += _steps(bijector, shape, inverted=False)
+    steps += [Step(block, shape), *_steps(bijector, shape, inverted=False)]
     lines = [] if base is None else [base.name]
     if getattr(base, "context_shape", None) is not None:
         lines.append(GIVEN)

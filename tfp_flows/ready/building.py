@@ -68,8 +68,7 @@ class _Kind:
         self.shared = {p.name: p for p in shared}
         self.signature = inspect.Signature(
             [event_shape, *own, *shared],
-            return_annotation=distributions.Flow
-            | distributions.VariationalDequantization,
+            return_annotation=distributions.Flow | distributions.LowerBound,
         )
 
     def arguments(
@@ -195,7 +194,7 @@ def ready(
 
     Returns:
       A decorator. It makes a function that returns a `Flow`, or with `dequantize` a
-      `VariationalDequantization`.
+      `VariationalDequantization` or `MixedDequantization`.
 
     Raises:
       TypeError: if the function is no generator, has options without a `*` in front, or

@@ -11,8 +11,8 @@ __all__ = ["describe_shapes", "document"]
 
 _RETURNS = """\
 A `Flow` over `event_shape`, with `dequantize` a
-`VariationalDequantization` of one; densities are those of the data as
-given, in nats."""
+`VariationalDequantization` or `MixedDequantization` of one; densities are
+those of the data as given, in nats."""
 _RAISES = """\
 TypeError: on an option that is not known, or of a wrong type.
 ValueError: on a value out of range, or an option that has no

@@ -42,7 +42,8 @@ class Plan:
     Attributes:
       event_shape: shape of an event where the flow's own bijectors meet it, a tuple;
         `(D,)` for images that are flattened.
-      data_shape: shape of an event of data, a tuple.
+      data_shape: shape of an event of data, a tuple; of a mixed table, of the real
+        numbers that a row stands for.
       size: number of entries of an event.
       is_image: whether `event_shape` is an image's.
       context_shape: shape of a context as bijectors get it, or `None`.
@@ -85,7 +86,9 @@ class Plan:
         `"uniform"` adds uniform noise, `"variational"` noise of a learned flow. The
         result is a `VariationalDequantization`, a distribution of integers. A mapping
         holds that `"name"` and arguments, such as `{"name": "variational", "samples":
-        4}`, see `tfp_flows.flows.Dequantization`. By default data are real numbers.
+        4}`, see `tfp_flows.flows.Dequantization`. For a table of categories, integers
+        and real numbers, `{"name": "mixed", "columns": [["no", "yes"], "integer",
+        "real"]}` says what each column holds. By default data are real numbers.
       context_shape: sequence of ints, shape of one context, or `None`. With a
         `context_encoder` that takes a dict of arrays, a dict of shapes.
       num_classes: int, instead of `context_shape`: the context is an integer label
@@ -141,7 +144,12 @@ class Plan:
         dtype: Any = "float32",
         name: str | None = None,
     ):
-        self.data_shape = event_shape = tuple(event_shape)
+        event_shape = tuple(event_shape)
+        self._dequantize = None
+        if dequantize is not None:
+            self._dequantize = Dequantization(dequantize, bounds, event_shape)
+            event_shape = self._dequantize.flow_shape
+        self.data_shape = event_shape
         flat = (math.prod(event_shape),)
         self.event_shape = flat if kind.flatten else event_shape
         self.size, self.is_image = flat[0], len(self.event_shape) == 3
@@ -177,9 +185,7 @@ class Plan:
         if "context_mode" in kind.takes:
             self._network["context_mode"] = context_mode or "concat"
         self.layer = {"context_shape": self.context_shape, "dtype": dtype}
-        self._base, self._dequantize = base, None
-        if dequantize is not None:
-            self._dequantize = Dequantization(dequantize, bounds)
+        self._base = base
         self._first = preprocess(
             event_shape, bounds, logit_margin, normalize, kind.center, dtype
         )
@@ -198,12 +204,19 @@ class Plan:
         """
         return {"seed": self.seed(), **self._network}
 
-    def of_noise(self) -> Plan:
-        """Returns the plan of a flow of noise whose context are the data."""
+    def of_noise(
+        self, event_shape: tuple[int, ...], context_shape: tuple[int, ...]
+    ) -> Plan:
+        """Returns the plan of a flow of noise.
+
+        Args:
+          event_shape: shape of the noise.
+          context_shape: shape of what is known of the data.
+        """
         noise = copy.copy(self)
-        noise.event_shape = noise.context_shape = self.data_shape
-        noise.is_image = len(self.data_shape) == 3
-        noise.layer = {**self.layer, "context_shape": self.data_shape}
+        noise.event_shape, noise.context_shape = event_shape, context_shape
+        noise.size, noise.is_image = math.prod(event_shape), len(event_shape) == 3
+        noise.layer = {**self.layer, "context_shape": context_shape}
         noise._network = {"dtype": self._network["dtype"]}
         return noise
 
@@ -234,7 +247,7 @@ class Plan:
 
     def assemble(
         self, members: Iterable[tfb.Bijector], config: Mapping[str, Any]
-    ) -> distributions.Flow | distributions.VariationalDequantization:
+    ) -> distributions.Flow | distributions.LowerBound:
         """Makes the flow: preprocessing, the members, and the base.
 
         Args:
@@ -242,7 +255,8 @@ class Plan:
           config: what the flow keeps as its `config`.
 
         Returns:
-          A `Flow`, with the option `dequantize` a `VariationalDequantization` of one.
+          A `Flow`, with the option `dequantize` a `VariationalDequantization` or
+          `MixedDequantization` of one.
 
         Raises:
           ValueError: if members do not fit together, or on an option of `base` or

@@ -20,7 +20,7 @@ from tfp_flows.core.data_warnings import (
     DataWarning,
     WholeNumbersWarning,
 )
-from tfp_flows.distributions import VariationalDequantization
+from tfp_flows.distributions import LowerBound
 from tfp_flows.training import multi_device
 
 __all__ = [
@@ -736,7 +736,7 @@ def describe_oddities(
     look = x[:: math.ceil(len(x) / _LOOK)]
     if len(look) < 2:
         return
-    flat = look.reshape(len(look), -1)
+    flat, event = look.reshape(len(look), -1), x.shape[1:]
     is_vector = x.ndim == 2
     columns = flat.astype(np.float64) if is_vector else None
     constant = np.zeros(flat.shape[1], bool)
@@ -753,8 +753,10 @@ def describe_oddities(
             "A density of what does not vary has no bound: leave them out.",
             ConstantDataWarning,
         )
-    if not quantum and not isinstance(flow, VariationalDequantization):
-        _warn_of_whole_numbers(flat, is_vector, constant, names)
+    if not quantum:
+        own = flow.discrete if isinstance(flow, LowerBound) else False
+        discrete = np.ravel(np.broadcast_to(own, event))
+        _warn_of_whole_numbers(flat, is_vector, constant, discrete, names)
     if columns is None:
         return
     merged = _merged(columns, flow.dtype) & ~constant
@@ -766,10 +768,11 @@ def describe_oddities(
         )
 
 
-def _warn_of_whole_numbers(flat, is_vector, constant, names):
-    whole = np.ones(flat.shape[1], bool)
+def _warn_of_whole_numbers(flat, is_vector, constant, discrete, names):
+    """Warns of what a flow does not take for discrete, though it seems to be."""
+    whole = ~discrete
     if flat.dtype.kind == "f":
-        whole = (flat == np.round(flat)).all(0)
+        whole &= (flat == np.round(flat)).all(0)
     if whole.all():
         _warn(
             "x holds whole numbers. A density of a continuous flow rises without "
@@ -785,7 +788,7 @@ def _warn_of_whole_numbers(flat, is_vector, constant, names):
             WholeNumbersWarning,
         )
     if flat.dtype.kind == "f":
-        _warn_of_grids(flat, is_vector, whole | constant, names)
+        _warn_of_grids(flat, is_vector, whole | constant | discrete, names)
 
 
 def _warn_of_grids(flat, is_vector, known, names):
@@ -871,6 +874,8 @@ def _warn_of_wide_data(x, flow, labels, context):
     if context is not None:
         keywords["context"] = tf.nest.map_structure(_some_rows, context)
     convert = getattr(flow, "encode", bijector.inverse)
+    if isinstance(flow, LowerBound):
+        convert = flow._encode
     if not _wide(convert(tf.cast(look, flow.dtype), **keywords).numpy()).any():
         return
     advice = (

@@ -167,6 +167,16 @@ class FlowModel(SavesFlow):
         self.architecture = ArchitectureState(self._described)
         self.built = True
 
+    @property
+    def exactness(self) -> str:
+        """What the likelihoods of data are, see `Flow.exactness`.
+
+        `"bound"` with `dequantize`, for the log-probability of the integers.
+        """
+        if self.dequantize:
+            return "bound"
+        return getattr(self.flow, "exactness", "exact")
+
     def build(self, input_shape: Any = None) -> None:
         """Nothing to build: a flow has its variables from construction."""
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import JointBijector
 from tfp_flows.core.from_tfp import adapt
-from tfp_flows.distributions import VariationalDequantization
 from tfp_flows.distributions.inputs import as_data
 from tfp_flows.training.data_checks import START_NUMBERS, START_ROWS, Data
 
@@ -61,8 +60,8 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
 
     Args:
       flow: a `Flow`, or another TFP distribution with a `bijector`.
-      batch: data `[*batch, *event_shape]`; a `VariationalDequantization` adds its
-        noise first.
+      batch: data `[*batch, *event_shape]`; a `LowerBound` first draws what its flow
+        takes.
       context: `[*batch, *context_shape]` for a flow with a context.
 
     Returns:
@@ -76,8 +75,6 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
     if hasattr(flow, "initialize"):
         return flow.initialize(batch, context=context)
     keywords = {} if context is None else {"context": context}
-    if isinstance(flow, VariationalDequantization):
-        batch, _ = flow.dequantize(batch)
     if hasattr(flow, "_keywords"):
         keywords = flow._keywords(keywords)
     return adapt(flow.bijector).initialize(batch, **keywords)
