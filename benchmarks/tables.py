@@ -5,9 +5,9 @@
 trains flows on the tables that come with scikit-learn, and on counts with rare large
 values, as `tfp-flows train TABLE.csv --flow FLOW --tidy` does, for several splits into
 train, validation and test (80, 10 and 10 %; a fifth held out for tests below 1,000
-rows). Writes `benchmarks/results/tables.md`: mean log-likelihoods of the test rows, nats,
-of the flow less those of the baselines that every run on a table reports, each with the
-standard error over the splits.
+rows). Writes `benchmarks/results/tables.md`: mean log-likelihoods of the test rows,
+nats, and how far above those of the baselines that every run on a table reports, each
+with the standard error over the splits.
 """
 
 from __future__ import annotations

@@ -123,6 +123,7 @@ def test_standard_bases_have_nothing_to_train():
         distributions.standard_normal,
         distributions.standard_logistic,
         distributions.diagonal_normal,
+        lambda shape: distributions.uniform(np.zeros(shape), np.ones(shape)),
         lambda shape: distributions.ClassConditionalNormal(shape, 2, seed=0),
     ],
 )
@@ -142,9 +143,9 @@ def test_noise_is_drawn_by_one_algorithm_whoever_compiles(build):
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("family", ["Normal", "Logistic"])
+@pytest.mark.parametrize("family", ["Normal", "Logistic", "Uniform"])
 def test_marginals_are_those_of_tfp(family, dtype, compiled):
-    parameters = tf.constant([0.0, 3.0], dtype), tf.constant([1.0, 0.5], dtype)
+    parameters = tf.constant([0.0, 3.0], dtype), tf.constant([1.0, 3.5], dtype)
     ours, theirs = (getattr(module, family)(*parameters) for module in (marginals, tfd))
     seed = tf.constant([1, 2])
     x = tf.function(lambda: ours.sample(20_000, seed=seed), jit_compile=compiled)()

@@ -12,7 +12,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.arguments import check_shape
-from tfp_flows.distributions.marginals import Logistic, Normal
+from tfp_flows.distributions.marginals import Logistic, Normal, Uniform
 from tfp_flows.distributions.tracked import Independent, without_given_name
 
 __all__ = ["diagonal_normal", "standard_logistic", "standard_normal", "uniform"]
@@ -130,5 +130,5 @@ def uniform(
     a, b = (np.asarray(bound, np.float64) for bound in (low, high))
     if a.shape != b.shape or not (a < b).all():
         raise ValueError(f"low must be below high, entry by entry; got {low}, {high}.")
-    parts = tfd.Uniform(tf.constant(a, dtype), tf.constant(b, dtype))
+    parts = Uniform(tf.constant(a, dtype), tf.constant(b, dtype))
     return without_given_name(Independent(parts, a.ndim, name="uniform"))

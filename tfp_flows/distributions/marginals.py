@@ -11,7 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.seeds import ALGORITHM
 
-__all__ = ["Logistic", "Normal"]
+__all__ = ["Logistic", "Normal", "Uniform"]
 
 
 class Normal(tfd.Normal):
@@ -34,3 +34,13 @@ class Logistic(tfd.Logistic):
         low = np.finfo(self.dtype.as_numpy_dtype).tiny
         u = tf.random.stateless_uniform(shape, seed, low, 1, self.dtype, alg=ALGORITHM)
         return (tf.math.log(u) - tf.math.log1p(-u)) * self.scale + self.loc
+
+
+class Uniform(tfd.Uniform):
+    """`tfd.Uniform`, whose samples under XLA do not take twenty times as long."""
+
+    def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
+        shape = tf.concat([[n], self.batch_shape_tensor()], 0)
+        seed = tfp.random.sanitize_seed(seed)
+        u = tf.random.stateless_uniform(shape, seed, dtype=self.dtype, alg=ALGORITHM)
+        return u * (self.high - self.low) + self.low

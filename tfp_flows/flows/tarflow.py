@@ -78,9 +78,12 @@ def tarflow(
     if plan.is_image:
         side = patch or (4 if min(plan.event_shape[:2]) >= 16 else 2)
         check_sides(plan, f"patch={side}", side)
-        squeeze, shape = squeezed(plan.event_shape, side)
+        shape = plan.event_shape
+        if side > 1:
+            squeeze, shape = squeezed(shape, side)
+            yield squeeze
         size = shape[2]
-        yield from (squeeze, tfb.Reshape(shape, [plan.size]))
+        yield tfb.Reshape(shape, [plan.size])
     elif plan.size % size:
         raise ValueError(f"patch={patch} does not divide {plan.size} features.")
     depths, affine = check_integers("depth", depth, layers, 1), Affine(*plan.affine)
