@@ -25,7 +25,15 @@ DOCUMENTED = {
     *("_forward_event_shape", "_forward_event_shape_tensor"),
     *("_inverse_event_shape", "_inverse_event_shape_tensor"),
     *("_is_increasing", "_is_permutation", "_parameter_properties"),
-    *("_log_prob", "_sample_and_log_prob", "_mean", "_mode", "_stddev", "_variance"),
+    *(
+        "_log_prob",
+        "_sample_n",
+        "_sample_and_log_prob",
+        "_mean",
+        "_mode",
+        "_stddev",
+        "_variance",
+    ),
     *("_entropy", "_quantile", "_default_event_space_bijector"),
     *("_forward_log_det_jacobian", "_inverse_log_det_jacobian"),
 }

@@ -410,7 +410,7 @@ def _suiting(
         run = {"epochs": 20, **clip, **run}
     if source.bounds and _MARGIN not in options:
         options = {**options, _MARGIN: _suiting_margin(source, *source.bounds)}
-    return run, options
+    return run, dict(options)
 
 
 def _suiting_margin(source: datasets.DataSource, low: float, high: float) -> float:
