@@ -1,4 +1,4 @@
-"""How categories become real numbers: signs or argmax, with learned noise or without.
+"""Bounds of rows with categories: with learned noise, and without.
 
     python benchmarks/categories.py
 
@@ -29,8 +29,6 @@ DRAWS = (1, 16, 64)
 WAYS = {
     "signs": {},
     "signs, noise not learned": {"layers": 0},
-    "argmax": {"binary": False},
-    "argmax, noise not learned": {"binary": False, "layers": 0},
 }
 
 
