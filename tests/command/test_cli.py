@@ -272,6 +272,8 @@ def test_report(digits, data_dir):
             "num_classes": 10,
         },
         "conditional": True,
+        "objective": "likelihood",
+        "pairing": None,
         "recipe": None,
         "member": 0,
         "epochs": 2,
@@ -286,6 +288,9 @@ def test_report(digits, data_dir):
         "patience": None,
         "validation": 0.1,
         "tidy": False,
+        "categorical": False,
+        "integer": False,
+        "columns": None,
         "temperature": 1.0,
         "seed": 3,
         "jit": None,
@@ -595,7 +600,7 @@ def test_sample_temperature(digits, moons, says, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "x.jpg"], r"\.png or \.npy.*x\.jpg"),
+        (["-o", "x.jpg"], r"\.png, \.npy or \.csv, got x\.jpg"),
         (["-o", "x.png"], r"over vectors.*\.npy"),
         (["-o", "absent/x.npy"], "no directory absent"),
         (["--label", "1"], "no classes"),
