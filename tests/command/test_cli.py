@@ -304,6 +304,8 @@ def test_report(digits, data_dir):
         "bounds": [0.0, 17.0],
         "num_classes": 10,
         "sizes": {"train": 1350, "validation": 150, "test": 297},
+        "categories": {},
+        "integers": [],
     }
     assert report["training"]["epochs"] == 2
     assert report["training"]["resumed"] is False
