@@ -89,11 +89,7 @@ _SMALL_IMAGES: _Suited = {
     ),
 }
 _IMAGES: _Suited = {
-    # In the paper, MNIST is modelled without a logit.
-    "nice": (
-        {"epochs": 25, "batch_size": 200, "learning_rate": 5e-4},
-        {"logit_margin": None},
-    ),
+    "nice": ({"epochs": 25, "batch_size": 200, "learning_rate": 5e-4}, {}),
     "real_nvp": ({"batch_size": 64}, {"width": 32, "depth": 2}),
     "glow": ({"batch_size": 64}, {"steps": 8, "width": 64}),
     "flow_plus_plus": (
