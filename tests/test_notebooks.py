@@ -64,6 +64,7 @@ def test_it_runs_and_so_do_its_solutions(path, tmp_path):
         cell = v4.new_code_cell(f"# Solution {i}\n{code}\nNone", id=f"solution-{i}")
         notebook.cells.append(cell)
     nbformat.write(notebook, tmp_path / path.name)
+    (tmp_path / "models").symlink_to(FOLDER / "models")
     execute.run(tmp_path / path.name, quick=True, timeout=600)
 
 
