@@ -64,7 +64,6 @@ def test_guidance(capsys, tmp_path):
     found = example["main"](tmp_path, n=200)
     # A tenth by chance.
     assert 0.2 < found[0.0][0] < found[2.0][0]
-    assert found[2.0][1] < found[0.0][1]
     assert "weight 1.0: 0." in capsys.readouterr().out
 
 
