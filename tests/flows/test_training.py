@@ -150,8 +150,12 @@ def test_twenty_features_in_many_units(name):
     check(ALL[name]((20,), seed=0, **size), scales())
 
 
-@pytest.mark.parametrize("logit_margin", fast_and_slow([None, 0.05], 0.05))
-@pytest.mark.parametrize("name", fast_and_slow(IMAGE_SIZES, "nice"))
+LOGITS = [*((name, 0.05) for name in IMAGE_SIZES), ("nice", None), ("glow", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "logit_margin"), fast_and_slow(LOGITS, ("nice", 0.05))
+)
 def test_digits(name, logit_margin):
     options = {"bounds": (0, 17), "logit_margin": logit_margin, **IMAGE_SIZES[name]}
     check(ALL[name]((8, 8, 1), seed=0, **options), digits())
