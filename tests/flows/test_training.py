@@ -150,13 +150,10 @@ def test_twenty_features_in_many_units(name):
     check(ALL[name]((20,), seed=0, **size), scales())
 
 
-LOGITS = [*((name, 0.05) for name in IMAGE_SIZES), ("nice", None), ("glow", None)]
-
-
-@pytest.mark.parametrize(
-    ("name", "logit_margin"), fast_and_slow(LOGITS, ("nice", 0.05))
-)
-def test_digits(name, logit_margin):
+@pytest.mark.parametrize("name", fast_and_slow(IMAGE_SIZES, "nice"))
+def test_digits(name):
+    # One without a logit suffices.
+    logit_margin = None if name == "glow" else 0.05
     options = {"bounds": (0, 17), "logit_margin": logit_margin, **IMAGE_SIZES[name]}
     check(ALL[name]((8, 8, 1), seed=0, **options), digits())
 
