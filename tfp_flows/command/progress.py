@@ -175,8 +175,10 @@ class GoOn(keras.callbacks.Callback):
         # Sums and counts add up.
         if self.progress is not None:
             for metric in self.model.metrics:
+                if not metric.variables:
+                    continue
                 values = self.progress["metrics"].get(metric.name, ())
-                for variable, value in zip(metric.variables, values, strict=False):
+                for variable, value in zip(metric.variables, values, strict=True):
                     variable.assign_add(value)
             self.progress = None
 

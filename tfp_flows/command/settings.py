@@ -240,7 +240,7 @@ class Settings:
             run, options = dict(recipe.settings), dict(recipe.flow_options)
         source = plain.load_data() if source is None else source
         if plain.recipe is None:
-            run, options = _suiting(source, flow)
+            run, options = _suiting(source, flow, flow_options or {})
         if plain.warmup:
             # What falls by whole epochs cannot rise within one.
             run.setdefault("decay", "step")
@@ -394,9 +394,9 @@ def _mixed(given: Any, kinds: list[Any]) -> dict[str, Any]:
 
 
 def _suiting(
-    source: datasets.DataSource, flow: str
+    source: datasets.DataSource, flow: str, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of `Settings`, and arguments of a flow, that suit some data."""
+    """Fields of `Settings`, and arguments of a flow but the given, that suit data."""
     if len(source.event_shape) == 1:
         run, options = _VECTORS.get(flow, ({}, {}))
         return dict(run), dict(options)
@@ -408,7 +408,7 @@ def _suiting(
         run, options = _IMAGES.get(flow, ({}, {}))
         clip = {} if flow == "nice" else {"clip_norm": 100.0}
         run = {"epochs": 20, **clip, **run}
-    if source.bounds and _MARGIN not in options:
+    if source.bounds and _MARGIN not in {**options, **given}:
         options = {**options, _MARGIN: _suiting_margin(source, *source.bounds)}
     return run, dict(options)
 

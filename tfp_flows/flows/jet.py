@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import masks
 from tfp_flows.bijectors import AffineCoupling, Permutation
@@ -11,7 +10,7 @@ from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.seeds import generator
 from tfp_flows.networks import VisionTransformer
 from tfp_flows.ready import Bijectors, Plan, ready
-from tfp_flows.ready.levels import check_sides, squeezed
+from tfp_flows.ready.levels import check_sides, patches
 from tfp_flows.ready.stacks import repeat
 
 __all__ = ["jet"]
@@ -75,10 +74,8 @@ def jet(
             f"patch={side} must be even for {shape[2]} channel(s): couplings halve the "
             "entries of a patch."
         )
-    if side > 1:
-        squeeze, shape = squeezed(shape, side)
-        yield squeeze
-    yield tfb.Reshape(shape, [plan.size])
+    in_a_row, shape = patches(plan, side)
+    yield from in_a_row
     draw = generator(plan.seed())
     permutations = _permutations(shape, layers, spatial_every, draw)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tensorflow_probability import bijectors as tfb
-
 from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.core.arguments import check_integers
 from tfp_flows.networks import CausalTransformer
 from tfp_flows.ready import Bijectors, Plan, ready
 from tfp_flows.ready.layers import warn_if_affine
-from tfp_flows.ready.levels import check_sides, squeezed
+from tfp_flows.ready.levels import check_sides, patches
 from tfp_flows.ready.stacks import in_turn
 from tfp_flows.transformers import Affine
 
@@ -78,12 +76,8 @@ def tarflow(
     if plan.is_image:
         side = patch or (4 if min(plan.event_shape[:2]) >= 16 else 2)
         check_sides(plan, f"patch={side}", side)
-        shape = plan.event_shape
-        if side > 1:
-            squeeze, shape = squeezed(shape, side)
-            yield squeeze
-        size = shape[2]
-        yield tfb.Reshape(shape, [plan.size])
+        in_a_row, (_, _, size) = patches(plan, side)
+        yield from in_a_row
     elif plan.size % size:
         raise ValueError(f"patch={patch} does not divide {plan.size} features.")
     depths, affine = check_integers("depth", depth, layers, 1), Affine(*plan.affine)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import Chain, MaskedAutoregressive
+from tfp_flows.bijectors import MaskedAutoregressive
+from tfp_flows.bijectors.chain import members
 from tfp_flows.core.arguments import check_number
 from tfp_flows.core.seeds import new_seed
 from tfp_flows.distributions import Flow
@@ -67,8 +66,8 @@ def guided_sample(
         there is no `against` where it is needed.
     """
     weight = check_number("weight", weight, at_least=0.0)
-    members = list(_members(flow.bijector))
-    takers = [b for b in members if "context" in getattr(b, "keywords", ())]
+    layers = list(members(flow.bijector))
+    takers = [b for b in layers if "context" in getattr(b, "keywords", ())]
     others = [b.name for b in takers if not isinstance(b, MaskedAutoregressive)]
     if not takers or others:
         raise ValueError(
@@ -82,7 +81,7 @@ def guided_sample(
     c = given.bijector["context"]
     u = tf.broadcast_to(_without(flow, against, c), tf.shape(c))
     x, both = tf.concat([x, x], 0), tf.concat([c, u], 0)
-    for b in reversed(members):
+    for b in reversed(layers):
         if "context" in getattr(b, "keywords", ()):
             b = b.copy(transformer=_Guided(b.transformer, weight))
             x = b.forward(x, context=both)
@@ -102,15 +101,6 @@ def _without(flow, against, context):
         "against must be given for a flow without num_classes: the context that stands "
         "for none."
     )
-
-
-def _members(bijector: tfb.Bijector) -> Iterator[tfb.Bijector]:
-    """The bijectors of a chain and of chains in it, as data meet them."""
-    if not isinstance(bijector, Chain):
-        yield bijector
-        return
-    for member in bijector.bijectors:
-        yield from _members(member)
 
 
 class _Guided(Transformer):

@@ -16,7 +16,7 @@ from tfp_flows.core.arguments import check_integer
 from tfp_flows.core.keras_internals import set_direction
 from tfp_flows.core.seeds import ALGORITHM, stateless_seed
 from tfp_flows.distributions import standard_normal
-from tfp_flows.models.without_labels import WithoutLabels
+from tfp_flows.models.without_labels import WithoutLabels, check_layers
 from tfp_flows.training import data_checks
 from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.initialize import needs_initialization
@@ -110,12 +110,7 @@ class FlowVAE(WithoutLabels):
         importance_size: int = 1,
         name: str = "flow_vae",
     ):
-        for argument, layer in (("encoder", encoder), ("decoder", decoder)):
-            if not isinstance(layer, keras.layers.Layer):
-                raise TypeError(
-                    f"{argument} must be a Keras layer or model, got "
-                    f"{type(layer).__name__}."
-                )
+        check_layers(encoder=encoder, decoder=decoder)
         if likelihood != "bernoulli" and not callable(likelihood):
             raise TypeError(
                 "likelihood must be 'bernoulli' or a function of what the decoder "

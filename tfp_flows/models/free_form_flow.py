@@ -16,7 +16,7 @@ from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import check_event_shape, reshape_event
 from tfp_flows.distributions import standard_normal
 from tfp_flows.distributions.inputs import as_data
-from tfp_flows.models.without_labels import WithoutLabels
+from tfp_flows.models.without_labels import WithoutLabels, check_layers
 
 __all__ = ["FreeFormFlow"]
 
@@ -100,12 +100,7 @@ class FreeFormFlow(WithoutLabels):
         reconstruction_weight: float = 50.0,
         name: str = "free_form_flow",
     ):
-        for argument, layer in (("encoder", encoder), ("decoder", decoder)):
-            if not isinstance(layer, keras.layers.Layer):
-                raise TypeError(
-                    f"{argument} must be a Keras layer or model, got "
-                    f"{type(layer).__name__}."
-                )
+        check_layers(encoder=encoder, decoder=decoder)
         event_shape = check_shape("event_shape", event_shape)
         weight = check_number("reconstruction_weight", reconstruction_weight, above=0.0)
         # Creates the variables, and shows the shapes.

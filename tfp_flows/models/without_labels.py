@@ -13,7 +13,17 @@ from tfp_flows.training.divergence import WatchDivergence
 from tfp_flows.training.flow_model import negative_log_likelihood
 from tfp_flows.training.fused_adam import FusedAdam
 
-__all__ = ["WithoutLabels"]
+__all__ = ["WithoutLabels", "check_layers"]
+
+
+def check_layers(**layers: Any) -> None:
+    """Raises a TypeError that names an argument which is no Keras layer."""
+    for argument, layer in layers.items():
+        if not isinstance(layer, keras.layers.Layer):
+            raise TypeError(
+                f"{argument} must be a Keras layer or model, got "
+                f"{type(layer).__name__}."
+            )
 
 
 class WithoutLabels(keras.Model):

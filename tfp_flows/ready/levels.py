@@ -11,7 +11,7 @@ from tfp_flows.bijectors import MultiScale, Squeeze
 from tfp_flows.ready.plan import Plan
 from tfp_flows.ready.stacks import for_a_single_number
 
-__all__ = ["check_sides", "count_levels", "multi_scale", "squeezed"]
+__all__ = ["check_sides", "count_levels", "multi_scale", "patches", "squeezed"]
 
 
 def multi_scale(
@@ -48,6 +48,24 @@ def squeezed(
     height, width, channels = shape
     behind = height // factor, width // factor, factor**2 * channels
     return tfb.Invert(Squeeze(factor)), behind
+
+
+def patches(plan: Plan, side: int) -> tuple[list[tfb.Bijector], tuple[int, ...]]:
+    """What makes a row of numbers of an image, patch by patch.
+
+    Args:
+      plan: the `Plan` of the flow.
+      side: of a patch, which divides those of the image.
+
+    Returns:
+      The bijectors, as data meet them, and the shape before the numbers are in a row:
+      rows and columns of patches, and numbers of each.
+    """
+    squeezes, shape = [], plan.event_shape
+    if side > 1:
+        squeeze, shape = squeezed(shape, side)
+        squeezes.append(squeeze)
+    return [*squeezes, tfb.Reshape(shape, [plan.size])], shape
 
 
 def count_levels(plan: Plan, squeezes_last: bool = False) -> int:

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.bijectors import Chain, JointBijector
+from tfp_flows.bijectors import JointBijector
+from tfp_flows.bijectors.chain import members
 from tfp_flows.core.data_warnings import (
     ConstantDataWarning,
     DataWarning,
@@ -559,11 +560,9 @@ def check_surface(name: str, x: np.ndarray, flow: tfd.Distribution) -> None:
 
 def surface_of(flow: tfd.Distribution) -> JointBijector | None:
     """The bijector that data meet first, if they have to lie on a surface there."""
-    bijector = getattr(flow, "bijector", None)
-    while isinstance(bijector, Chain) and bijector.bijectors:
-        bijector = bijector.bijectors[0]
-    is_one = isinstance(bijector, JointBijector) and bijector.surface is not None
-    return bijector if is_one else None
+    first = next(members(getattr(flow, "bijector", None)), None)
+    is_one = isinstance(first, JointBijector) and first.surface is not None
+    return first if is_one else None
 
 
 def _check_context(context, rows, flow):
