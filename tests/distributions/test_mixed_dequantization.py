@@ -330,8 +330,10 @@ def test_learns_what_depends_on_what(binary):
     found = flow.log_prob(x, samples=16, seed=0).numpy().mean()
     assert log_p.mean() - 0.25 < found < log_p.mean() + 0.05
     drawn = flow.sample(4000, seed=0).numpy()
-    # 0.925 in truth, a quarter if apart; 0.75 costs 0.13 nats.
-    assert 0.75 < (drawn[:, 0] == drawn[:, 1]).mean() < 0.98
+    # 0.925 in truth, a quarter if apart. An argmax gets there later than signs: 0.81
+    # after these epochs, 0.87 after twice as many.
+    least = 0.875 if binary else 0.75
+    assert least < (drawn[:, 0] == drawn[:, 1]).mean() < 0.975
 
 
 def test_errors():
