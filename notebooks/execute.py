@@ -117,7 +117,8 @@ def run(
         record_timing=False,
         extra_arguments=["--log-level=ERROR"],
     )
-    with client.setup_kernel():
+    # The manager is ours, and so is the kernel's end.
+    with client.setup_kernel(cleanup_kc=True):
         for i in numbers:
             cell = notebook.cells[i]
             try:

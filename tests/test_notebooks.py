@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -160,6 +162,16 @@ def test_quick_mode_and_the_machine(tmp_path):
     assert execute.run(path, quick=True).cells[1].outputs[0].text == "True\n"
     assert execute.run(path).cells[1].outputs[0].text == "False\n"
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("last", ["1", "1 / 0"])
+def test_no_kernel_is_left(tmp_path, last):
+    path = _write(tmp_path, f"import os\nopen('pid', 'w').write(str(os.getpid()))\n{last}")
+    with contextlib.suppress(execute.NotebookError):
+        execute.run(path)
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_store(tmp_path, monkeypatch):
