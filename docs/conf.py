@@ -3,12 +3,16 @@
 Pages are Markdown, the reference is made from the docstrings of all public names, and
 notebooks are shown as they are stored. Nothing here is loaded from elsewhere, so that
 the site can be read without a network: formulas are MathML.
+
+With the environment variable `TFP_FLOWS_REPOSITORY`, the `owner/name` of a public copy of
+this repository on GitHub, each notebook links to where it can be run: Colab and Binder.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import os
 import re
 import sys
@@ -68,6 +72,10 @@ html_copy_source = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+
+REPOSITORY = os.environ.get("TFP_FLOWS_REPOSITORY")
+if REPOSITORY and not re.fullmatch(r"[\w.-]+/[\w.-]+", REPOSITORY):
+    raise ValueError(f"TFP_FLOWS_REPOSITORY must be owner/name, got {REPOSITORY!r}.")
 
 PACKAGES = ("tfp_flows", *(f"tfp_flows.{m}" for m in (
     "flows", "bijectors", "transformers", "networks", "distributions", "training",
@@ -246,6 +254,22 @@ def visit_formula(self, node):
     raise nodes.SkipNode
 
 
+def with_links(content, name, repository):
+    """A notebook, given as bytes, with links below its title that run it elsewhere."""
+    notebook = json.loads(content)
+    source = notebook["cells"][0]["source"]
+    title, *rest = "".join(source).split("\n")
+    colab = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks"
+    binder = f"https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks"
+    install = f'%pip install "tfp_flows[all] @ git+https://github.com/{repository}"'
+    links = (
+        f"Run it on [Binder]({binder}/{name}), or on [Colab]({colab}/{name}) behind a "
+        f"first cell `{install}`."
+    )
+    notebook["cells"][0]["source"] = "\n".join([title, "", links, *rest])
+    return json.dumps(notebook, ensure_ascii=False).encode()
+
+
 def copy_notebooks():
     """Copies notebooks and their overview; files that did not change stay.
 
@@ -265,6 +289,8 @@ def copy_notebooks():
         new = target / path.relative_to(source)
         content = path.read_bytes().replace(b"](../README.md", b"](../index.md")
         content = content.replace(b"](../docs/", b"](../")
+        if REPOSITORY and path.suffix == ".ipynb":
+            content = with_links(content, path.name, REPOSITORY)
         if not new.exists() or new.read_bytes() != content:
             new.parent.mkdir(parents=True, exist_ok=True)
             new.write_bytes(content)

@@ -166,7 +166,9 @@ def test_quick_mode_and_the_machine(tmp_path):
 
 @pytest.mark.parametrize("last", ["1", "1 / 0"])
 def test_no_kernel_is_left(tmp_path, last):
-    path = _write(tmp_path, f"import os\nopen('pid', 'w').write(str(os.getpid()))\n{last}")
+    path = _write(
+        tmp_path, f"import os\nopen('pid', 'w').write(str(os.getpid()))\n{last}"
+    )
     with contextlib.suppress(execute.NotebookError):
         execute.run(path)
     pid = int((tmp_path / "pid").read_text())

@@ -9,6 +9,7 @@ from tfp_flows.distributions.base import (
 )
 from tfp_flows.distributions.class_conditional_normal import ClassConditionalNormal
 from tfp_flows.distributions.conditional import Conditional
+from tfp_flows.distributions.fitted_mixture import FittedMixture
 from tfp_flows.distributions.flow import Flow
 from tfp_flows.distributions.gaussian_mixture import gaussian_mixture
 from tfp_flows.distributions.lower_bound import LowerBound
@@ -25,6 +26,7 @@ __all__ = [
     "Augmented",
     "ClassConditionalNormal",
     "Conditional",
+    "FittedMixture",
     "Flow",
     "LowerBound",
     "MaxPooled",

@@ -317,7 +317,10 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     @property
     def needs_initialization(self) -> bool:
         """Whether parts of this flow are still to be set by `initialize`."""
-        return getattr(self._context_encoder, "needs_initialization", False) or any(
+        beside = (self._context_encoder, self.distribution)
+        return any(
+            getattr(part, "needs_initialization", False) for part in beside
+        ) or any(
             part.needs_initialization
             for part in self.submodules
             if isinstance(part, (JointBijector, Flow))
@@ -329,7 +332,8 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
         A context encoder with `needs_initialization` comes first: its `initialize` gets
         the context. Then each `ActNorm` takes the mean and standard deviation of its
         input (Kingma & Dhariwal 2018, section 3.1), and each `Scaling` with
-        `data_dependent=True` the deviations. A base that is itself a flow comes last.
+        `data_dependent=True` the deviations. A base that starts from data, or is itself
+        a flow, comes last.
         Parts that were initialised before, or restored from a file, stay as they are.
 
         Args:

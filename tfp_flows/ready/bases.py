@@ -26,9 +26,10 @@ _BASES: dict[str, Callable[..., tfp.distributions.Distribution]] = {
     "student_t": distributions.student_t,
     "mixture": distributions.gaussian_mixture,
     "class_conditional": distributions.ClassConditionalNormal,
+    "fitted_mixture": distributions.FittedMixture,
     "resampled": _resampled,
 }
-_SEEDED = ("mixture", "class_conditional", "resampled")
+_SEEDED = ("mixture", "fitted_mixture", "class_conditional", "resampled")
 
 
 def make_base(

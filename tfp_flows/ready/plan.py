@@ -69,7 +69,8 @@ class Plan:
         training.
       base: string or mapping, distribution of the noise: `"normal"`, `"logistic"`,
         `"diagonal"` (learned mean and deviation), `"student_t"` (heavy tails),
-        `"mixture"` (of Gaussians), `"resampled"` (a network rejects samples) or
+        `"mixture"` (of Gaussians), `"fitted_mixture"` (the same with full covariances,
+        which starts from data), `"resampled"` (a network rejects samples) or
         `"class_conditional"` (a Gaussian for each of `num_classes`); or a mapping with
         that `"name"` and arguments of the base, such as
         `{"name": "mixture", "components": 20}`, see `tfp_flows.distributions`.
