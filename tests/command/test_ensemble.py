@@ -11,7 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.command import ensemble, files, tables
 from tfp_flows.command import train as training
-from tfp_flows.command.evaluate import standard_error
+from tfp_flows.command.tables import standard_error
 
 OPTIONS = ("--layers", 1, "--width", 4, "--batch-size", 16, "--learning-rate", 0.01)
 

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 from tfp_flows import datasets, latent
 from tfp_flows.command.settings import Settings
+from tfp_flows.command.tables import standard_error
 from tfp_flows.distributions import (
     LowerBound,
     MixedDequantization,
@@ -20,7 +21,7 @@ from tfp_flows.distributions import (
 from tfp_flows.training import FlowModel
 from tfp_flows.training.data_checks import check_surface, surface_of
 
-__all__ = ["check_rows", "evaluate", "sample", "standard_error"]
+__all__ = ["check_rows", "evaluate", "sample"]
 
 # Random numbers for each example, where a density is an estimate.
 _DRAWS = 16
@@ -288,10 +289,3 @@ def _num_classes(model: FlowModel) -> int | None:
             "context=..."
         )
     return classes
-
-
-def standard_error(values: np.ndarray) -> float:
-    """The standard error of a mean; 0 for a single value."""
-    return (
-        float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-    )

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfp_flows import datasets
-from tfp_flows.command.evaluate import standard_error
+from tfp_flows.core.from_tfp import adapt
+from tfp_flows.ready.preprocessing import preprocess
 
-__all__ = ["baselines", "is_table", "odd_columns", "shortfall"]
+__all__ = [
+    "baselines",
+    "has_heavy_tails",
+    "is_table",
+    "odd_columns",
+    "shortfall",
+    "standard_error",
+    "suited_components",
+]
 
 # Rows that the covariance, and that the mixtures, are estimated from, at most.
 _GAUSSIAN_ROWS = 200_000
@@ -109,11 +119,10 @@ def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
     if not varies.any():
         return {"gaussian": _result(rest, 1)}
     found = {"gaussian": _result(_gaussian(train, test) + rest, 1)}
+    held_out = None
     if source.sizes["validation"]:
         held_out = standardised(_rows(source, "validation", _MIXTURE_ROWS, seed))
-    else:
-        held_out, train = np.split(train, [max(1, len(train) // 10)])
-    mixture = _best_mixture(train[:_MIXTURE_ROWS], held_out, seed)
+    mixture = _best_mixture(train, held_out, seed)
     if mixture is not None:
         log_p = np.concatenate(
             [
@@ -123,6 +132,51 @@ def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
         )
         found["mixture"] = _result(log_p + rest, mixture.n_components)
     return found
+
+
+def has_heavy_tails(source: datasets.DataSource, seed: int = 0) -> bool:
+    """Whether numbers lie so far out that they had better count by their logarithm.
+
+    More than ten deviations from the median, with the deviation that a Gaussian would
+    have of the distance between the quartiles.
+    """
+    x = _rows(source, "train", _GAUSSIAN_ROWS, seed)
+    low, median, high = np.percentile(x, (25, 50, 75), axis=0)
+    # Ten of the deviations, of which the quartiles are 1.349 apart.
+    far = np.abs(x - median) > 10 * (high - low) / 1.349
+    return bool((far & (high > low)).any())
+
+
+def suited_components(
+    source: datasets.DataSource, normalize: Any, seed: int = 0
+) -> int | None:
+    """The number of Gaussians that suits a flow which starts as the identity.
+
+    Args:
+      source: a table of real numbers.
+      normalize: what the flow brings them to, see `tfp_flows.flows.Plan`.
+      seed: of the mixtures' beginnings.
+
+    Returns:
+      That which rows of the validation split like best, or a tenth of the others if
+      there is none; `None` where scikit-learn is missing or it would take more than
+      some seconds.
+    """
+    train = _rows(source, "train", _GAUSSIAN_ROWS, seed)
+    first = preprocess(source.event_shape, None, None, normalize, 0.5, "float64")
+    with warnings.catch_warnings():
+        # Constant columns have been told of.
+        warnings.simplefilter("ignore", UserWarning)
+        for bijector in first:
+            train = adapt(bijector).initialize(train)
+    held_out = None
+    if source.sizes["validation"]:
+        held_out = _rows(source, "validation", _MIXTURE_ROWS, seed)
+        for bijector in first:
+            held_out = bijector.inverse(held_out)
+        held_out = np.asarray(held_out)
+    best = _best_mixture(np.asarray(train), held_out, seed, (1, *_COMPONENTS))
+    return None if best is None else best.n_components
 
 
 def _log_frequencies(source: datasets.DataSource) -> np.ndarray | float:
@@ -170,7 +224,12 @@ def _normal(z: np.ndarray) -> np.ndarray:
     return -0.5 * (np.square(z) + math.log(2 * math.pi)).sum(1)
 
 
-def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int) -> Any:
+def _best_mixture(
+    train: np.ndarray,
+    held_out: np.ndarray | None,
+    seed: int,
+    components: Sequence[int] = _COMPONENTS,
+) -> Any:
     """The mixture that held-out rows like best, `None` if none can be had."""
     try:
         from sklearn.exceptions import ConvergenceWarning
@@ -178,13 +237,16 @@ def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int) -> Any:
         from threadpoolctl import threadpool_limits
     except ImportError:
         return None
+    if held_out is None:
+        held_out, train = np.split(train, [max(1, len(train) // 10)])
+    train = train[:_MIXTURE_ROWS]
     best, best_score, spent = None, -math.inf, 0.0
-    for components in _COMPONENTS:
-        spent += train.size * train.shape[1] * components * _MIXTURE_ITERATIONS
-        if components > len(train) or spent > _MULTIPLICATIONS:
+    for count in components:
+        spent += train.size * train.shape[1] * count * _MIXTURE_ITERATIONS
+        if count > len(train) or spent > _MULTIPLICATIONS:
             break
         mixture = GaussianMixture(
-            components,
+            count,
             reg_covar=_RIDGE,
             max_iter=_MIXTURE_ITERATIONS,
             random_state=seed,
@@ -194,9 +256,8 @@ def _best_mixture(train: np.ndarray, held_out: np.ndarray, seed: int) -> Any:
             # A mixture that has not converged is a density as well.
             warnings.simplefilter("ignore", ConvergenceWarning)
             score = mixture.fit(train).score(held_out)
-        if score <= best_score:
-            break
-        best, best_score = mixture, score
+        if score > best_score:
+            best, best_score = mixture, score
     return best
 
 
@@ -206,6 +267,13 @@ def _result(log_p: np.ndarray, components: int) -> dict[str, Any]:
         "standard_error": standard_error(log_p),
         "components": components,
     }
+
+
+def standard_error(values: np.ndarray) -> float:
+    """The standard error of a mean; 0 for a single value."""
+    return (
+        float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+    )
 
 
 def shortfall(

@@ -82,7 +82,9 @@ class Plan:
         margin is modelled, so that samples stay within `bounds` but for the margin.
       normalize: bool, whether each feature (channel of images) is brought to mean 0 and
         deviation 1 by the data, in front of all else and untrained; `"robust"` takes
-        median and quartiles. By default, yes, unless `bounds` are given.
+        median and quartiles, and with `"heavy_tails"` numbers more than three
+        deviations away count by their logarithm (Andrade 2024; the three are trained).
+        By default, yes, unless `bounds` are given.
       dequantize: string or mapping, for integers from 0 to K - 1 with `bounds=(0, K)`:
         `"uniform"` adds uniform noise, `"variational"` noise of a learned flow. The
         result is a `VariationalDequantization`, a distribution of integers. A mapping

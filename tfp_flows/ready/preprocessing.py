@@ -9,11 +9,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
+from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.logit import Logit
 from tfp_flows.bijectors.standardize import Standardize
 from tfp_flows.core.arguments import check_choice, check_number
+from tfp_flows.transformers import Inverted, SoftLog
 
 __all__ = ["preprocess"]
+
+# With heavy tails, values count by their logarithm beyond so many deviations.
+_NEAR = 3.0
 
 
 def preprocess(
@@ -31,7 +36,8 @@ def preprocess(
       bounds: `(low, high)` of the data, numbers or arrays.
       logit_margin: margin of a logit of data in `bounds`; without one, data are scaled
         to `[-center, 1 - center]`.
-      normalize: `True`, `"robust"` or `False`; `None` for yes unless there are bounds.
+      normalize: `True`, `"robust"`, `"heavy_tails"` or `False`; `None` for yes unless
+        there are bounds.
       center: see `logit_margin`.
       dtype: dtype of the flow.
 
@@ -40,14 +46,22 @@ def preprocess(
       ValueError: on bounds that are not finite, reversed or of a wrong shape, or
         options that do not go together.
     """
-    check_choice("normalize", normalize, (None, True, False, "robust"))
+    check_choice("normalize", normalize, (None, True, False, "robust", "heavy_tails"))
     if bounds is None:
         if logit_margin is not None:
             raise ValueError("logit_margin needs bounds: (low, high) of the data.")
         if normalize is False:
             return []
-        robust = normalize == "robust"
-        return [Standardize(event_shape, robust, dtype=dtype, name="normalize")]
+        robust = normalize in ("robust", "heavy_tails")
+        first = Standardize(event_shape, robust, dtype=dtype, name="normalize")
+        if normalize != "heavy_tails":
+            return [first]
+        logarithm = Inverted(SoftLog(_NEAR))
+        return [
+            first,
+            Elementwise(logarithm, event_shape, dtype=dtype, name="heavy_tails"),
+            Standardize(event_shape, dtype=dtype, name="normalize_again"),
+        ]
     if normalize:
         raise ValueError(
             f"normalize={normalize!r} is for data without bounds, which scale them."
