@@ -716,7 +716,7 @@ def test_resume_with_more_epochs(moons, says, tmp_path, points):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--learning-rate", "0.5"], r"learning_rate=0.001 \(now 0.5\)"),
+        (["--learning-rate", "0.5"], r"learning_rate=0.0002 \(now 0.5\)"),
         (["--layers", "4"], "flow_options.*'layers': 1.*'layers': 4"),
         (["--conditional"], "conditional=False"),
         (["--overwrite"], "exclude each other"),

@@ -17,6 +17,7 @@ PIXELS = {"dtype": np.uint8, "low": 0, "high": 256}
 SMALL = DRAW.integers(size=(40, 8, 8, 1), **PIXELS)
 LARGE = DRAW.integers(size=(40, 28, 28, 1), **PIXELS)
 TABLE = DRAW.standard_normal((40, 3))
+MANY = DRAW.standard_normal((10_000, 3))
 
 
 def suited(data, flow, **given):
@@ -36,7 +37,7 @@ def test_shape_and_dtype_decide_and_names_do_not(tmp_path):
         assert dataclasses.replace(other, data="") == dataclasses.replace(
             found[0], data=""
         )
-    assert found[0].epochs == module._VECTORS["maf"][0]["epochs"]
+    assert found[0].epochs == module._OF_FEW_ROWS["epochs"]
 
 
 @pytest.mark.parametrize(
@@ -46,8 +47,9 @@ def test_shape_and_dtype_decide_and_names_do_not(tmp_path):
         (LARGE, "glow", {"epochs": 20, "clip_norm": 100.0}, {"steps": 8}),
         (LARGE, "nice", {"batch_size": 200, "clip_norm": None}, {}),
         (LARGE, "maf", {"epochs": 20, "learning_rate": 1e-3}, {}),
-        (SMALL[..., 0].reshape(40, 64), "maf", {"learning_rate": 2e-3}, {}),
-        (TABLE, "glow", {"epochs": 100}, {}),
+        (SMALL[..., 0].reshape(40, 64), "maf", {"learning_rate": 2e-4}, {}),
+        (TABLE, "glow", {"epochs": 200, "patience": 20}, {}),
+        (MANY, "maf", {"epochs": 60, "learning_rate": 2e-3, "patience": None}, {}),
     ],
 )
 def test_what_suits(data, flow, run, options):
@@ -80,6 +82,34 @@ def test_bounds_and_margins_are_those_of_the_data():
             assert suited(x, "tarflow").flow_options[margin] is None
     with pytest.raises(ValueError, match=f"{margin} is for data with bounds"):
         suited(TABLE, "maf", flow_options={margin: 0.1})
+
+
+def test_a_table_starts_as_the_mixture_that_suits():
+    slanted = TABLE @ [[1.0, 0.9, 0.0], [0.0, 0.2, 0.0], [0.0, 0.0, 5.0]]
+    start = {"name": "fitted_mixture", "components": 1}
+    options = suited(slanted, "maf").flow_options
+    assert options["base"] == start and options["normalize"] is True
+    two = np.concatenate([slanted[:20] - 30, slanted[20:] + 30])
+    assert suited(two, "maf").flow_options["base"]["components"] >= 2
+    far = np.copy(MANY)
+    far[7, 1] = 1e4
+    assert suited(far, "maf").flow_options["normalize"] == "heavy_tails"
+    # What is given stays, and what is no start from a mixture stays plain.
+    given = {"base": "student_t", "normalize": "robust"}
+    assert given.items() <= suited(far, "maf", flow_options=given).flow_options.items()
+    given = {"normalize": False}
+    options = suited(far, "maf", flow_options=given).flow_options
+    assert options["normalize"] is False and options["base"]["components"] >= 1
+    for data, flow, more in (
+        (TABLE, "maf", {"flow_options": {"bounds": [-9, 9]}}),
+        (TABLE, "ffjord", {"objective": "flow_matching"}),
+        (TABLE, "torus", {}),
+        (SMALL, "glow", {}),
+        (TABLE[:3], "maf", {}),
+    ):
+        assert (
+            not {"base", "normalize"} & suited(data, flow, **more).flow_options.keys()
+        )
 
 
 def test_what_is_given_goes_before():

@@ -247,9 +247,9 @@ class Settings:
         source = plain.load_data() if source is None else source
         if plain.recipe is None:
             run, options = _suiting(source, flow, flow_options or {}, plain)
-        if plain.warmup:
+        if plain.warmup and plain.recipe is None:
             # What falls by whole epochs cannot rise within one.
-            run.setdefault("decay", "step")
+            run["decay"] = "step"
         options.update(flow_options or {})
         if source.bounds:
             options["bounds"] = list(source.bounds)
@@ -438,22 +438,17 @@ def _suiting_start(
     On few rows a flow learns less than a mixture does; from there it can only gain, and
     the epoch that held-out rows like best is kept. `benchmarks/tables.py` measures it.
     """
-    taken = inspect.signature(flows.READY[flow]).parameters
+    build = flows.READY.get(flow)
+    taken = () if build is None else inspect.signature(build).parameters.keys()
     if (
-        not {"base", "normalize"} <= taken.keys()
+        not {"base", "normalize"} <= set(taken)
         or {"base", "bounds"} & given.keys()
         or source.bounds
         or source.kinds is not None
         or plain.objective != "likelihood"
     ):
         return {}
-    heavy = "heavy_tails" if tables.has_heavy_tails(source, plain.seed) else True
-    normalize = given.get("normalize", heavy)
-    components = tables.suited_components(source, normalize, plain.seed)
-    if components is None:
-        return {"normalize": normalize}
-    base = {"name": "fitted_mixture", "components": components}
-    return {"normalize": normalize, "base": base}
+    return tables.suited_start(source, given.get("normalize"), plain.seed)
 
 
 def _suiting_margin(source: datasets.DataSource, low: float, high: float) -> float:

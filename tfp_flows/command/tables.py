@@ -15,12 +15,11 @@ from tfp_flows.ready.preprocessing import preprocess
 
 __all__ = [
     "baselines",
-    "has_heavy_tails",
     "is_table",
     "odd_columns",
     "shortfall",
     "standard_error",
-    "suited_components",
+    "suited_start",
 ]
 
 # Rows that the covariance, and that the mixtures, are estimated from, at most.
@@ -39,6 +38,9 @@ _MOST_FEATURES = 2000
 # Variance, beside 1, that is added to each feature, as scikit-learn's mixtures do: one
 # that others determine has a density all the same.
 _RIDGE = 1e-6
+
+# A mixture is not fitted to fewer rows.
+_FEWEST_ROWS = 10
 
 # Rows of which densities are computed at once.
 _PART = 10_000
@@ -134,49 +136,53 @@ def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
     return found
 
 
-def has_heavy_tails(source: datasets.DataSource, seed: int = 0) -> bool:
-    """Whether numbers lie so far out that they had better count by their logarithm.
-
-    More than ten deviations from the median, with the deviation that a Gaussian would
-    have of the distance between the quartiles.
-    """
-    x = _rows(source, "train", _GAUSSIAN_ROWS, seed)
-    low, median, high = np.percentile(x, (25, 50, 75), axis=0)
-    # Ten of the deviations, of which the quartiles are 1.349 apart.
-    far = np.abs(x - median) > 10 * (high - low) / 1.349
-    return bool((far & (high > low)).any())
-
-
-def suited_components(
-    source: datasets.DataSource, normalize: Any, seed: int = 0
-) -> int | None:
-    """The number of Gaussians that suits a flow which starts as the identity.
+def suited_start(
+    source: datasets.DataSource, normalize: bool | str | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Options of a flow that starts as the mixture of Gaussians that suits a table.
 
     Args:
       source: a table of real numbers.
-      normalize: what the flow brings them to, see `tfp_flows.flows.Plan`.
+      normalize: that option, if it is given. Otherwise `"heavy_tails"` where a number
+        lies more than ten deviations from the median of its column, with the deviation
+        that a Gaussian would have of the distance between the quartiles.
       seed: of the mixtures' beginnings.
 
     Returns:
-      That which rows of the validation split like best, or a tenth of the others if
-      there is none; `None` where scikit-learn is missing or it would take more than
-      some seconds.
+      The options `normalize` and `base`, with the number of components that rows of
+      the validation split like best (a tenth of the others, if there is none). No
+      `base` where scikit-learn is missing, or it would take more than some seconds;
+      nothing for fewer than ten rows.
     """
+    if source.sizes["train"] < _FEWEST_ROWS:
+        return {}
     train = _rows(source, "train", _GAUSSIAN_ROWS, seed)
-    first = preprocess(source.event_shape, None, None, normalize, 0.5, "float64")
-    with warnings.catch_warnings():
-        # Constant columns have been told of.
-        warnings.simplefilter("ignore", UserWarning)
-        for bijector in first:
-            train = adapt(bijector).initialize(train)
     held_out = None
     if source.sizes["validation"]:
         held_out = _rows(source, "validation", _MIXTURE_ROWS, seed)
-        for bijector in first:
-            held_out = bijector.inverse(held_out)
-        held_out = np.asarray(held_out)
-    best = _best_mixture(np.asarray(train), held_out, seed, (1, *_COMPONENTS))
-    return None if best is None else best.n_components
+    if normalize is None:
+        normalize = "heavy_tails" if _has_heavy_tails(train) else True
+    with warnings.catch_warnings():
+        # Of constant columns, which a run tells of by itself.
+        warnings.simplefilter("ignore", UserWarning)
+        for bijector in preprocess(
+            source.event_shape, None, None, normalize, 0.5, "float64"
+        ):
+            train = np.asarray(adapt(bijector).initialize(train))
+            if held_out is not None:
+                held_out = np.asarray(bijector.inverse(held_out))
+    best = _best_mixture(train, held_out, seed, (1, *_COMPONENTS))
+    if best is None:
+        return {"normalize": normalize}
+    base = {"name": "fitted_mixture", "components": best.n_components}
+    return {"normalize": normalize, "base": base}
+
+
+def _has_heavy_tails(rows: np.ndarray) -> bool:
+    low, median, high = np.percentile(rows, (25, 50, 75), axis=0)
+    # A Gaussian has its quartiles 1.349 deviations apart.
+    far = np.abs(rows - median) > 10 * (high - low) / 1.349
+    return bool((far & (high > low)).any())
 
 
 def _log_frequencies(source: datasets.DataSource) -> np.ndarray | float:
