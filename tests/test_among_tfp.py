@@ -278,6 +278,7 @@ PARTS = {
     "diagonal": distributions.diagonal_normal((2,)),
     "student_t": distributions.student_t((2,)),
     "mixture": distributions.gaussian_mixture((2,), seed=0),
+    "fitted_mixture": distributions.FittedMixture((2,), seed=0),
     "resampled": distributions.ResampledBase(lambda z: z[..., :1], (2,), draws=4),
 }
 

@@ -41,6 +41,7 @@ BASES = {
     "diagonal": lambda: distributions.diagonal_normal((2,)),
     "student_t": lambda: distributions.student_t((2,)),
     "mixture": lambda: distributions.gaussian_mixture((2,)),
+    "fitted_mixture": lambda: distributions.FittedMixture((2,)),
 }
 
 
@@ -125,6 +126,7 @@ def test_standard_bases_have_nothing_to_train():
         distributions.diagonal_normal,
         lambda shape: distributions.uniform(np.zeros(shape), np.ones(shape)),
         lambda shape: distributions.ClassConditionalNormal(shape, 2, seed=0),
+        lambda shape: distributions.FittedMixture(shape, seed=0),
     ],
 )
 def test_noise_is_drawn_by_one_algorithm_whoever_compiles(build):

@@ -91,6 +91,7 @@ MADE = {
     "dequantized": dequantized,
     "diagonal_normal": lambda: distributions.diagonal_normal((4,)),
     "mixture": lambda: distributions.gaussian_mixture((4,), components=3),
+    "fitted_mixture": lambda: distributions.FittedMixture((4,), components=3),
     "student_t": lambda: distributions.student_t((4,)),
     "logistic": lambda: distributions.standard_logistic((4,)),
     "resampled": lambda: distributions.ResampledBase(

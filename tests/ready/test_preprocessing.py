@@ -66,6 +66,30 @@ def test_bounds_broadcast_to_channels_and_flattened_images():
         np.testing.assert_allclose(flow.log_prob(data), expected, rtol=1e-4)
 
 
+def test_heavy_tails_count_by_their_logarithm():
+    draw = np.random.default_rng(0)
+    x = draw.standard_t(1.5, size=(4_000, 3)) * [1.0, 100.0, 0.01] + [0.0, 7.0, 1.0]
+    options = {"normalize": "heavy_tails", "dtype": "float64"}
+    flow = flow_of(**options)
+    z = training.initialize(flow, x).numpy()
+    robust = flow_of(**{**options, "normalize": "robust"})
+    far = training.initialize(robust, x).numpy()
+    np.testing.assert_allclose([z.mean(0), z.std(0)], [[0] * 3, [1] * 3], atol=1e-9)
+    assert np.abs(far).max() > 100 and np.abs(z).max() < 6
+    # By hand: within three deviations as they are, then their logarithm.
+    near = np.clip(far, -3, 3)
+    by_hand = near + np.sign(far) * np.log1p(np.abs(far - near))
+    expected = (by_hand - by_hand.mean(0)) / by_hand.std(0)
+    # A flow is the identity at first, but for the order of its entries.
+    np.testing.assert_allclose(np.sort(z, 1), np.sort(expected, 1), atol=1e-9)
+    perturb(flow)
+    np.testing.assert_allclose(flow.decode(flow.encode(x)), x, rtol=1e-6, atol=1e-9)
+    again = flows.from_config(flow.config)
+    assert again.config["normalize"] == "heavy_tails"
+    with pytest.raises(ValueError, match="is for data without bounds"):
+        flow_of(bounds=(LOW, HIGH), normalize="heavy_tails")
+
+
 @pytest.mark.parametrize("name", ["nice", "real_nvp", "maf", "glow", "planar"])
 def test_data_are_normalised_unless_there_are_bounds(name):
     small = SMALL[name]

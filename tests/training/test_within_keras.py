@@ -76,6 +76,7 @@ USES = {
         lambda b, x: b.inverse_log_det_jacobian(x, event_ndims=1),
     ),
     "mixture": (lambda: distributions.gaussian_mixture((2,)), log_prob_of),
+    "fitted_mixture": (lambda: distributions.FittedMixture((2,)), log_prob_of),
     "diagonal": (lambda: distributions.diagonal_normal((2,)), log_prob_of),
     "student_t": (lambda: distributions.student_t((2,)), log_prob_of),
     "samples_of_a_mixture": (

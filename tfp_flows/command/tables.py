@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,10 @@ _MOST_FEATURES = 2000
 # that others determine has a density all the same.
 _RIDGE = 1e-6
 
-# A mixture is not fitted to fewer rows.
+# A mixture is not fitted to fewer rows. The number of its components is chosen by rows
+# of which a tenth is held out in turns: one tenth of few rows tells little.
 _FEWEST_ROWS = 10
+_FOLDS = 10
 
 # Rows of which densities are computed at once.
 _PART = 10_000
@@ -149,32 +152,25 @@ def suited_start(
       seed: of the mixtures' beginnings.
 
     Returns:
-      The options `normalize` and `base`, with the number of components that rows of
-      the validation split like best (a tenth of the others, if there is none). No
-      `base` where scikit-learn is missing, or it would take more than some seconds;
-      nothing for fewer than ten rows.
+      The options `normalize` and `base`, with the number of components that rows to
+      train on like best which are held out in turns. No `base` where scikit-learn is
+      missing, or it would take more than some seconds; nothing for fewer than ten rows.
     """
     if source.sizes["train"] < _FEWEST_ROWS:
         return {}
-    train = _rows(source, "train", _GAUSSIAN_ROWS, seed)
-    held_out = None
-    if source.sizes["validation"]:
-        held_out = _rows(source, "validation", _MIXTURE_ROWS, seed)
+    rows = _rows(source, "train", _GAUSSIAN_ROWS, seed)
     if normalize is None:
-        normalize = "heavy_tails" if _has_heavy_tails(train) else True
+        normalize = "heavy_tails" if _has_heavy_tails(rows) else True
+    first = preprocess(source.event_shape, None, None, normalize, 0.5, "float64")
     with warnings.catch_warnings():
         # Of constant columns, which a run tells of by itself.
         warnings.simplefilter("ignore", UserWarning)
-        for bijector in preprocess(
-            source.event_shape, None, None, normalize, 0.5, "float64"
-        ):
-            train = np.asarray(adapt(bijector).initialize(train))
-            if held_out is not None:
-                held_out = np.asarray(bijector.inverse(held_out))
-    best = _best_mixture(train, held_out, seed, (1, *_COMPONENTS))
-    if best is None:
+        for bijector in first:
+            rows = np.asarray(adapt(bijector).initialize(rows))
+    components = _best_components(rows, seed)
+    if components is None:
         return {"normalize": normalize}
-    base = {"name": "fitted_mixture", "components": best.n_components}
+    base = {"name": "fitted_mixture", "components": components}
     return {"normalize": normalize, "base": base}
 
 
@@ -230,40 +226,67 @@ def _normal(z: np.ndarray) -> np.ndarray:
     return -0.5 * (np.square(z) + math.log(2 * math.pi)).sum(1)
 
 
-def _best_mixture(
-    train: np.ndarray,
-    held_out: np.ndarray | None,
-    seed: int,
-    components: Sequence[int] = _COMPONENTS,
-) -> Any:
-    """The mixture that held-out rows like best, `None` if none can be had."""
+def _mixtures(
+    rows: np.ndarray, seed: int, components: Sequence[int], fits: int = 1
+) -> Iterator[Any]:
+    """Mixtures to try on rows, each so many times; none that would take too long."""
     try:
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
-        from threadpoolctl import threadpool_limits
     except ImportError:
-        return None
-    if held_out is None:
-        held_out, train = np.split(train, [max(1, len(train) // 10)])
-    train = train[:_MIXTURE_ROWS]
-    best, best_score, spent = None, -math.inf, 0.0
+        return
+    spent = 0.0
     for count in components:
-        spent += train.size * train.shape[1] * count * _MIXTURE_ITERATIONS
-        if count > len(train) or spent > _MULTIPLICATIONS:
-            break
-        mixture = GaussianMixture(
+        spent += fits * rows.size * rows.shape[1] * count * _MIXTURE_ITERATIONS
+        if count > len(rows) or spent > _MULTIPLICATIONS:
+            return
+        yield GaussianMixture(
             count,
             reg_covar=_RIDGE,
             max_iter=_MIXTURE_ITERATIONS,
             random_state=seed,
         )
-        # For matrices this small, threads cost ten times what they save.
-        with threadpool_limits(1), warnings.catch_warnings():
-            # A mixture that has not converged is a density as well.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+
+
+@contextlib.contextmanager
+def _while_fitting() -> Iterator[None]:
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    # For matrices this small, threads cost ten times what they save.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # A mixture that has not converged is a density as well.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _best_mixture(train: np.ndarray, held_out: np.ndarray | None, seed: int) -> Any:
+    """The mixture that held-out rows like best, `None` if none can be had."""
+    if held_out is None:
+        held_out, train = np.split(train, [max(1, len(train) // 10)])
+    train = train[:_MIXTURE_ROWS]
+    best, best_score = None, -math.inf
+    for mixture in _mixtures(train, seed, _COMPONENTS):
+        with _while_fitting():
             score = mixture.fit(train).score(held_out)
         if score > best_score:
             best, best_score = mixture, score
+    return best
+
+
+def _best_components(rows: np.ndarray, seed: int) -> int | None:
+    """The number of Gaussians that rows like best which are held out in turns."""
+    rows = rows[:_MIXTURE_ROWS]
+    best, best_score = None, -math.inf
+    for mixture in _mixtures(rows, seed, (1, *_COMPONENTS), _FOLDS):
+        from sklearn.model_selection import KFold, cross_val_score
+
+        folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+        if mixture.n_components > len(rows) - len(rows) // _FOLDS - 1:
+            break
+        with _while_fitting():
+            score = cross_val_score(mixture, rows, cv=folds).mean()
+        if score > best_score:
+            best, best_score = mixture.n_components, score
     return best
 
 
