@@ -4,8 +4,8 @@ Pages are Markdown, the reference is made from the docstrings of all public name
 notebooks are shown as they are stored. Nothing here is loaded from elsewhere, so that
 the site can be read without a network: formulas are MathML.
 
-With the environment variable `TFP_FLOWS_REPOSITORY`, the `owner/name` of a public copy of
-this repository on GitHub, each notebook links to where it can be run: Colab and Binder.
+With the environment variable `TFP_FLOWS_REPOSITORY`, the `owner/name` of a public copy
+of this repository on GitHub, each notebook links to where it can be run: Colab, Binder.
 """
 
 from __future__ import annotations
