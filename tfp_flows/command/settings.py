@@ -247,9 +247,11 @@ class Settings:
         source = plain.load_data() if source is None else source
         if plain.recipe is None:
             run, options = _suiting(source, flow, flow_options or {}, plain)
-        if plain.warmup and plain.recipe is None:
+            if plain.warmup:
+                run.pop("decay", None)
+        if plain.warmup:
             # What falls by whole epochs cannot rise within one.
-            run["decay"] = "step"
+            run.setdefault("decay", "step")
         options.update(flow_options or {})
         if source.bounds:
             options["bounds"] = list(source.bounds)

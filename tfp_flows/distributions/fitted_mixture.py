@@ -191,10 +191,7 @@ class FittedMixture(StaticShape):
         )
 
     def _mean(self, **_):
-        weights = tf.nn.softmax(self._logits)
-        return tf.reshape(
-            tf.linalg.matvec(self._means, weights, True), self.event_shape
-        )
+        return self._averaged(self._means)
 
     def _variance(self, **_):
         second = tf.square(self._means)
