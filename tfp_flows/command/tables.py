@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfp_flows import datasets
 from tfp_flows.core.from_tfp import adapt
+from tfp_flows.core.mixtures import RIDGE, fitting
 from tfp_flows.ready.preprocessing import preprocess
 
 __all__ = [
@@ -35,10 +35,6 @@ _MULTIPLICATIONS = 2e10
 
 # More features have no covariance that would fit into memory and time.
 _MOST_FEATURES = 2000
-
-# Variance, beside 1, that is added to each feature, as scikit-learn's mixtures do: one
-# that others determine has a density all the same.
-_RIDGE = 1e-6
 
 # A mixture is not fitted to fewer rows. The number of its components is chosen by rows
 # of which a tenth is held out in turns: one tenth of few rows tells little.
@@ -124,10 +120,14 @@ def baselines(source: datasets.DataSource, seed: int = 0) -> dict[str, Any]:
     if not varies.any():
         return {"gaussian": _result(rest, 1)}
     found = {"gaussian": _result(_gaussian(train, test) + rest, 1)}
-    held_out = None
     if source.sizes["validation"]:
         held_out = standardised(_rows(source, "validation", _MIXTURE_ROWS, seed))
-    mixture = _best_mixture(train, held_out, seed)
+    else:
+        held_out, train = np.split(train, [max(1, len(train) // 10)])
+    train = train[:_MIXTURE_ROWS]
+    mixture = _best_mixture(
+        train, seed, _COMPONENTS, lambda mixture: mixture.fit(train).score(held_out)
+    )
     if mixture is not None:
         log_p = np.concatenate(
             [
@@ -167,11 +167,26 @@ def suited_start(
         warnings.simplefilter("ignore", UserWarning)
         for bijector in first:
             rows = np.asarray(adapt(bijector).initialize(rows))
-    components = _best_components(rows, seed)
-    if components is None:
+    rows = rows[:_MIXTURE_ROWS]
+    best = _best_mixture(
+        rows[-(-len(rows) // _FOLDS) :],
+        seed,
+        (1, *_COMPONENTS),
+        lambda mixture: _by_folds(mixture, rows, seed),
+        _FOLDS,
+    )
+    if best is None:
         return {"normalize": normalize}
-    base = {"name": "fitted_mixture", "components": components}
+    base = {"name": "fitted_mixture", "components": best.n_components}
     return {"normalize": normalize, "base": base}
+
+
+def _by_folds(mixture: Any, rows: np.ndarray, seed: int) -> float:
+    """The mean log-density of rows which are held out in turns."""
+    from sklearn.model_selection import KFold, cross_val_score
+
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+    return float(cross_val_score(mixture, rows, cv=folds).mean())
 
 
 def _has_heavy_tails(rows: np.ndarray) -> bool:
@@ -216,7 +231,7 @@ def _rows(
 def _gaussian(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Log-densities of rows under the Gaussian of others."""
     covariance = np.atleast_2d(np.cov(train, rowvar=False, bias=True))
-    root = np.linalg.cholesky(covariance + _RIDGE * np.eye(len(covariance)))
+    root = np.linalg.cholesky(covariance + RIDGE * np.eye(len(covariance)))
     z = np.linalg.solve(root, (test - train.mean(0)).T).T
     return _normal(z) - np.log(np.diagonal(root)).sum()
 
@@ -226,67 +241,37 @@ def _normal(z: np.ndarray) -> np.ndarray:
     return -0.5 * (np.square(z) + math.log(2 * math.pi)).sum(1)
 
 
-def _mixtures(
-    rows: np.ndarray, seed: int, components: Sequence[int], fits: int = 1
-) -> Iterator[Any]:
-    """Mixtures to try on rows, each so many times; none that would take too long."""
+def _best_mixture(
+    rows: np.ndarray,
+    seed: int,
+    components: Sequence[int],
+    score: Callable[[Any], float],
+    fits: int = 1,
+) -> Any:
+    """The mixture with the highest score, `None` if none can be had.
+
+    Args:
+      rows: what one fit sees, at least.
+      seed: of the mixtures' beginnings.
+      components: their numbers of Gaussians, from the lowest.
+      score: of a mixture, which it fits.
+      fits: how often it does.
+    """
+    best, best_score, spent = None, -math.inf, 0.0
     try:
-        from sklearn.mixture import GaussianMixture
+        with fitting() as mixture_of:
+            for count in components:
+                spent += fits * rows.size * rows.shape[1] * count * _MIXTURE_ITERATIONS
+                if count > len(rows) or spent > _MULTIPLICATIONS:
+                    break
+                mixture = mixture_of(
+                    count, max_iter=_MIXTURE_ITERATIONS, random_state=seed
+                )
+                found = score(mixture)
+                if found > best_score:
+                    best, best_score = mixture, found
     except ImportError:
-        return
-    spent = 0.0
-    for count in components:
-        spent += fits * rows.size * rows.shape[1] * count * _MIXTURE_ITERATIONS
-        if count > len(rows) or spent > _MULTIPLICATIONS:
-            return
-        yield GaussianMixture(
-            count,
-            reg_covar=_RIDGE,
-            max_iter=_MIXTURE_ITERATIONS,
-            random_state=seed,
-        )
-
-
-@contextlib.contextmanager
-def _while_fitting() -> Iterator[None]:
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    # For matrices this small, threads cost ten times what they save.
-    with threadpool_limits(1), warnings.catch_warnings():
-        # A mixture that has not converged is a density as well.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
-
-
-def _best_mixture(train: np.ndarray, held_out: np.ndarray | None, seed: int) -> Any:
-    """The mixture that held-out rows like best, `None` if none can be had."""
-    if held_out is None:
-        held_out, train = np.split(train, [max(1, len(train) // 10)])
-    train = train[:_MIXTURE_ROWS]
-    best, best_score = None, -math.inf
-    for mixture in _mixtures(train, seed, _COMPONENTS):
-        with _while_fitting():
-            score = mixture.fit(train).score(held_out)
-        if score > best_score:
-            best, best_score = mixture, score
-    return best
-
-
-def _best_components(rows: np.ndarray, seed: int) -> int | None:
-    """The number of Gaussians that rows like best which are held out in turns."""
-    rows = rows[:_MIXTURE_ROWS]
-    best, best_score = None, -math.inf
-    for mixture in _mixtures(rows, seed, (1, *_COMPONENTS), _FOLDS):
-        from sklearn.model_selection import KFold, cross_val_score
-
-        folds = KFold(_FOLDS, shuffle=True, random_state=seed)
-        if mixture.n_components > len(rows) - len(rows) // _FOLDS - 1:
-            break
-        with _while_fitting():
-            score = cross_val_score(mixture, rows, cv=folds).mean()
-        if score > best_score:
-            best, best_score = mixture.n_components, score
+        return None
     return best
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.core.arguments import check_integer, check_shape
-from tfp_flows.core.extras import needs
+from tfp_flows.core.mixtures import fitting
 from tfp_flows.core.seeds import ALGORITHM, generator, stateless_seed
 from tfp_flows.distributions.describe import describe_distribution
 from tfp_flows.distributions.static_shape import StaticShape
@@ -21,10 +20,6 @@ from tfp_flows.distributions.static_shape import StaticShape
 tfd = tfp.distributions
 
 __all__ = ["FittedMixture"]
-
-# Variance that a fit adds to each entry, as scikit-learn does: an entry that others
-# determine has a density all the same.
-_RIDGE = 1e-6
 
 
 class FittedMixture(StaticShape):
@@ -123,10 +118,6 @@ class FittedMixture(StaticShape):
         """
         if not self.needs_initialization:
             return
-        with needs("data"):
-            from sklearn.exceptions import ConvergenceWarning
-            from sklearn.mixture import GaussianMixture
-            from threadpoolctl import threadpool_limits
         rows = np.asarray(z, np.float64).reshape(-1, self._means.shape[1])
         if len(rows) < self.components:
             raise ValueError(
@@ -135,13 +126,8 @@ class FittedMixture(StaticShape):
             )
         if not np.isfinite(rows).all():
             raise ValueError(f"{self.name}: cannot be fitted to NaN or infinite noise.")
-        mixture = GaussianMixture(
-            self.components, reg_covar=_RIDGE, random_state=self._fit_seed
-        )
-        # For matrices this small, threads cost ten times what they save.
-        with threadpool_limits(1), warnings.catch_warnings():
-            # A mixture that has not converged is a density as well.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with fitting() as mixture_of:
+            mixture = mixture_of(self.components, random_state=self._fit_seed)
             mixture.fit(rows)
         # The upper triangular U of scikit-learn makes noise of data by (z - mean) U.
         upper = mixture.precisions_cholesky_

@@ -317,14 +317,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     @property
     def needs_initialization(self) -> bool:
         """Whether parts of this flow are still to be set by `initialize`."""
-        beside = (self._context_encoder, self.distribution)
-        return any(
-            getattr(part, "needs_initialization", False) for part in beside
-        ) or any(
-            part.needs_initialization
-            for part in self.submodules
-            if isinstance(part, (JointBijector, Flow))
-        )
+        parts = [m for m in self.submodules if isinstance(m, (JointBijector, Flow))]
+        parts += [self._context_encoder, self.distribution]
+        return any(getattr(part, "needs_initialization", False) for part in parts)
 
     def initialize(self, x: Any, context: Any = None) -> tf.Tensor:
         """Sets parts that start from data, on the way from data to noise.
