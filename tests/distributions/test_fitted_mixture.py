@@ -157,13 +157,21 @@ def test_fit_sets_it_before_the_first_step():
     assert history["nll"][0] == pytest.approx(-reference, abs=0.05)
 
 
-def test_a_model_of_the_users_own_fits_it_by_itself():
-    """In TFP's own `TransformedDistribution`, which knows of no start."""
+def test_in_a_distribution_of_tfp():
     base = FittedMixture((3,), components=2, seed=0)
     shift = tfp.bijectors.Shift(tf.Variable([1.0, 2.0, 3.0]))
-    distribution = tfd.TransformedDistribution(base, shift)
-    base.initialize(shift.inverse(clusters()))
-    assert np.isfinite(distribution.log_prob(clusters())).all()
+    model = FlowModel(tfd.TransformedDistribution(base, shift))
+    assert training.needs_initialization(model.flow)
+    model.compile(keras.optimizers.Adam(1e-5))
+    model.fit(clusters(), epochs=1, verbose=0)
+    assert not training.needs_initialization(model.flow)
+    reference = GaussianMixture(2, random_state=0).fit(clusters()).score(clusters())
+    found = np.mean(model.flow.log_prob(clusters()))
+    assert found == pytest.approx(reference, abs=0.02)
+
+
+def test_copies_and_words():
+    base = FittedMixture((3,), components=2, seed=0)
     assert repr(base).startswith("FittedMixture(")
     copied = base.copy(components=3)
     assert isinstance(copied, distributions.FittedMixture) and copied.components == 3

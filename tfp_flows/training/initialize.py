@@ -37,9 +37,9 @@ def needs_initialization(flow: tf.Module) -> bool:
     own = getattr(flow, "needs_initialization", None)
     if own is not None:
         return bool(own)
-    return any(
-        isinstance(m, JointBijector) and m.needs_initialization for m in flow.submodules
-    )
+    parts = [m for m in flow.submodules if isinstance(m, JointBijector)]
+    parts.append(getattr(flow, "distribution", None))
+    return any(getattr(part, "needs_initialization", False) for part in parts)
 
 
 def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
@@ -77,7 +77,10 @@ def initialize(flow: Any, batch: Any, context: Any = None) -> tf.Tensor:
     keywords = {} if context is None else {"context": context}
     if hasattr(flow, "_keywords"):
         keywords = flow._keywords(keywords)
-    return adapt(flow.bijector).initialize(batch, **keywords)
+    z = adapt(flow.bijector).initialize(batch, **keywords)
+    if getattr(flow.distribution, "needs_initialization", False):
+        flow.distribution.initialize(z)
+    return z
 
 
 def start_of(data: Data) -> Data:
