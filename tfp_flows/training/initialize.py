@@ -37,8 +37,8 @@ def needs_initialization(flow: tf.Module) -> bool:
     own = getattr(flow, "needs_initialization", None)
     if own is not None:
         return bool(own)
-    parts = [m for m in flow.submodules if isinstance(m, JointBijector)]
-    parts.append(getattr(flow, "distribution", None))
+    bijectors = (m for m in flow.submodules if isinstance(m, JointBijector))
+    parts = (*bijectors, getattr(flow, "distribution", None))
     return any(getattr(part, "needs_initialization", False) for part in parts)
 
 
