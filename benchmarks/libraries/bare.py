@@ -1,9 +1,10 @@
 """The conditioner networks alone: work that no coupling flow can avoid.
 
 The networks are those of `tfp_flows`, on TensorFlow: same layers, batch and optimiser.
-Each takes the first entries of what the one before it returns (the batch, where sizes
-do not fit), and the loss is a mean over all outputs, so that every weight has a
-gradient. A sample is one pass through the networks, and so is a log-density.
+Each takes the first entries of what the one before it returns (of images, every second
+pixel where a level ends), as in a flow none can start before the one in front of it has
+ended. The loss is a mean over all outputs, so that every weight has a gradient. A
+sample is one pass through the networks, and so is a log-density.
 
 For MAF the networks are the masked ones, one pass each. For residual flows they are
 plain networks of the same size: no bound on the Lipschitz constant, no power series.
@@ -32,21 +33,12 @@ def build(
         layer.build((None, *shape))
         _randomize(layer)
     variables = [v.value for layer in layers for v in layer.trainable_variables]
-    draw = np.random.default_rng(1)
-    # Where one network's output is too small for the next.
-    spare = {
-        shape: tf.constant(
-            draw.normal(size=(workload.batch, *shape)).astype(np.float32)
-        )
-        for shape in set(inputs)
-    }
 
     def run(x):
         h = tf.reshape(x, [workload.batch, *_flat(workload)])
         means = []
         for layer, shape in zip(layers, inputs, strict=True):
-            fits = h.shape[1:-1] == shape[:-1] and h.shape[-1] >= shape[-1]
-            h = layer(h[..., : shape[-1]] if fits else spare[shape])
+            h = layer(_part(h, shape))
             means.append(tf.reduce_mean(h, list(range(1, h.shape.rank))))
         return tf.add_n(means)
 
@@ -63,9 +55,19 @@ def build(
     )
 
 
+def _part(h, shape):
+    """As much of `h` as a network of this input takes."""
+    pixels = [
+        slice(None, None, size // wanted)
+        for size, wanted in zip(h.shape[1:-1], shape[:-1], strict=True)
+    ]
+    return h[(slice(None), *pixels, slice(shape[-1]))]
+
+
 def _flat(workload):
     if len(workload.event_shape) == 3:
-        return workload.event_shape
+        height, width, channels = workload.event_shape
+        return height // 2, width // 2, 4 * channels
     return (workload.size,)
 
 
