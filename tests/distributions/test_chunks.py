@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +11,7 @@ import tensorflow as tf
 from tests.distributions.support import make_chain, make_flow
 from tests.support import close, normal, perturb
 from tfp_flows import Flow, bijectors, distributions, flows, masks, networks
+from tfp_flows.core.xla_where_faster import XLAWhereFaster
 from tfp_flows.distributions.in_chunks import in_chunks
 
 
@@ -167,6 +170,29 @@ def test_many_chunks_are_one_trace(monkeypatch):
     assert set(seen) == {64} and len(seen) < 4
     close(found, expected, 1e-5)
     close(flow.sample(1200, seed=0), flow.copy(chunk_size=1200).sample(1200, seed=0))
+
+
+@pytest.mark.parametrize("with_context", [False, True])
+def test_xla_is_tried_on_the_chunks(monkeypatch, with_context):
+    """By `XLAWhereFaster`, here at once: traced without it, and once more for it."""
+    patience = functools.partial(XLAWhereFaster, patience=1.0, least=0.0)
+    tried = []
+
+    def trying(plain, make_compiled):
+        tried.append(patience(plain, make_compiled))
+        return tried[-1]
+
+    monkeypatch.setattr("tfp_flows.distributions.in_chunks.XLAWhereFaster", trying)
+    flow, seen = watched(5, (2,) if with_context else None)
+    x, context = normal(203, 4, dtype="float32"), normal(203, 2, dtype="float32")
+    given = {"context": context} if with_context else {}
+    found = flow.log_prob(x, **given)
+    (chooses,) = tried
+    assert chooses._is_decided and set(seen) == {5} and len(seen) == 2
+    close(found, flow.copy(chunk_size=1000).log_prob(x, **given), 1e-5)
+    z = flow.encode(x, **given)
+    close(flow.decode(z, **given), x, 1e-5)
+    assert len(tried) == 3
 
 
 def test_many_calls_do_not_warn_of_retracing(caplog):

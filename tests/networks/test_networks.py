@@ -160,6 +160,35 @@ def test_concat_is_a_wider_input(name):
     assert np.abs(other - network(x, context)).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["conv", "residual_conv", "residual_gated", "bounded"])
+def test_contexts_of_other_sides(name):
+    """More pixels are squeezed to those of the input, fewer are repeated."""
+    build = lambda: NETWORKS[name][0](seed=0)  # noqa: E731
+    if name == "bounded":
+        build = lambda: networks.LipschitzConvNet(OUTPUTS, 8, seed=0)  # noqa: E731
+    x = normal(BATCH, 4, 3, 2, dtype="float32")
+    fine = normal(BATCH, 8, 6, 2, seed=2, dtype="float32")
+    coarse = normal(BATCH, 2, 1, 2, seed=3, dtype="float32")
+    mixed = normal(BATCH, 8, 1, 2, seed=4, dtype="float32")
+    rows = mixed.numpy().reshape(BATCH, 4, 2, 1, 2)
+    expected = [
+        (fine, bijectors.Squeeze(2).forward(fine)),
+        (coarse, np.repeat(np.repeat(coarse, 2, 1), 3, 2)),
+        (mixed, np.concatenate([rows[:, :, i].repeat(3, 2) for i in (0, 1)], -1)),
+    ]
+    for context, same in expected:
+        network, plain = build(), build()
+        network(x, context), plain(x, same)
+        perturb(network, 0.3, seed=1), perturb(plain, 0.3, seed=1)
+        np.testing.assert_array_equal(network(x, context), plain(x, same))
+        specs = [tf.TensorSpec([None, *part.shape[1:]]) for part in (x, context)]
+        traced = tf.function(lambda *a, n=network: n(*a), specs)(x, context)
+        np.testing.assert_allclose(traced, network(x, context), atol=1e-5)
+    wrong = r"multiples or fractions of those of the input, \(4, 3\); got \(8, 4\)"
+    with pytest.raises(ValueError, match=wrong):
+        build()(x, normal(BATCH, 8, 4, 1, dtype="float32"))
+
+
 @with_hidden
 def test_film_starts_without_effect_and_then_modulates(name):
     build, shape = NETWORKS[name]

@@ -133,3 +133,39 @@ def test_labels_out_of_range():
     found = compiled(tf.constant([1, 3, -1])).numpy()
     np.testing.assert_array_equal(found[0], [0, 1, 0])
     assert np.isnan(found[1:]).all()
+
+
+IMAGE_FLOWS = {
+    "glow": {"levels": 2, "steps": 1, "width": 4},
+    "real_nvp": {"levels": 2, "width": 4, "depth": 1},
+    "flow_plus_plus": {"layers": 1, "width": 4, "depth": 1, "heads": 2},
+    "residual_flow": {"layers": 1, "width": 4},
+}
+
+
+@pytest.mark.parametrize("name", IMAGE_FLOWS)
+@pytest.mark.parametrize("sides", [(8, 8), (4, 2)])
+def test_an_image_is_the_context_of_all_levels(name, sides):
+    """Each level sees it on its own grid: every pixel of it has an effect."""
+    build = getattr(flows, name)
+    flow = build((8, 8, 1), context_shape=(*sides, 2), seed=0, **IMAGE_FLOWS[name])
+    perturb(flow, 0.1)
+    draw = np.random.default_rng(0)
+    x = tf.constant(draw.normal(size=(2, 8, 8, 1)), tf.float32)
+    context = tf.constant(draw.normal(size=(2, *sides, 2)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(context)
+        total = tf.reduce_sum(flow.log_prob(x, context=context))
+    assert np.abs(tape.gradient(total, context)).min() > 0
+    z = flow.encode(x, context=context)
+    np.testing.assert_allclose(flow.decode(z, context=context), x, atol=1e-3)
+    assert flow.sample(3, seed=0, context=context).shape == (3, 2, 8, 8, 1)
+    with pytest.raises(ValueError, match="sides of a context must be multiples"):
+        build((8, 8, 1), context_shape=(3, 8, 2), **IMAGE_FLOWS[name])
+
+
+@pytest.mark.parametrize("name", ["nice", "maf", "tarflow"])
+def test_an_image_for_networks_of_vectors_needs_an_encoder(name):
+    build = getattr(flows, name)
+    with pytest.raises(ValueError, match="context_encoder of a ready flow makes"):
+        build((8, 8, 1), context_shape=(8, 8, 1))

@@ -119,7 +119,9 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     **Large batches.** If the batch is static and larger than `chunk_size`, `log_prob`,
     `sample`, `sample_and_log_prob`, `encode` and `decode` compute it in chunks that fit
     a processor's cache, with the same results. Sampling draws all noise and encodes all
-    contexts first. Chunks are not used while a gradient tape records, as it would keep
+    contexts first. Outside of a `tf.function`, more than eight chunks are compiled by
+    XLA after some time if that is faster, see `training.XLAWhereFaster`; numbers differ
+    by rounding. Chunks are not used while a gradient tape records, as it would keep
     all of them in memory; with the keywords `training` and `seed`, whose effect may
     depend on the batch; and for a base distribution with a batch.
 

@@ -7,6 +7,8 @@ from functools import partial
 
 import tensorflow as tf
 
+from tfp_flows.core.xla_where_faster import XLAWhereFaster
+
 __all__ = ["common_batch", "in_chunks"]
 
 # The most calls that are made one by one in eager mode.
@@ -45,10 +47,10 @@ def in_chunks(
 ) -> list[tf.Tensor]:
     """Computes `function(*tensors)` in calls of at most `size` events, if possible.
 
-    The batch is split along its longest dimension. A few calls are made one by one.
-    Many of them, and all of those in a `tf.function`, are a loop of a graph, which does
-    not grow with their number: `function` is then traced once, for the half of a second
-    or so that this takes, and runs without Python in between.
+    The batch is split along its longest dimension. In eager mode the calls are made one
+    by one. For many of them `function` is traced once, for the half of a second or so
+    that this takes, and XLA compiles it once that pays: see `XLAWhereFaster`. In a
+    `tf.function` they are a loop of its graph, which does not grow with their number.
 
     Args:
       function: returns one tensor `[*batch, *event]` for each of `result_ranks`. An
@@ -75,33 +77,42 @@ def in_chunks(
         for t, ndims in zip(tensors, ranks, strict=True)
     ]
 
-    def chunk(tensors, start, step):
-        pairs = zip(cuts, tensors, strict=True)
-        return list(function(*(cut(t, start, step) for cut, t in pairs)))
+    def chunk(start):
+        return [cut(t, start, step) for cut, t in zip(cuts, tensors, strict=True)]
 
-    if tf.executing_eagerly() and count <= _ONE_BY_ONE:
-        parts = [
-            chunk(tensors, start, min(step, length - start))
-            for start in range(0, length, step)
-        ]
-        return [tf.concat(part, axis) for part in zip(*parts, strict=True)]
     # All chunks have one length, so the last one may overlap the one before it.
     starts = [*range(0, length - step, step), length - step]
-
-    def loop(*tensors):
-        found = tf.map_fn(
-            lambda start: chunk(tensors, start, step),
-            tf.constant(starts),
-            parallel_iterations=1,
-            fn_output_signature=[dtype] * len(result_ranks),
-        )
-        return [_join(part, axis, len(batch), length) for part in found]
-
     if tf.executing_eagerly():
+        call = _where_faster(function) if count > _ONE_BY_ONE else function
+        calls = [call(*chunk(start)) for start in starts]
+        left = length - (len(starts) - 1) * step
+        end = (*[slice(None)] * axis, slice(step - left, None))
+        return [
+            tf.concat([*firsts, last[end]], axis)
+            for *firsts, last in zip(*calls, strict=True)
+        ]
+    found = tf.map_fn(
+        lambda start: list(function(*chunk(start))),
+        tf.constant(starts),
+        parallel_iterations=1,
+        fn_output_signature=[dtype] * len(result_ranks),
+    )
+    return [_join(part, axis, len(batch), length) for part in found]
+
+
+def _where_faster(function):
+    """`function`, traced, and compiled by XLA from some call on if that is faster."""
+
+    def call(chunk):
+        return function(*chunk)
+
+    def traced(**options):
         # A partial, since TensorFlow counts calls by the code of a function, and would
         # warn of retracing at the fifth call, whatever the flow.
-        loop = tf.function(partial(loop), autograph=False)
-    return loop(*tensors)
+        return tf.function(partial(call), autograph=False, **options)
+
+    step = XLAWhereFaster(traced(), lambda: traced(jit_compile=True))
+    return lambda *chunk: step(list(chunk))
 
 
 def _slicer(tensor, axis, length):

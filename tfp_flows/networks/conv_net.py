@@ -21,7 +21,7 @@ class ConvNet(Network):
     With the default kernels these are the three convolutions, 3x3, 1x1 and 3x3, of
     Kingma & Dhariwal 2018, section 3.3 and appendix (without their activation
     normalisation inside the network). Input `[batch, H, W, C]`, context a vector or an
-    image of the same size, output `[batch, H, W, outputs]`.
+    image (see `Network`), output `[batch, H, W, outputs]`.
 
     Example:
       >>> import tensorflow as tf

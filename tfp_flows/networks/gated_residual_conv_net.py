@@ -27,8 +27,8 @@ class GatedResidualConvNet(Network):
     times the sigmoid of the other half. Channels are normalised before each of the two
     (in the paper, after), and positions have a learned embedding. Attention takes time
     of the order $(H W)^2$; gradients keep no scores of pairs of positions. Input
-    `[batch, H, W, C]`, context a vector or an image of the same size, output `[batch,
-    H, W, outputs]`. Gates and output start at zero.
+    `[batch, H, W, C]`, context a vector or an image (see `Network`), output `[batch, H,
+    W, outputs]`. Gates and output start at zero.
 
     Example:
       >>> import tensorflow as tf

@@ -19,7 +19,7 @@ class LipschitzConvNet(LipschitzNetwork):
 
     Stride 1, zeros around the image. With the default kernels these are the 3x3, 1x1
     and 3x3 convolutions of Chen et al. 2019, appendix E. Input `[batch, H, W, C]`,
-    context a vector or an image of the same size, output `[batch, H, W, outputs]`.
+    context a vector or an image (see `Network`), output `[batch, H, W, outputs]`.
 
     Example:
       >>> import tensorflow as tf

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfp_flows.core.seeds import generator
 from tfp_flows.core.tf_internals import NOT_INLINED
+from tfp_flows.networks.context_sides import at_sides, context_channels
 from tfp_flows.networks.never_empty import never_empty
 
 __all__ = ["LipschitzNetwork", "spectral_norm"]
@@ -258,11 +259,8 @@ class LipschitzNetwork(keras.layers.Layer):
     def build(
         self, x_shape: Sequence[Any], context_shape: Sequence[Any] | None = None
     ) -> None:
-        if context_shape is not None and len(context_shape) not in (2, len(x_shape)):
-            raise ValueError(
-                f"{self.name}: context must be a vector or have the rank of the input; "
-                f"got shapes {tuple(context_shape)} and {tuple(x_shape)} (with batch)."
-            )
+        if context_shape is not None:
+            channels = context_channels(self.name, context_shape, x_shape)
         draw = generator(self.seed)
         plan = self._plan(x_shape)
 
@@ -291,7 +289,7 @@ class LipschitzNetwork(keras.layers.Layer):
                 if self.activation == "lipswish":
                     weights["beta"] = add(f"{name}_beta", np.array(0.5))
                 if context_shape is not None:
-                    shape = (context_shape[-1], kernel[-1])
+                    shape = (channels, kernel[-1])
                     weights["context"] = add(
                         f"{name}_context",
                         draw.standard_normal(shape) / math.sqrt(shape[0]),
@@ -398,6 +396,8 @@ class LipschitzNetwork(keras.layers.Layer):
         """The output of the network, and the inputs of its activations."""
         *before, last = weights
         hidden = []
+        if context is not None and len(context.shape) == len(x.shape):
+            context = at_sides(context, x.shape)
         for layer in before:
             h = _apply(layer["kernel"], x) + layer["bias"]
             if context is not None:

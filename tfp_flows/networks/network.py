@@ -10,6 +10,7 @@ from keras import ops
 
 from tfp_flows.core.arguments import check_number
 from tfp_flows.core.seeds import generator
+from tfp_flows.networks.context_sides import at_sides, context_channels
 from tfp_flows.networks.pointwise import Pointwise
 
 __all__ = ["Network"]
@@ -22,8 +23,10 @@ class Network(keras.layers.Layer):
 
     Context enters in one of two ways:
 
-    * `"concat"`: it is joined to the input along the last axis, after being repeated
-      over the positions of an image if it is a vector;
+    * `"concat"`: it is joined to the input along the last axis. A vector is repeated
+      over the positions of an image. An image of a multiple of the input's sides is
+      squeezed to them (see `tfp_flows.bijectors.Squeeze`), so that one context does for
+      all levels of a flow; one of a fraction of the sides is repeated, pixel by pixel;
     * `"film"`: every hidden activation $h$ becomes $(1 + \gamma) h + \beta$ with
       $\gamma, \beta$ linear in the context (Perez et al. 2018, equations 1 and 2).
       They start at zero.
@@ -136,19 +139,16 @@ class Network(keras.layers.Layer):
         if context_shape is not None and len(context_shape) != 2:
             raise ValueError(
                 f"{self.name}: context must be a vector, got shape "
-                f"{tuple(context_shape)} (with batch)."
+                f"{tuple(context_shape)} (with batch); the context_encoder of a ready "
+                "flow makes one of it."
             )
 
     def _input_shape(self, x_shape, context_shape):
         """Shape of the first layer's input."""
         if context_shape is None or self.context_mode == "film":
             return tuple(x_shape)
-        if len(context_shape) not in (2, len(x_shape)):
-            raise ValueError(
-                f"{self.name}: context must be a vector or have the rank of the input; "
-                f"got shapes {tuple(context_shape)} and {tuple(x_shape)} (with batch)."
-            )
-        return (*x_shape[:-1], x_shape[-1] + context_shape[-1])
+        channels = context_channels(self.name, context_shape, x_shape)
+        return (*x_shape[:-1], x_shape[-1] + channels)
 
     def _build_film(self, widths, context_shape):
         """Builds the FiLM layers, one for each hidden activation."""
@@ -174,6 +174,8 @@ class Network(keras.layers.Layer):
                 context = ops.expand_dims(context, 1)
             shape = (*ops.shape(x)[:-1], context.shape[-1])
             context = ops.broadcast_to(context, shape)
+        else:
+            context = at_sides(context, x.shape)
         return ops.concatenate([x, context], axis=-1)
 
     def _modulate(self, h, context, i):

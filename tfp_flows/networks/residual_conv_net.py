@@ -19,7 +19,7 @@ class ResidualConvNet(Network):
     """Pre-activation residual blocks of two 3x3 convolutions.
 
     After Dinh et al. 2017, sections 3.3 and 4.1, without normalisation inside the
-    network. Input `[batch, H, W, C]`, context a vector or an image of the same size,
+    network. Input `[batch, H, W, C]`, context a vector or an image (see `Network`),
     output `[batch, H, W, outputs]`. Each block and the output start at zero.
 
     Example:

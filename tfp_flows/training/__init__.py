@@ -5,6 +5,7 @@ from tfp_flows.core.data_warnings import (
     DataWarning,
     WholeNumbersWarning,
 )
+from tfp_flows.core.xla_where_faster import XLAWhereFaster
 from tfp_flows.training.architecture import ArchitectureMismatch
 from tfp_flows.training.divergence import TrainingDiverged
 from tfp_flows.training.flow_matching import FlowMatching
@@ -15,7 +16,6 @@ from tfp_flows.training.initialize import initialize, needs_initialization
 from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
 from tfp_flows.training.reconstruction import ReconstructionError, reconstruction_error
 from tfp_flows.training.weights_file import load_model
-from tfp_flows.training.xla_where_faster import XLAWhereFaster
 
 __all__ = [
     "ArchitectureMismatch",

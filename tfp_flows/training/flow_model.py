@@ -19,6 +19,7 @@ from tfp_flows.core.keras_internals import (
     layers_in,
 )
 from tfp_flows.core.tracking import note_tracked
+from tfp_flows.core.xla_where_faster import XLAWhereFaster
 from tfp_flows.training import data_checks, multi_device
 from tfp_flows.training.architecture import Architecture, ArchitectureState
 from tfp_flows.training.averages import ShowAverages, keeps_averages
@@ -29,7 +30,6 @@ from tfp_flows.training.initialize import initialize, needs_initialization, star
 from tfp_flows.training.keras_variables import find_variables, rows
 from tfp_flows.training.metrics import BitsPerDim, NegativeLogLikelihood
 from tfp_flows.training.saves_flow import SavesFlow
-from tfp_flows.training.xla_where_faster import XLAWhereFaster
 
 __all__ = ["FlowModel", "negative_log_likelihood"]
 

@@ -1,4 +1,4 @@
-"""A step that XLA compiles once that pays."""
+"""A function called many times that XLA compiles once that pays."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ __all__ = ["XLAWhereFaster"]
 
 
 class XLAWhereFaster:
-    """A step of Keras, and from some time on the same step compiled by XLA if faster.
+    """A step of many, and from some time on the same step compiled by XLA if faster.
 
-    Whether XLA pays differs between flows, between their operations, and between
-    processors, so it is measured, on the very steps that are to be done. The first ones
-    run without XLA. Once they have taken `patience` times as long as their first call,
-    which traces them, a compiled step is tried: compiling takes 2 to 5 times as long as
-    the first call without XLA, so it delays what was done so far by at most a quarter.
-    Then the step with the smaller median time stays.
+    Steps are those of Keras, or the chunks of a large batch. Whether XLA pays differs
+    between flows, between their operations, and between processors, so it is measured,
+    on the very steps that are to be done. The first ones run without XLA. Once they
+    have taken `patience` times as long as their first call, which traces them, a
+    compiled step is tried: compiling takes 2 to 5 times as long as the first call
+    without XLA, so it delays what was done so far by at most a quarter. Then the step
+    with the smaller median time stays.
 
     Both compute the same up to rounding.
 
@@ -103,8 +104,8 @@ class XLAWhereFaster:
             self.uses_xla, self._is_decided = False, True
             message = str(error).splitlines()[0]
             warnings.warn(
-                "XLA cannot compile this step, which goes on without it: with "
-                f"jit_compile=False it is not tried. XLA said: {message}",
+                "XLA cannot compile this step, which goes on without it; in a model, "
+                f"jit_compile=False would not try. XLA said: {message}",
                 stacklevel=3,
             )
             return results
