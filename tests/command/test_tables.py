@@ -10,6 +10,7 @@ from scipy import stats
 
 from tfp_flows import datasets
 from tfp_flows.command import tables
+from tfp_flows.distributions import FittedMixture
 
 DRAW = np.random.default_rng(0)
 
@@ -65,6 +66,26 @@ def test_the_mixture_finds_modes():
     assert tables.baselines(source, seed=1) == found
 
 
+def test_few_rows_have_their_variances_raised():
+    """Eleven numbers of one covariance are all that 40 rows can tell of it."""
+    clusters = DRAW.standard_normal((4, 10)) * 4
+    x = clusters[np.arange(4000) % 4] + DRAW.standard_normal((4000, 10))
+    few, many = (tables.suited_start(datasets.load(x[:n])) for n in (60, 4000))
+    assert few["base"]["ridge"] > tables.RIDGE
+    assert many["base"] == {
+        "name": "fitted_mixture",
+        "components": 4,
+        "ridge": tables.RIDGE,
+    }
+    # It is worth it.
+    found = []
+    for ridge in (few["base"]["ridge"], tables.RIDGE):
+        base = FittedMixture((10,), few["base"]["components"], ridge, seed=0)
+        base.initialize(x[:60])
+        found.append(np.mean(base.log_prob(x[60:].astype("float32"))))
+    assert found[0] > found[1] + 1.0
+
+
 def test_awkward_tables_have_a_gaussian():
     n = 100
     one = DRAW.standard_normal((n, 1))
@@ -96,6 +117,7 @@ def test_the_cost_is_bounded(monkeypatch):
     source = datasets.load(DRAW.standard_normal((100, 3)))
     monkeypatch.setattr(tables, "_MULTIPLICATIONS", 0)
     assert tables.baselines(source).keys() == {"gaussian"}
+    assert tables.suited_start(source) == {"normalize": True}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
 import tfp_flows
 from tests.command.support import assert_same_up_to_rounding
@@ -752,6 +753,45 @@ def test_rare_values_are_met_before_the_first_step(tmp_path):
     assert not [w for w in caught if issubclass(w.category, DataWarning)]
     # A deviation of 0 in the first batch would make it 1e9 and more.
     assert float(column(tmp_path / "run", "loss")[0]) < 100
+
+
+@pytest.mark.parametrize("gains", [False, True])
+def test_a_fitted_start_stays_unless_training_gains(tmp_path, gains):
+    """Of few rows some epoch always looks better; of many, better is better."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((60, 3))
+    if gains:
+        angle = draw.uniform(0, np.pi, 1500)
+        x = np.stack([np.cos(angle), np.sin(angle)], 1)
+        x += 0.02 * draw.standard_normal(x.shape)
+    np.save(tmp_path / "x.npy", x)
+    base = {"name": "fitted_mixture", "components": 1}
+    settings = Settings.suited(
+        str(tmp_path / "x.npy"),
+        "neural_spline_flow",
+        flow_options={"base": base, "layers": 2, "width": 16},
+        epochs=8 if gains else 2,
+        learning_rate=5e-3,
+    )
+    lines = []
+    report = train(settings, tmp_path / "run", say=lines.append)
+    gain = report["training"]["gain"]
+    assert (gain["mean"] > 2 * gain["standard_error"]) is gains
+    assert (report["training"]["best_epoch"] > 0) is gains
+    said = [line for line in lines if "the mixture that it began with" in line]
+    assert bool(said) is not gains
+    kept = files.load_model(tmp_path / "run" / files.MODEL)
+    source = settings.load_data()
+    rows = source.arrays("train")[0]
+    # One Gaussian, before training.
+    gaussian = stats.multivariate_normal(rows.mean(0), np.cov(rows.T, bias=True))
+    difference = kept.flow.log_prob(rows) - gaussian.logpdf(rows)
+    assert (np.abs(difference).max() < 1e-3) is not gains
+    if not gains:
+        # More epochs go on from where training stopped.
+        settings = dataclasses.replace(settings, epochs=3)
+        again = train(settings, tmp_path / "run", resume=True)
+        assert again["training"]["epochs"] == 3
 
 
 def test_images_that_no_picture_shows_are_written_as_numbers(tmp_path):

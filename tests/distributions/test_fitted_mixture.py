@@ -104,6 +104,17 @@ def test_it_starts_as_the_mixture_of_scikit_learn():
         np.testing.assert_array_equal(value, variable)
 
 
+def test_a_ridge_widens():
+    x = clusters(dtype="float64")
+    base = FittedMixture((3,), 2, ridge=0.5, dtype="float64", seed=0)
+    base.initialize(x)
+    reference = GaussianMixture(2, reg_covar=0.5, random_state=0).fit(x)
+    np.testing.assert_allclose(base.log_prob(x), reference.score_samples(x), rtol=1e-4)
+    for wrong, error in ((-1.0, ValueError), ("much", TypeError)):
+        with pytest.raises(error, match="ridge"):
+            FittedMixture((3,), ridge=wrong)
+
+
 def test_every_variable_gets_a_gradient():
     base = FittedMixture((3,), components=2, seed=0)
     base.initialize(clusters())

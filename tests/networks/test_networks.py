@@ -163,9 +163,12 @@ def test_concat_is_a_wider_input(name):
 @pytest.mark.parametrize("name", ["conv", "residual_conv", "residual_gated", "bounded"])
 def test_contexts_of_other_sides(name):
     """More pixels are squeezed to those of the input, fewer are repeated."""
-    build = lambda: NETWORKS[name][0](seed=0)  # noqa: E731
-    if name == "bounded":
-        build = lambda: networks.LipschitzConvNet(OUTPUTS, 8, seed=0)  # noqa: E731
+
+    def build():
+        if name == "bounded":
+            return networks.LipschitzConvNet(OUTPUTS, 8, seed=0)
+        return NETWORKS[name][0](seed=0)
+
     x = normal(BATCH, 4, 3, 2, dtype="float32")
     fine = normal(BATCH, 8, 6, 2, seed=2, dtype="float32")
     coarse = normal(BATCH, 2, 1, 2, seed=3, dtype="float32")

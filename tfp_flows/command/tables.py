@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ _MIXTURE_ROWS = 10_000
 # Components of the mixtures that are tried, and an estimate of the multiplications that
 # all of them together may take: some seconds.
 _COMPONENTS = (2, 4, 8, 16, 32)
+# What a start may add to the variances of standardised features.
+_RIDGES = (RIDGE, 0.01, 0.1)
 _MIXTURE_ITERATIONS = 50
 _MULTIPLICATIONS = 2e10
 
@@ -152,9 +155,10 @@ def suited_start(
       seed: of the mixtures' beginnings.
 
     Returns:
-      The options `normalize` and `base`, with the number of components that rows to
-      train on like best which are held out in turns. No `base` where scikit-learn is
-      missing, or it would take more than some seconds; nothing for fewer than ten rows.
+      The options `normalize` and `base`, with the number of components, and what is
+      added to their variances, that rows to train on like best which are held out in
+      turns. No `base` where scikit-learn is missing, or it would take more than some
+      seconds; nothing for fewer than ten rows.
     """
     if source.sizes["train"] < _FEWEST_ROWS:
         return {}
@@ -174,11 +178,12 @@ def suited_start(
         (1, *_COMPONENTS),
         lambda mixture: _by_folds(mixture, rows, seed),
         _FOLDS,
+        _RIDGES,
     )
     if best is None:
         return {"normalize": normalize}
-    base = {"name": "fitted_mixture", "components": best.n_components}
-    return {"normalize": normalize, "base": base}
+    numbers = {"components": best.n_components, "ridge": best.reg_covar}
+    return {"normalize": normalize, "base": {"name": "fitted_mixture", **numbers}}
 
 
 def _by_folds(mixture: Any, rows: np.ndarray, seed: int) -> float:
@@ -247,6 +252,7 @@ def _best_mixture(
     components: Sequence[int],
     score: Callable[[Any], float],
     fits: int = 1,
+    ridges: Sequence[float] = (RIDGE,),
 ) -> Any:
     """The mixture with the highest score, `None` if none can be had.
 
@@ -256,16 +262,22 @@ def _best_mixture(
       components: their numbers of Gaussians, from the lowest.
       score: of a mixture, which it fits.
       fits: how often it does.
+      ridges: what they may add to variances, the first first.
     """
     best, best_score, spent = None, -math.inf, 0.0
     try:
         with fitting() as mixture_of:
-            for count in components:
+            for ridge, count in itertools.product(ridges, components):
+                if count > len(rows):
+                    continue
                 spent += fits * rows.size * rows.shape[1] * count * _MIXTURE_ITERATIONS
-                if count > len(rows) or spent > _MULTIPLICATIONS:
+                if spent > _MULTIPLICATIONS:
                     break
                 mixture = mixture_of(
-                    count, max_iter=_MIXTURE_ITERATIONS, random_state=seed
+                    count,
+                    reg_covar=ridge,
+                    max_iter=_MIXTURE_ITERATIONS,
+                    random_state=seed,
                 )
                 found = score(mixture)
                 if found > best_score:

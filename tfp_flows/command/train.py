@@ -19,7 +19,7 @@ import numpy as np
 from tfp_flows import datasets, flows
 from tfp_flows._version import __version__
 from tfp_flows.command import files, recipes, tables
-from tfp_flows.command.evaluate import check_rows, evaluate, sample
+from tfp_flows.command.evaluate import check_rows, evaluate, log_probs, sample
 from tfp_flows.command.pictures import draw_pictures
 from tfp_flows.command.progress import (
     ADVICE,
@@ -248,7 +248,7 @@ def carry_out(
                     warnings.simplefilter("ignore", category)
             _fit(run, callbacks, save_every, verbose, say)
         seconds = time.perf_counter() - start
-        model = best_model(run, say)
+        model, gain = _unless_by_chance(run, best_model(run, say), say)
         steps = run.steps
         history = files.History(directory / files.HISTORY).columns()
         x = sample(
@@ -278,6 +278,7 @@ def carry_out(
                 "best_epoch": int(model.optimizer.iterations) // steps,
                 "seconds": round(seconds, 1),
                 "resumed": run.resumed is not None,
+                **gain,
             },
             "results": evaluate(model, source, "test", settings),
             "samples": {"drawn": len(x), "finite": int(finite.sum())},
@@ -582,6 +583,44 @@ def _initialize(
 
 
 # After.
+
+
+def _unless_by_chance(
+    run: Prepared, model: FlowModel, say: Callable[[str], None]
+) -> tuple[FlowModel, dict[str, Any]]:
+    """What a run ends with, and by how much it surpasses what it began with.
+
+    A flow that began as a fitted mixture is a density of the data before it is trained.
+    Of few held-out rows some epoch always looks better; the mixture stays unless the
+    gain, row by row, is two standard errors.
+    """
+    settings, source = run.settings, run.source
+    base = settings.flow_options.get("base")
+    name = base.get("name") if isinstance(base, Mapping) else base
+    if (
+        name != "fitted_mixture"
+        or not tables.is_table(source)
+        or source.sizes["validation"] < 2
+    ):
+        return model, {}
+    # As `prepare` made it: seeds are the same.
+    start = _build(settings, source)
+    _initialize(start, source, settings)
+    before, after = (
+        log_probs(m, source, "validation", settings)[0] for m in (start, model)
+    )
+    if not np.isfinite(before).all():
+        return model, {}
+    gain, error = float(np.mean(after - before)), tables.standard_error(after - before)
+    found = {"gain": {"mean": gain, "standard_error": error}}
+    if gain > 2 * error:
+        return model, found
+    files.save_model(start, run.directory / files.MODEL)
+    say(
+        f"on {len(before)} held-out rows training has gained {gain:.3f} nats, give or "
+        f"take {error:.3f}: {files.MODEL} is the mixture that it began with"
+    )
+    return start, found
 
 
 def _about_columns(odd: Mapping[str, list[str]]) -> Iterator[str]:

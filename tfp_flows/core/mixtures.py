@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,14 +11,14 @@ from tfp_flows.core.extras import needs
 
 __all__ = ["RIDGE", "fitting"]
 
-# Variance that a fit adds to each entry, as scikit-learn does: an entry that others
+# Variance that a fit adds to each entry, by scikit-learn's choice: an entry that others
 # determine has a density all the same.
 RIDGE = 1e-6
 
 
 @contextlib.contextmanager
 def fitting() -> Iterator[Callable[..., Any]]:
-    """A context for fits: gives scikit-learn's `GaussianMixture` with `RIDGE`.
+    """A context for fits: gives scikit-learn's `GaussianMixture`.
 
     Raises:
       ImportError: if scikit-learn is not installed.
@@ -32,4 +31,4 @@ def fitting() -> Iterator[Callable[..., Any]]:
     with threadpool_limits(1), warnings.catch_warnings():
         # A mixture that has not converged is a density as well.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        yield functools.partial(GaussianMixture, reg_covar=RIDGE)
+        yield GaussianMixture

@@ -11,8 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.core.arguments import check_integer, check_shape
-from tfp_flows.core.mixtures import fitting
+from tfp_flows.core.arguments import check_integer, check_number, check_shape
+from tfp_flows.core.mixtures import RIDGE, fitting
 from tfp_flows.core.seeds import ALGORITHM, generator, stateless_seed
 from tfp_flows.distributions.describe import describe_distribution
 from tfp_flows.distributions.static_shape import StaticShape
@@ -50,14 +50,16 @@ class FittedMixture(StaticShape):
     Args:
       event_shape: sequence of ints, shape of the event, of $D$ numbers in all.
       components: number of Gaussians; each has $D (D + 3) / 2 + 1$ numbers.
+      ridge: what the fit adds to the variance of each number. More of it lets few data
+        have more components: they cannot become narrow.
       dtype: dtype of values.
       seed: integer seed of the initial means and of the fit; by default a new one,
         which `keras.utils.set_random_seed` makes reproducible.
       name: name of the distribution.
 
     Raises:
-      ValueError: if `components` is below 1.
-      TypeError: if it is not a number, or `event_shape` not a shape.
+      ValueError: if `components` is below 1 or `ridge` negative.
+      TypeError: if one is not a number, or `event_shape` not a shape.
     """
 
     papers = ("izmailov2020semi",)
@@ -66,12 +68,14 @@ class FittedMixture(StaticShape):
         self,
         event_shape: Sequence[int],
         components: int = 8,
+        ridge: float = RIDGE,
         dtype: Any = tf.float32,
         seed: int | None = None,
         name: str = "fitted_mixture",
     ):
         parameters = dict(locals())
         components = check_integer("components", components)
+        self._ridge = check_number("ridge", ridge, at_least=0.0)
         event = check_shape("event_shape", event_shape)
         dtype = tf.as_dtype(dtype)
         size = math.prod(event)
@@ -127,7 +131,9 @@ class FittedMixture(StaticShape):
         if not np.isfinite(rows).all():
             raise ValueError(f"{self.name}: cannot be fitted to NaN or infinite noise.")
         with fitting() as mixture_of:
-            mixture = mixture_of(self.components, random_state=self._fit_seed)
+            mixture = mixture_of(
+                self.components, reg_covar=self._ridge, random_state=self._fit_seed
+            )
             mixture.fit(rows)
         # The upper triangular U of scikit-learn makes noise of data by (z - mean) U.
         upper = mixture.precisions_cholesky_
