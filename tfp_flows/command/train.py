@@ -606,6 +606,7 @@ def _unless_by_chance(
     # As `prepare` made it: seeds are the same.
     start = _build(settings, source)
     _initialize(start, source, settings)
+    start.optimizer.build(start.trainable_variables)
     before, after = (
         log_probs(m, source, "validation", settings)[0] for m in (start, model)
     )
