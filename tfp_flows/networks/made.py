@@ -14,6 +14,7 @@ from keras import ops
 from tfp_flows.core.arguments import check_integer, check_shape, check_vector_shape
 from tfp_flows.core.seeds import generator
 from tfp_flows.networks.network import Network
+from tfp_flows.networks.residual_sum import residual_sum
 
 __all__ = ["MADE"]
 
@@ -400,7 +401,7 @@ class MADE(Network):
         last = len(self._kernels) - 1
         for i in range(1, last, 2):
             inner = linear(i, self.activation(h))
-            h = h + linear(i + 1, drop(self.activation(inner)))
+            h = residual_sum(h, linear(i + 1, drop(self.activation(inner))))
         return linear(last, self.activation(h))
 
     def _context_part(self, context):

@@ -10,6 +10,7 @@ import keras
 
 from tfp_flows.networks.network import Network
 from tfp_flows.networks.never_empty import never_empty
+from tfp_flows.networks.residual_sum import residual_sum
 
 __all__ = ["ResidualConvNet"]
 
@@ -66,7 +67,7 @@ class ResidualConvNet(Network):
         h = self._first(self._join(x, context))
         for i, (one, two) in enumerate(self._blocks):
             inner = self._modulate(one(self.activation(h)), context, i)
-            h = h + two(self.activation(inner))
+            h = residual_sum(h, two(self.activation(inner)))
         return self._output(self.activation(h))
 
     def get_config(self) -> dict[str, Any]:

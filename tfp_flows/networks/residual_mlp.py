@@ -10,6 +10,7 @@ import keras
 
 from tfp_flows.core.arguments import check_number
 from tfp_flows.networks.network import Network
+from tfp_flows.networks.residual_sum import residual_sum
 
 __all__ = ["ResidualMLP"]
 
@@ -75,7 +76,7 @@ class ResidualMLP(Network):
         h = self._first(self._join(x, context))
         for i, (one, two) in enumerate(self._blocks):
             inner = self._modulate(one(self.activation(h)), context, i)
-            h = h + two(self._drop(self.activation(inner)))
+            h = residual_sum(h, two(self._drop(self.activation(inner))))
         out = self._output(self.activation(h))
         return self._scaled(out)
 
