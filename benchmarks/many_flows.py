@@ -20,6 +20,7 @@ FIRST, MODELS = 3, 9
 KINDS = {
     "Keras, 8 residual blocks of 2 layers": ("keras", (6,), {}),
     "Keras, 32 residual blocks of 2 layers": ("keras", (6,), {"blocks": 32}),
+    "Keras, 16 layers of 1,000": ("keras", (6,), {"blocks": 0, "layers": 16}),
     "nice": ("nice", (6,), {}),
     "real_nvp": ("real_nvp", (6,), {}),
     "maf": ("maf", (6,), {}),
@@ -38,15 +39,17 @@ def megabytes() -> float:
     return pages * 4096 / 2**20
 
 
-def keras_model(shape, blocks=8):
+def keras_model(shape, blocks=8, layers=0):
     import keras
 
     inputs = x = keras.Input(shape)
+    for _ in range(layers):
+        x = keras.layers.Dense(1000, "relu")(x)
     for _ in range(blocks):
         h = keras.layers.Dense(256, "relu")(x)
         h = keras.layers.Dense(256, "relu")(h)
         x = keras.layers.Add()([x, keras.layers.Dense(shape[-1])(h)])
-    return keras.Model(inputs, x)
+    return keras.Model(inputs, x if blocks else keras.layers.Dense(shape[-1])(x))
 
 
 def grow(kind, shape, options) -> float:

@@ -46,6 +46,8 @@ OVERRIDDEN = {
     *("_call_log_prob", "_call_prob", "_call_sample_and_log_prob", "_call_sample_n"),
     # One computation for all variables; building with labels under `tf.distribute`.
     *("_backend_update_step", "_maybe_symbolic_build"),
+    # Nothing to sum over one replica.
+    "_all_reduce_sum_gradients",
 }
 # TFP's and Python's metaclasses add these to classes.
 ADDED = {"_abc_impl", "_convert_variables_to_tensors", "_type_spec"}

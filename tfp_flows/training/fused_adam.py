@@ -88,6 +88,13 @@ class FusedAdam(keras.optimizers.Adam):
             }
         super()._backend_update_step(grads, trainable_variables, learning_rate)
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            return super()._all_reduce_sum_gradients(grads_and_vars)
+        # Of one replica they are their sum. TensorFlow's sum has a gradient of its own,
+        # which it never forgets, and with it the graph and the weights of the model.
+        return grads_and_vars
+
     def _coefficients(self, dtype, learning_rate):
         step = ops.cast(self.iterations + 1, dtype)
         beta1, beta2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
