@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -72,7 +73,12 @@ def calibration(
     right.axhline(0.0, color="black", lw=0.8)
     right.set(xlabel="value", ylabel="share below - value", xlim=(0, 1))
     right.set_title("distribution function")
-    right.legend(frameon=False, fontsize="small")
+    # Above the curves, three names in a row.
+    low, high = right.get_ylim()
+    rows = math.ceil((len(found.names) + 1) / 3)
+    right.set_ylim(low, high + 0.09 * rows * (high - low))
+    narrow = {"handlelength": 1.2, "columnspacing": 1.0, "fontsize": "small"}
+    right.legend(loc="upper center", ncols=3, frameon=False, **narrow)
     return _finish(figure, _text(found, "Distribution functions"), path)
 
 
