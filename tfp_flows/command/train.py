@@ -247,8 +247,8 @@ def carry_out(
                 for category in (ConstantDataWarning, WholeNumbersWarning):
                     warnings.simplefilter("ignore", category)
             _fit(run, callbacks, save_every, verbose, say)
-        seconds = time.perf_counter() - start
-        model, gain = _unless_by_chance(run, best_model(run, say), say)
+            seconds = time.perf_counter() - start
+            model, gain = _unless_by_chance(run, best_model(run, say), say)
         steps = run.steps
         history = files.History(directory / files.HISTORY).columns()
         x = sample(
