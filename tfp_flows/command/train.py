@@ -34,6 +34,7 @@ from tfp_flows.command.progress import (
     save_finite,
 )
 from tfp_flows.command.settings import Settings
+from tfp_flows.distributions import FittedMixture
 from tfp_flows.training import (
     ConstantDataWarning,
     FlowMatching,
@@ -595,13 +596,9 @@ def _unless_by_chance(
     gain, row by row, is two standard errors.
     """
     settings, source = run.settings, run.source
-    base = settings.flow_options.get("base")
-    name = base.get("name") if isinstance(base, Mapping) else base
-    if (
-        name != "fitted_mixture"
-        or not tables.is_table(source)
-        or source.sizes["validation"] < 2
-    ):
+    is_fitted = isinstance(getattr(model.flow, "distribution", None), FittedMixture)
+    held_out = source.sizes["validation"]
+    if not is_fitted or not tables.is_table(source) or held_out < 2:
         return model, {}
     # As `prepare` made it: seeds are the same.
     start = _build(settings, source)
@@ -618,7 +615,7 @@ def _unless_by_chance(
         return model, found
     files.save_model(start, run.directory / files.MODEL)
     say(
-        f"on {len(before)} held-out rows training has gained {gain:.3f} nats, give or "
+        f"on {held_out} held-out rows training has gained {gain:.3f} nats, give or "
         f"take {error:.3f}: {files.MODEL} is the mixture that it began with"
     )
     return start, found
