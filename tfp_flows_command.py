@@ -31,7 +31,9 @@ def main() -> int:
         sys.stderr.close()
         return 1
     from tfp_flows.command.cli import main
+    from tfp_flows.training import keep_freed_memory
 
+    keep_freed_memory()
     return main()
 
 

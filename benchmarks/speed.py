@@ -31,6 +31,10 @@ networks; Keras's for TFP).
   by a new flow with Gaussian noise of 0.01 on every parameter: without the noise it
   would be the identity, and trained on one batch for long too steep for float32.
 
+All processes keep the memory that they free, as `tfp-flows` does by
+`tfp_flows.training.keep_freed_memory`: a step with large tensors would wait for new
+pages from the system each time, with XLA most of all.
+
 The bare networks are the limit: `libraries/bare.py` says what they do.
 
 Libraries may live in other environments: `--interpreter distrax=/some/venv/bin/python`.
@@ -64,6 +68,11 @@ from libraries import LABELS, OPERATIONS, NotOffered
 from libraries.machine import first_line, forget_peak, processor, resident
 
 RESULTS = Path(__file__).parent / "results"
+# What `tfp_flows.training.keep_freed_memory` sets, for processes without tfp_flows too.
+KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
 SAME = 0.01
 MEMORY_STEPS = 3
 LEAST_STEPS = 3
@@ -186,6 +195,7 @@ class Worker:
             "OMP_NUM_THREADS": str(arguments.threads),
             "CUDA_VISIBLE_DEVICES": "",
             "JAX_PLATFORMS": "cpu",
+            **KEEP_FREED_MEMORY,
         }
         # A file, since a full pipe would stop a talkative worker for ever.
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -396,6 +406,7 @@ def conditions(arguments: argparse.Namespace) -> dict:
         "processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": arguments.threads,
+        "freed_memory": "kept",
         "rounds": arguments.rounds,
         "turn": arguments.turn,
         "load_at_start": _load_average(),
@@ -487,8 +498,10 @@ def _circumstances(where):
     return (
         f"{where['processor']}, {where['processors']} processors, {where['system']}; "
         f"{where['threads']} threads for each process (TensorFlow: as many within an "
-        f"operation and operations at a time); {where['rounds']} rounds of turns of "
-        f"{where['turn']:g} s; {where['date']} UTC; load average "
+        f"operation and operations at a time); freed memory "
+        f"{where.get('freed_memory', 'as by default')}; "
+        f"{where['rounds']} rounds of turns of {where['turn']:g} s; "
+        f"{where['date']} UTC; load average "
         f"{where['load_at_start']} before and {where['load_at_end']} after it."
     )
 

@@ -254,19 +254,23 @@ def visit_formula(self, node):
     raise nodes.SkipNode
 
 
-def with_links(content, name, repository):
-    """A notebook, given as bytes, with links below its title that run it elsewhere."""
-    notebook = json.loads(content)
-    source = notebook["cells"][0]["source"]
-    title, *rest = "".join(source).split("\n")
+def links(name, repository):
+    """A sentence that links to where a notebook of a public copy can be run."""
     colab = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks"
     binder = f"https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks"
     install = f'%pip install "tfp_flows[all] @ git+https://github.com/{repository}"'
-    links = (
+    return (
         f"Run it on [Binder]({binder}/{name}), or on [Colab]({colab}/{name}) behind a "
         f"first cell `{install}`."
     )
-    notebook["cells"][0]["source"] = "\n".join([title, "", links, *rest])
+
+
+def below_title(content, lines):
+    """A notebook, given as bytes, with lines of prose below its title."""
+    notebook = json.loads(content)
+    title, *rest = "".join(notebook["cells"][0]["source"]).split("\n")
+    above = [part for line in lines for part in ("", line)]
+    notebook["cells"][0]["source"] = "\n".join([title, *above, *rest])
     return json.dumps(notebook, ensure_ascii=False).encode()
 
 
@@ -289,8 +293,13 @@ def copy_notebooks():
         new = target / path.relative_to(source)
         content = path.read_bytes().replace(b"](../README.md", b"](../index.md")
         content = content.replace(b"](../docs/", b"](../")
+        lines = []
+        if path.name in {p.name for p in translations}:
+            lines.append(f"[中文](zh/{path.name})")
         if REPOSITORY and path.suffix == ".ipynb":
-            content = with_links(content, path.name, REPOSITORY)
+            lines.append(links(path.name, REPOSITORY))
+        if lines:
+            content = below_title(content, lines)
         if not new.exists() or new.read_bytes() != content:
             new.parent.mkdir(parents=True, exist_ok=True)
             new.write_bytes(content)

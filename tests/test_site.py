@@ -12,25 +12,32 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def with_links():
-    """The function alone: all of `conf.py` needs Sphinx."""
+def conf():
+    """Functions of `conf.py` alone: all of it needs Sphinx."""
     tree = ast.parse((ROOT / "docs" / "conf.py").read_text(encoding="utf-8"))
-    (function,) = (n for n in tree.body if getattr(n, "name", "") == "with_links")
+    wanted = ("links", "below_title")
+    functions = [n for n in tree.body if getattr(n, "name", "") in wanted]
     names = {"json": json}
-    exec(compile(ast.Module([function], []), "conf.py", "exec"), names)
-    return names["with_links"]
+    exec(compile(ast.Module(functions, []), "conf.py", "exec"), names)
+    return names
 
 
-def test_links_that_run_a_notebook_elsewhere(with_links):
-    path = ROOT / "notebooks" / "5_glow.ipynb"
-    before = json.loads(path.read_bytes())
-    after = json.loads(with_links(path.read_bytes(), path.name, "someone/tfp_flows"))
-    title, empty, links, *rest = after["cells"][0]["source"].split("\n")
-    assert title == "# 5. Glow" and empty == ""
+def test_links_that_run_a_notebook_elsewhere(conf):
+    links = conf["links"]("5_glow.ipynb", "someone/tfp_flows")
     file = "someone/tfp_flows/blob/main/notebooks/5_glow.ipynb"
     assert f"(https://colab.research.google.com/github/{file})" in links
     at = "someone/tfp_flows/main?labpath=notebooks/5_glow.ipynb"
     assert f"(https://mybinder.org/v2/gh/{at})" in links
     assert "git+https://github.com/someone/tfp_flows" in links
-    assert "\n".join([title, *rest]) == "".join(before["cells"][0]["source"])
+
+
+def test_lines_below_the_title_of_a_notebook(conf):
+    content = (ROOT / "notebooks" / "5_glow.ipynb").read_bytes()
+    before, after = (
+        json.loads(content),
+        json.loads(conf["below_title"](content, ["one", "two"])),
+    )
+    title, *lines = after["cells"][0]["source"].split("\n")
+    assert title == "# 5. Glow" and lines[:4] == ["", "one", "", "two"]
+    assert "\n".join([title, *lines[4:]]) == "".join(before["cells"][0]["source"])
     assert after["cells"][1:] == before["cells"][1:]

@@ -2,7 +2,7 @@
 
 import sys
 
-from tfp_flows.command.cli import main
+from tfp_flows_command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -143,7 +143,11 @@ def distribute(directory: Path) -> None:
             with contextlib.nullcontext() if strategy is None else strategy.scope():
                 # Two devices keep no activations, and learn the same.
                 flow = build(recompute_gradients=strategy is not None)
-                model = compiled(flow, keras.optimizers.SGD(0.005))
+                # Glow ends with averages of its weights.
+                averages = (
+                    {"use_ema": True, "ema_momentum": 0.5} if name == "glow" else {}
+                )
+                model = compiled(flow, keras.optimizers.SGD(0.005, **averages))
             given = data
             if name == "batch_norm":
                 given = (tf.data.Dataset.from_tensor_slices(data).batch(8),)

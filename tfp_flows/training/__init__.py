@@ -10,6 +10,7 @@ from tfp_flows.training.architecture import ArchitectureMismatch
 from tfp_flows.training.divergence import TrainingDiverged
 from tfp_flows.training.flow_matching import FlowMatching
 from tfp_flows.training.flow_model import FlowModel, negative_log_likelihood
+from tfp_flows.training.freed_memory import keep_freed_memory
 from tfp_flows.training.freeze import freeze
 from tfp_flows.training.fused_adam import FusedAdam
 from tfp_flows.training.initialize import initialize, needs_initialization
@@ -32,6 +33,7 @@ __all__ = [
     "XLAWhereFaster",
     "freeze",
     "initialize",
+    "keep_freed_memory",
     "load_model",
     "needs_initialization",
     "negative_log_likelihood",

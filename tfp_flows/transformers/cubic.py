@@ -70,8 +70,8 @@ class Cubic(Spline):
 
     def _bin(self, value, parameters, known):
         """Where the bin of a value begins, its size, relative slopes at its ends."""
-        sizes = tf.split(parameters, [self.bins, self.bins], -2)
-        begin, (before, size, after), _ = self._find(value, *sizes, known, (-1, 0, 1))
+        begin, around, _ = self._find(value, parameters, known, (-1, 0, 1))
+        before, size, after = around
         w, h = size
         slope = h / w
 

@@ -86,8 +86,8 @@ class LinearRational(Spline):
     def _bin(self, value, parameters, known):
         """Where the bin of a value begins, its size, and `(lambda, u_lambda, b, m)`."""
         k = self.bins
-        widths, heights, slopes, meet = tf.split(parameters, [k, k, k - 1, k], -2)
-        begin, ((w, h),), here = self._find(value, widths, heights, known)
+        sizes, slopes, meet = tf.split(parameters, [2 * k, k - 1, k], -2)
+        begin, ((w, h),), here = self._find(value, sizes, known)
         ends = end_slopes(slopes, here, self.min_slope)
         left, right = (end * (w / h) for end in ends)
         meet = _MARGIN + (1 - 2 * _MARGIN) * tf.sigmoid(select(meet, here))

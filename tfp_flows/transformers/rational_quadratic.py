@@ -124,9 +124,8 @@ class RationalQuadratic(Spline):
     def _bin(self, value, parameters, known):
         k = self.bins
         # Raw slopes between bins; of a circle those at the left ends.
-        sizes = [k, k, k if self.circular else k - 1]
-        widths, heights, slopes = tf.split(parameters, sizes, -2)
-        begin, (size,), here = self._find(value, widths, heights, known)
+        sizes, slopes = tf.split(parameters, [2 * k, k if self.circular else k - 1], -2)
+        begin, (size,), here = self._find(value, sizes, known)
         if not self.circular:
             return begin, size, end_slopes(slopes, here, self.min_slope)
         # A positive axis: `tf.vectorized_map` rolls the wrong one for a negative.

@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
+from tfp_flows.core.shapes import reshape_event
 from tfp_flows.transformers.transformer import Transformer
 
 __all__ = [
@@ -86,7 +87,7 @@ class Spline(Transformer):
         inside = (x >= -self.bound) & (x <= self.bound)
         return inside, tf.where(inside, x, 0.0)
 
-    def _find(self, value, widths, heights, known, around=(0,)):
+    def _find(self, value, sizes, known, around=(0,)):
         """The bin that holds each value.
 
         The ends of all bins along the known axis are computed and compared with the
@@ -95,8 +96,7 @@ class Spline(Transformer):
 
         Args:
           value: `[..., n]`.
-          widths: raw widths, `[..., K, n]`.
-          heights: raw heights.
+          sizes: raw widths, then raw heights, `[..., 2K, n]`.
           known: 0 if `value` is x, 1 if it is y.
           around: which bins' sizes are returned, counted from the one that holds the
             value; beyond the first and the last bin, sizes are 0.
@@ -105,8 +105,7 @@ class Spline(Transformer):
           Where the bin begins, counted from $-B$, a pair of x and y, each `[..., n]`; a
           list of such pairs of sizes; and a mask `[..., K, n]`, which is 1 at the bin.
         """
-        # A reshape would need sizes that may be unknown.
-        sizes = tf.stack([widths, heights], -3)
+        sizes = _apart(sizes)
         sizes = tf.exp(sizes - tf.stop_gradient(tf.reduce_max(sizes, -2, True)))
         total = tf.reduce_sum(sizes, -2)
         # A size of min_bin + (1 - K min_bin) softmax, times 2B, is this times `scale`.
@@ -130,6 +129,15 @@ class Spline(Transformer):
             for offset in around
         ]
         return tf.unstack(begin, axis=-2), found, here
+
+
+def _apart(sizes):
+    """`[..., 2K, n]` as `[..., 2, K, n]`."""
+    *_, both, n = sizes.shape
+    if n is None:
+        return tf.stack(tf.split(sizes, 2, -2), -3)
+    # Moves nothing, and XLA takes half as long for what follows.
+    return reshape_event(sizes, 2, [2, both // 2, n])
 
 
 def select(values: tf.Tensor, here: tf.Tensor, offset: int = 0) -> tf.Tensor:
