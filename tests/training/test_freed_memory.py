@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import tfp_flows_command
 from tfp_flows.training.freed_memory import keep_freed_memory
 
 # New pages for 64 MB that are freed and allocated again, in 10 turns.
@@ -57,3 +58,13 @@ def test_other_systems(monkeypatch):
 
     monkeypatch.setattr("ctypes.CDLL", WithoutMallopt)
     assert keep_freed_memory() is False
+
+
+def test_the_command_line_keeps_it(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(
+        "tfp_flows.training.keep_freed_memory", lambda: calls.append("kept")
+    )
+    monkeypatch.setattr("sys.argv", ["tfp-flows", "info", "nowhere"])
+    assert tfp_flows_command.main() == 2
+    assert calls == ["kept"] and "nowhere" in capsys.readouterr().err
