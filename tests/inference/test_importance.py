@@ -72,8 +72,9 @@ def test_shape_of_a_tail(k):
     # The prior pulls to 1/2 with the weight of 10 among 949.
     assert found == pytest.approx(k, abs=0.05)
     assert np.exp(smooth).sum() == pytest.approx(1.0)
-    # Quantiles were smoothed into themselves, and their order stays.
-    assert (np.argsort(smooth) == np.argsort(shuffled)).all()
+    # Quantiles were smoothed into themselves, and their order stays, but for those that
+    # end at the greatest weight there was.
+    assert (np.diff(smooth[np.argsort(shuffled)]) >= 0).all()
     raw = shuffled - np.logaddexp.reduce(shuffled)
     np.testing.assert_allclose(np.sort(smooth)[:-20], np.sort(raw)[:-20], atol=0.05)
 
