@@ -282,6 +282,7 @@ def copy_notebooks():
     source, target = HERE.parent / "notebooks", HERE / "notebooks"
     sys.path.insert(0, str(source))
     translations = importlib.import_module("translate").write(target / "zh")
+    chinese = {path.name for path in translations}
     files = [*source.glob("*.ipynb"), source / "README.md"]
     files += source.glob("thumbnails/*.png")
     for old in set(target.rglob("*.*")) - {
@@ -294,7 +295,7 @@ def copy_notebooks():
         content = path.read_bytes().replace(b"](../README.md", b"](../index.md")
         content = content.replace(b"](../docs/", b"](../")
         lines = []
-        if path.name in {p.name for p in translations}:
+        if path.name in chinese:
             lines.append(f"[中文](zh/{path.name})")
         if REPOSITORY and path.suffix == ".ipynb":
             lines.append(links(path.name, REPOSITORY))

@@ -72,9 +72,10 @@ def test_shape_of_a_tail(k):
     # The prior pulls to 1/2 with the weight of 10 among 949.
     assert found == pytest.approx(k, abs=0.05)
     assert np.exp(smooth).sum() == pytest.approx(1.0)
-    # Quantiles were smoothed into themselves, and their order stays, but for those that
-    # end at the greatest weight there was.
-    assert (np.diff(smooth[np.argsort(shuffled)]) >= 0).all()
+    # Quantiles were smoothed into themselves, and their order stays; only at the
+    # greatest weight there was may several meet.
+    ordered = smooth[np.argsort(shuffled)]
+    assert ((np.diff(ordered) > 0) | (ordered[1:] == ordered.max())).all()
     raw = shuffled - np.logaddexp.reduce(shuffled)
     np.testing.assert_allclose(np.sort(smooth)[:-20], np.sort(raw)[:-20], atol=0.05)
 

@@ -10,7 +10,7 @@ from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.core.roots import monotone_root
 from tfp_flows.transformers.bounds import smooth_bound
 from tfp_flows.transformers.logistic_mixture import log_odds
-from tfp_flows.transformers.transformer import Transformer, spread
+from tfp_flows.transformers.transformer import Transformer, as_rows, spread
 
 __all__ = ["SigmoidNetwork"]
 
@@ -108,12 +108,12 @@ class SigmoidNetwork(Transformer):
         layers = []
         for inner, out in self._ends:
             w, u, a, b = (next(raw) for _ in range(4))
-            w = _rows(w, out, k)
+            w = as_rows(w, out, k)
             if out > 1:
                 # Rows prefer the sigmoid of their own index.
                 w += 2 * tf.eye(k, dtype=dtype)[..., None]
             log_u = (
-                tf.nn.log_softmax(_rows(u, k, inner), -2)
+                tf.nn.log_softmax(as_rows(u, k, inner), -2)
                 if inner > 1
                 else tf.zeros([1, 1, 1], dtype)
             )
@@ -127,11 +127,6 @@ class SigmoidNetwork(Transformer):
             f"SigmoidNetwork(width={self.width}, layers={self.layers}, "
             f"max_log_scale={self.max_log_scale})"
         )
-
-
-def _rows(raw, rows, columns):
-    """`[..., rows * columns, n]` as `[..., rows, columns, n]`."""
-    return tf.stack(tf.split(raw, [columns] * rows, -2), -3)
 
 
 def _evaluate(x, layers):

@@ -7,8 +7,7 @@ import math
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
-from tfp_flows.core.shapes import reshape_event
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.transformers.transformer import Transformer, as_rows
 
 __all__ = [
     "Spline",
@@ -105,7 +104,7 @@ class Spline(Transformer):
           Where the bin begins, counted from $-B$, a pair of x and y, each `[..., n]`; a
           list of such pairs of sizes; and a mask `[..., K, n]`, which is 1 at the bin.
         """
-        sizes = _apart(sizes)
+        sizes = as_rows(sizes, 2, self.bins)
         sizes = tf.exp(sizes - tf.stop_gradient(tf.reduce_max(sizes, -2, True)))
         total = tf.reduce_sum(sizes, -2)
         # A size of min_bin + (1 - K min_bin) softmax, times 2B, is this times `scale`.
@@ -129,15 +128,6 @@ class Spline(Transformer):
             for offset in around
         ]
         return tf.unstack(begin, axis=-2), found, here
-
-
-def _apart(sizes):
-    """`[..., 2K, n]` as `[..., 2, K, n]`."""
-    *_, both, n = sizes.shape
-    if n is None:
-        return tf.stack(tf.split(sizes, 2, -2), -3)
-    # Moves nothing, and XLA takes half as long for what follows.
-    return reshape_event(sizes, 2, [2, both // 2, n])
 
 
 def select(values: tf.Tensor, here: tf.Tensor, offset: int = 0) -> tf.Tensor:
