@@ -9,6 +9,7 @@ import pytest
 
 from tfp_flows import datasets, flows
 from tfp_flows.command import settings as module
+from tfp_flows.command import tables
 from tfp_flows.command.flow_options import ready_flows
 from tfp_flows.command.settings import Settings
 
@@ -48,7 +49,7 @@ def test_shape_and_dtype_decide_and_names_do_not(tmp_path):
         (LARGE, "nice", {"batch_size": 200, "clip_norm": None}, {}),
         (LARGE, "maf", {"epochs": 20, "learning_rate": 1e-3}, {}),
         (SMALL[..., 0].reshape(40, 64), "maf", {"learning_rate": 2e-4}, {}),
-        (TABLE, "glow", {"epochs": 200, "patience": 20}, {}),
+        (TABLE, "nice", {"epochs": 200, "patience": 20}, {"width": 256}),
         (MANY, "maf", {"epochs": 60, "learning_rate": 2e-3, "patience": None}, {}),
     ],
 )
@@ -110,6 +111,19 @@ def test_a_table_starts_as_the_mixture_that_suits():
         assert (
             not {"base", "normalize"} & suited(data, flow, **more).flow_options.keys()
         )
+
+
+def test_a_mistake_is_told_before_a_mixture_is_sought(monkeypatch):
+    """Which takes seconds."""
+    monkeypatch.setattr(tables, "suited_start", None)
+    with pytest.raises(ValueError, match="order must be one of"):
+        suited(TABLE, "real_nvp", flow_options={"order": "x"})
+    with pytest.raises(ValueError, match="warmup must be below"):
+        suited(TABLE, "real_nvp", epochs=2, warmup=2.0)
+    with pytest.raises(ValueError, match="glow needs the event_shape of images"):
+        suited(TABLE, "glow")
+    with pytest.raises(ValueError, match="needs labels"):
+        suited(TABLE, "real_nvp", conditional=True)
 
 
 def test_what_is_given_goes_before():

@@ -86,6 +86,21 @@ def test_few_rows_have_their_variances_raised():
     assert found[0] > found[1] + 1.0
 
 
+@pytest.mark.parametrize(("rows", "turns"), [(50, 10), (1250, 10), (4000, 4)])
+def test_a_thousand_rows_held_out_are_enough(rows, turns, monkeypatch):
+    taken = []
+
+    def by_folds(mixture, rows, turns, seed):
+        taken.append(turns)
+        return _by_folds(mixture, rows[:50], turns, seed)
+
+    _by_folds = tables._by_folds
+    monkeypatch.setattr(tables, "_by_folds", by_folds)
+    x = datasets.load(DRAW.standard_normal((rows, 2)))
+    assert tables.suited_start(x)["base"]["components"] == 1
+    assert set(taken) == {turns}
+
+
 def test_awkward_tables_have_a_gaussian():
     n = 100
     one = DRAW.standard_normal((n, 1))

@@ -241,8 +241,10 @@ class Settings:
           **given: other fields; likewise.
 
         Raises:
+          TypeError: if a field is of a wrong type.
           ValueError: on an option that does not go with the data: labels or bounds
-            that they do not have; or if there is no such recipe.
+            that they do not have; if there is no such recipe, or a number is out of
+            range.
         """
         plain = cls(data, flow, **given)
         if plain.recipe is not None:
@@ -250,7 +252,7 @@ class Settings:
             run, options = dict(recipe.settings), dict(recipe.flow_options)
         source = plain.load_data() if source is None else source
         if plain.recipe is None:
-            run, options = _suiting(source, flow, flow_options or {}, plain)
+            run, options = _suiting(source, flow, flow_options or {})
             if plain.warmup:
                 run.pop("decay", None)
         if plain.warmup:
@@ -279,13 +281,18 @@ class Settings:
             found["categorical"] = {k: list(v) for k, v in source.categories.items()}
             found["integer"] = list(source.integers)
             options["dequantize"] = _mixed(options.get("dequantize"), source.kinds)
-        return dataclasses.replace(
+        settings = dataclasses.replace(
             plain,
             **{name: value for name, value in run.items() if name not in given},
             **found,
             flow_options=options,
             fingerprint=source.fingerprint(),
         )
+        settings.check_types()
+        if plain.recipe is not None or len(source.event_shape) != 1:
+            return settings
+        start = _suiting_start(source, settings)
+        return dataclasses.replace(settings, flow_options={**options, **start})
 
     def continued(
         self,
@@ -406,10 +413,7 @@ def _mixed(given: Any, kinds: list[Any]) -> dict[str, Any]:
 
 
 def _suiting(
-    source: datasets.DataSource,
-    flow: str,
-    given: Mapping[str, Any],
-    plain: Settings,
+    source: datasets.DataSource, flow: str, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of `Settings`, and arguments of a flow but the given, that suit data."""
     if len(source.event_shape) == 1:
@@ -418,8 +422,7 @@ def _suiting(
             run = {**run, **_OF_FEW_ROWS}
             if source.sizes["validation"]:
                 run["patience"] = 20
-        start = _suiting_start(source, flow, given, plain)
-        return dict(run), {**options, **start}
+        return dict(run), dict(options)
     height, width, _ = source.event_shape
     if height * width <= _SMALL:
         run, options = _SMALL_IMAGES.get(flow, ({}, {}))
@@ -433,28 +436,24 @@ def _suiting(
     return run, dict(options)
 
 
-def _suiting_start(
-    source: datasets.DataSource,
-    flow: str,
-    given: Mapping[str, Any],
-    plain: Settings,
-) -> dict[str, Any]:
+def _suiting_start(source: datasets.DataSource, settings: Settings) -> dict[str, Any]:
     """What lets a flow of a table start as the mixture of Gaussians that suits it.
 
     On few rows a flow learns less than a mixture does; from there it can only gain, and
     the epoch that held-out rows like best is kept. `benchmarks/tables.py` measures it.
     """
-    build = flows.READY.get(flow)
-    taken = () if build is None else inspect.signature(build).parameters.keys()
+    build, options = flows.READY.get(settings.flow), settings.flow_options
     if (
-        not {"base", "normalize"} <= set(taken)
-        or {"base", "bounds"} & given.keys()
-        or source.bounds
+        build is None
+        or not {"base", "normalize"} <= inspect.signature(build).parameters.keys()
+        or {"base", "bounds"} & options.keys()
         or source.kinds is not None
-        or plain.objective != "likelihood"
+        or settings.objective != "likelihood"
     ):
         return {}
-    return tables.suited_start(source, given.get("normalize"), plain.seed)
+    # A wrong option is told before the seconds that a mixture takes.
+    build(source.event_shape, **options, seed=0)
+    return tables.suited_start(source, options.get("normalize"), settings.seed)
 
 
 def _suiting_margin(source: datasets.DataSource, low: float, high: float) -> float:
