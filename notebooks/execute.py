@@ -212,6 +212,7 @@ def _place(path: Path, cell: nbformat.NotebookNode) -> str:
 
 def complaint(cell: nbformat.NotebookNode) -> str | None:
     """What is wrong with the outputs of a cell, if anything is."""
+    shown = 0
     for output in cell.outputs:
         data = output.get("data", {})
         text = output.get("text") or data.get("text/plain", "")
@@ -224,10 +225,13 @@ def complaint(cell: nbformat.NotebookNode) -> str | None:
         if "image/png" in data:
             alts.append(output.metadata.get("image/png", {}).get("alt", ""))
         pictures = len(_IMAGE.findall(page)) + ("image/png" in data)
+        shown += pictures
         if len(alts) < pictures or not all(alt.strip(" .") for alt in alts):
             return "a picture has no alternative text: plots.describe gives it one."
         if "animation" in alts:
             return "an animation has no text of its own: plots.describe gives it one."
+    if "plots.describe(" in cell.source and not shown:
+        return "it describes a picture and shows none: display it, or end with it."
     return None
 
 

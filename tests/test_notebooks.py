@@ -134,6 +134,10 @@ BAD_CELLS = {
         "from IPython.display import HTML\nHTML('<img src=\"a\">')",
         "alternative",
     ),
+    "unseen": (
+        "class plots:\n    describe = print\nnothing = plots.describe('A dot.')",
+        "shows none",
+    ),
     "animation": (
         "from IPython.display import HTML\nHTML('<img alt=\"animation\">')",
         "own",
