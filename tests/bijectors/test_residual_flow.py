@@ -424,6 +424,20 @@ def test_exact_log_determinant_of_large_skew_and_nearly_singular_jacobians():
             np.testing.assert_allclose(log_det, [expected] * 2, rtol=1e-10, atol=1e-12)
 
 
+def test_an_exact_log_determinant_runs_the_network_once(monkeypatch):
+    sizes = []
+
+    def counted(self, weights, x, context):
+        sizes.append(len(x))
+        return forward(self, weights, x, context)
+
+    forward = networks.LipschitzMLP._pass
+    bijector = bijectors.ResidualFlow(networks.LipschitzMLP(3, (6,)), (3,), "exact")
+    monkeypatch.setattr(networks.LipschitzMLP, "_pass", counted)
+    bijector.forward_and_log_det(tf.ones([4, 3]))
+    assert sizes == [4]
+
+
 class Halved(networks.LipschitzMLP):
     """With an `evaluate` of its own, of which `linearize` knows nothing."""
 

@@ -282,6 +282,40 @@ def test_the_jacobian_of_a_linearised_network(name, activation):
 
 
 @every
+@pytest.mark.parametrize("activation", ["lipswish", "elu", "sine"])
+def test_the_whole_jacobian(name, activation):
+    """As a tape has it, and so are its own derivatives; also of an empty batch."""
+    network, x = make(name, activation=activation)
+    network = type(network).from_config(network.get_config())
+    context = normal(3, 2, seed=5)
+    network(x, context)
+    perturb(network, 0.5, seed=1)
+    weights = network.bounded_weights()
+    sizes = (int(np.prod(network(x, context).shape[1:])), int(np.prod(x.shape[1:])))
+    upstream = normal(3, *sizes, seed=6)
+
+    def by_tape():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            out = network.evaluate(weights, x, context)
+        return out, tf.reshape(tape.batch_jacobian(out, x), [3, *sizes])
+
+    sources = [x, context, *tf.nest.flatten(weights)]
+    results = []
+    for whole in (lambda: network.jacobian(weights, x, context), by_tape):
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            out, jacobian = whole()
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(jacobian, sources, upstream, zero)
+        results.append([out, jacobian, *gradients])
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    nothing, jacobian = network.jacobian(weights, x[:0], context[:0])
+    assert nothing.shape == (0, *x.shape[1:]) and jacobian.shape == (0, *sizes)
+
+
+@every
 def test_only_training_moves_the_state(name):
     network, x = make(name)
     perturb(network, 0.5, seed=1)

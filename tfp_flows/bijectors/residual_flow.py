@@ -20,6 +20,7 @@ from tfp_flows.core.log_det_estimates import (
     choose_log_det,
     estimated_log_det,
     exact_log_det,
+    jacobian_by_copies,
     linearize_by_tape,
     mean_and_standard_error,
     random_signs,
@@ -49,9 +50,9 @@ class ResidualFlow(JointBijector):
 
     **Log-determinant.**
 
-    * `"exact"`: from the Jacobian by automatic differentiation, at the cost of $D$
-      evaluations. The symmetric part of $I + J_g$ is positive definite, so two Cholesky
-      decompositions give the determinant.
+    * `"exact"`: from the Jacobian, whose $D$ rows cost as much as $D$ evaluations. The
+      symmetric part of $I + J_g$ is positive definite, so two Cholesky decompositions
+      give the determinant.
     * `"series"`: the first terms of the series, with Hutchinson's estimate of each
       trace, $\mathrm{tr}\, J^k = E[v^\top J^k v]$ with independent signs $v$. The terms
       left out are a bias of at most $D \sum_{k > n} c^k / k$ nats.
@@ -72,9 +73,9 @@ class ResidualFlow(JointBijector):
 
     **Networks.** `LipschitzMLP` and `LipschitzConvNet` are contractions whatever their
     weights are. If a network has their methods `bounded_weights` and `evaluate`, its
-    weights are computed once in each pass; if it has `linearize`, this gives the
-    Jacobian. Any other callable `(x[, context])` is not checked: if it is not a
-    contraction, the inverse does not converge.
+    weights are computed once in each pass; if it has `linearize` or `jacobian`, these
+    give its derivatives. Any other callable `(x[, context])` is not checked: if it is
+    not a contraction, the inverse does not converge.
 
     Example:
       >>> import tensorflow as tf
@@ -311,7 +312,8 @@ class ResidualFlow(JointBijector):
         network = self._conditioner.keras_layer
         if not hasattr(network, "bounded_weights"):
             g = self._conditioner
-            return _Network(g, linearize_by_tape(g), [], contexts)
+            linearize = linearize_by_tape(g)
+            return _Network(g, linearize, jacobian_by_copies(linearize), [], contexts)
         if training and recomputing():
             weights = network.bounded_weights(repeat=True)
         else:
@@ -328,13 +330,23 @@ class ResidualFlow(JointBijector):
             return g
 
         g = of_tensors(network.evaluate)
-        knows = _knows_its_derivative(network)
-        linearize = of_tensors(network.linearize) if knows else linearize_by_tape(g)
-        return _Network(g, linearize, flat, contexts)
+        if _fits_evaluate(network, "linearize"):
+            linearize = of_tensors(network.linearize)
+        else:
+            linearize = linearize_by_tape(g)
+        if _fits_evaluate(network, "jacobian"):
+            whole = of_tensors(network.jacobian)
+
+            def jacobian(x, weights, contexts):
+                return whole(x, *weights, *contexts)
+
+        else:
+            jacobian = jacobian_by_copies(linearize)
+        return _Network(g, linearize, jacobian, flat, contexts)
 
     def _value_and_log_det(self, network, x, training, seed):
         if self._log_det == "exact":
-            return exact_log_det(*network[1:], x)
+            return exact_log_det(network.jacobian, network.weights, network.contexts, x)
         own = tf.convert_to_tensor(self._seed)
         shape = tf.concat([[self._probes], tf.shape(x)], 0)
         unbiased = False
@@ -353,7 +365,15 @@ class ResidualFlow(JointBijector):
             unbiased = self._log_det == "roulette"
             if unbiased:
                 weights = tf.concat([weights, roulette_weights(seeds[1], x.dtype)], 0)
-        return estimated_log_det(*network[1:], x, signs, weights, unbiased)
+        return estimated_log_det(
+            network.linearize,
+            network.weights,
+            network.contexts,
+            x,
+            signs,
+            weights,
+            unbiased,
+        )
 
 
 class _Network(NamedTuple):
@@ -363,21 +383,23 @@ class _Network(NamedTuple):
       value: $g$, called with `x`, `*weights` and `*contexts`.
       linearize: called with the same; returns $g$ and the function $u \mapsto J_g^\top
         u$.
+      jacobian: called with `x`, `weights` and `contexts`; returns $g$ and $J_g$.
       weights: the weights, as tensors.
       contexts: a list of one context, or an empty one.
     """
 
     value: Callable
     linearize: Callable
+    jacobian: Callable
     weights: list[tf.Tensor]
     contexts: list[tf.Tensor]
 
 
-def _knows_its_derivative(network):
-    """Whether `linearize` fits `evaluate`: no subclass overrides only the latter."""
+def _fits_evaluate(network, derivative):
+    """Whether a method fits `evaluate`: no subclass overrides only the latter."""
 
     def definer(name):
         return next((c for c in type(network).__mro__ if name in vars(c)), None)
 
-    of_derivative = definer("linearize")
-    return of_derivative is not None and issubclass(of_derivative, definer("evaluate"))
+    found = definer(derivative)
+    return found is not None and issubclass(found, definer("evaluate"))

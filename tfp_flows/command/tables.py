@@ -158,9 +158,9 @@ def suited_start(
 
     Returns:
       The options `normalize` and `base`, with the number of components, and what is
-      added to their variances, that rows to train on like best which are held out in
-      turns. No `base` where scikit-learn is missing, or it would take more than some
-      seconds; nothing for fewer than ten rows.
+      added to their variances, that rows to train on like best which are held out: a
+      tenth at a time, in turns until a thousand were. No `base` where scikit-learn is
+      missing, or it would take more than some seconds; nothing for fewer than ten rows.
     """
     if source.sizes["train"] < _FEWEST_ROWS:
         return {}

@@ -2,7 +2,9 @@ r"""Estimates of $\log\det(I + J)$ for a contraction's Jacobian $J$.
 
 A network $g$ is given as a function `linearize(x, *tensors)`, which returns $g(x)$ and
 the function $u \mapsto J^\top u$; the tensors are the network's weights and contexts.
-Only tensors that are arguments get gradients.
+For exact log-determinants it is a function `jacobian(x, weights, contexts)`, which
+returns $g(x)$ and all of $J$, `[batch, size, size]`. Only tensors that are arguments
+get gradients.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ __all__ = [
     "choose_log_det",
     "estimated_log_det",
     "exact_log_det",
+    "jacobian_by_copies",
     "linearize_by_tape",
     "mean_and_standard_error",
     "random_signs",
@@ -111,34 +114,43 @@ def _copies(x, count):
     return tf.ensure_shape(copies, [None, *x.shape[1:]])
 
 
+def jacobian_by_copies(linearize: Callable) -> Callable:
+    """Makes the `jacobian` of a network, of what can be said of any: its `linearize`.
+
+    One backward pass gives all rows, with a copy of the batch for each row.
+    """
+
+    def jacobian(x, weights, contexts):
+        size, count = x.shape[1:].num_elements(), tf.shape(x)[0]
+        copies, *contexts = (_copies(part, size) for part in (x, *contexts))
+        out, pull_back = linearize(copies, *weights, *contexts)
+        rows = tf.repeat(tf.eye(size, dtype=x.dtype), count, axis=0)
+        rows = pull_back(tf.reshape(rows, tf.shape(copies)))
+        rows = tf.reshape(rows, tf.stack([size, count, size]))
+        return out[:count], tf.transpose(rows, [1, 0, 2])
+
+    return jacobian
+
+
 def exact_log_det(
-    linearize: Callable,
+    jacobian: Callable,
     weights: Sequence[tf.Tensor],
     contexts: Sequence[tf.Tensor],
     x: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    r"""$g(x)$ and $\log\det(I + J_g)$, by a Cholesky decomposition.
+    r"""$g(x)$ and $\log\det(I + J_g)$, by Cholesky decompositions.
 
     Args:
-      linearize: the network, see above.
-      weights: tensors that `linearize` takes after `x`.
-      contexts: tensors `[batch, ...]` that it takes after these.
+      jacobian: the network, see above.
+      weights: tensors that it takes.
+      contexts: tensors `[batch, ...]` that it takes.
       x: `[batch, ...]`, of a static event shape.
 
     Returns:
       `(g(x), log_det)`, of the shape of `x` and `[batch]`; nats.
     """
-    size = x.shape[1:].num_elements()
-    # One backward pass gives all rows of the Jacobian, with a copy of the batch for
-    # each row.
-    copies, *contexts = (_copies(part, size) for part in (x, *contexts))
-    out, pull_back = linearize(copies, *weights, *contexts)
-    count = tf.shape(x)[0]
-    rows = tf.repeat(tf.eye(size, dtype=x.dtype), count, axis=0)
-    jacobian = pull_back(tf.reshape(rows, tf.shape(copies)))
-    jacobian = tf.reshape(jacobian, tf.stack([size, count, size]))
-    jacobian = tf.transpose(jacobian, [1, 0, 2])
-    return out[:count], _log_det_of_one_plus(jacobian)
+    out, rows = jacobian(x, weights, contexts)
+    return out, _log_det_of_one_plus(rows)
 
 
 def _log_det_of_one_plus(jacobian):

@@ -382,7 +382,7 @@ class LipschitzNetwork(keras.layers.Layer):
         """
         out, hidden = self._pass(weights, x, context)
         *before, last = weights
-        slopes = [self._slope(h, w) for h, w in zip(hidden, before, strict=True)]
+        slopes = self._slopes(hidden, before)
 
         def pull_back(u):
             u = _adjoint(last["kernel"], u)
@@ -391,6 +391,37 @@ class LipschitzNetwork(keras.layers.Layer):
             return tf.ensure_shape(u, x.shape)
 
         return out, pull_back
+
+    def jacobian(
+        self, weights: Sequence[dict[str, tf.Tensor]], x: tf.Tensor, context: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The network at given weights, and all of its Jacobian at `x`.
+
+        The network runs once, and its slopes are shared by all rows.
+
+        Args:
+          weights: what `bounded_weights` returns.
+          x: `[batch, ...]`, of a static shape behind the batch.
+          context: `[batch, ...]` or `None`.
+
+        Returns:
+          `(out, jacobian)`: what `evaluate` returns, and a tensor `[batch, M, D]` of
+          the derivatives of the $M$ entries of an output by the $D$ entries of an `x`.
+        """
+        out, hidden = self._pass(weights, x, context)
+        *before, last = weights
+        size, count = out.shape[1:].num_elements(), tf.shape(x)[0]
+        # The product with the last layer is the same for all examples.
+        unit = tf.reshape(tf.eye(size, dtype=out.dtype), [size, *out.shape[1:]])
+        rows, image = _adjoint(last["kernel"], unit), x.shape[1:-1]
+        slopes = self._slopes(hidden, before)
+        for layer, slope in zip(before[::-1], slopes[::-1], strict=True):
+            inputs, outputs = layer["kernel"].shape[-2:]
+            rows *= slope[:, tf.newaxis]
+            rows = tf.reshape(rows, [count * size, *image, outputs])
+            rows = _adjoint(layer["kernel"], rows)
+            rows = tf.reshape(rows, [count, size, *image, inputs])
+        return out, tf.reshape(rows, [count, size, x.shape[1:].num_elements()])
 
     def _pass(self, weights, x, context):
         """The output of the network, and the inputs of its activations."""
@@ -429,8 +460,11 @@ class LipschitzNetwork(keras.layers.Layer):
         # The slope of x sigmoid(x) is at most 1.0998, whatever its argument's scale.
         return h * tf.sigmoid(tf.nn.softplus(layer["beta"]) * h) / 1.1
 
+    def _slopes(self, hidden, layers):
+        """The derivatives of `_activate` of all layers but the last."""
+        return [self._slope(h, layer) for h, layer in zip(hidden, layers, strict=True)]
+
     def _slope(self, h, layer):
-        """The derivative of `_activate`."""
         if self.activation == "elu":
             return tf.exp(tf.minimum(h, 0.0))
         if self.activation == "sine":
