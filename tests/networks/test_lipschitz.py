@@ -244,16 +244,21 @@ def test_slopes_of_the_activations():
             assert 0.99 < slope <= 1.0, activation
 
 
-@every
-@pytest.mark.parametrize("activation", ["lipswish", "elu", "sine"])
-def test_the_jacobian_of_a_linearised_network(name, activation):
-    """As a tape has it, and so are its own derivatives."""
-    network, x = make(name, activation=activation)
+def make_given_context(name, **options):
+    """A network that has moved, `x`, a context, and the bounded weights."""
+    network, x = make(name, **options)
     network = type(network).from_config(network.get_config())
     context = normal(3, 2, seed=5)
     network(x, context)
     perturb(network, 0.5, seed=1)
-    weights = network.bounded_weights()
+    return network, x, context, network.bounded_weights()
+
+
+@every
+@pytest.mark.parametrize("activation", ["lipswish", "elu", "sine"])
+def test_the_jacobian_of_a_linearised_network(name, activation):
+    """As a tape has it, and so are its own derivatives."""
+    network, x, context, weights = make_given_context(name, activation=activation)
     u = normal(*x.shape, seed=6)
 
     def derivatives(pull):
@@ -285,12 +290,7 @@ def test_the_jacobian_of_a_linearised_network(name, activation):
 @pytest.mark.parametrize("activation", ["lipswish", "elu", "sine"])
 def test_the_whole_jacobian(name, activation):
     """As a tape has it, and so are its own derivatives; also of an empty batch."""
-    network, x = make(name, activation=activation)
-    network = type(network).from_config(network.get_config())
-    context = normal(3, 2, seed=5)
-    network(x, context)
-    perturb(network, 0.5, seed=1)
-    weights = network.bounded_weights()
+    network, x, context, weights = make_given_context(name, activation=activation)
     sizes = (int(np.prod(network(x, context).shape[1:])), int(np.prod(x.shape[1:])))
     upstream = normal(3, *sizes, seed=6)
 

@@ -313,7 +313,8 @@ class ResidualFlow(JointBijector):
         if not hasattr(network, "bounded_weights"):
             g = self._conditioner
             linearize = linearize_by_tape(g)
-            return _Network(g, linearize, jacobian_by_copies(linearize), [], contexts)
+            jacobian = jacobian_by_copies(linearize, len(contexts))
+            return _Network(g, linearize, jacobian, [], contexts)
         if training and recomputing():
             weights = network.bounded_weights(repeat=True)
         else:
@@ -335,18 +336,15 @@ class ResidualFlow(JointBijector):
         else:
             linearize = linearize_by_tape(g)
         if _fits_evaluate(network, "jacobian"):
-            whole = of_tensors(network.jacobian)
-
-            def jacobian(x, weights, contexts):
-                return whole(x, *weights, *contexts)
-
+            jacobian = of_tensors(network.jacobian)
         else:
-            jacobian = jacobian_by_copies(linearize)
+            jacobian = jacobian_by_copies(linearize, len(contexts))
         return _Network(g, linearize, jacobian, flat, contexts)
 
     def _value_and_log_det(self, network, x, training, seed):
         if self._log_det == "exact":
-            return exact_log_det(network.jacobian, network.weights, network.contexts, x)
+            tensors = (*network.weights, *network.contexts)
+            return exact_log_det(network.jacobian, x, *tensors)
         own = tf.convert_to_tensor(self._seed)
         shape = tf.concat([[self._probes], tf.shape(x)], 0)
         unbiased = False
@@ -383,7 +381,7 @@ class _Network(NamedTuple):
       value: $g$, called with `x`, `*weights` and `*contexts`.
       linearize: called with the same; returns $g$ and the function $u \mapsto J_g^\top
         u$.
-      jacobian: called with `x`, `weights` and `contexts`; returns $g$ and $J_g$.
+      jacobian: called with the same; returns $g$ and $J_g$.
       weights: the weights, as tensors.
       contexts: a list of one context, or an empty one.
     """

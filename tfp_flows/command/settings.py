@@ -289,8 +289,6 @@ class Settings:
             fingerprint=source.fingerprint(),
         )
         settings.check_types()
-        if plain.recipe is not None or len(source.event_shape) != 1:
-            return settings
         start = _suiting_start(source, settings)
         return dataclasses.replace(settings, flow_options={**options, **start})
 
@@ -416,7 +414,7 @@ def _suiting(
     source: datasets.DataSource, flow: str, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of `Settings`, and arguments of a flow but the given, that suit data."""
-    if len(source.event_shape) == 1:
+    if tables.is_table(source):
         run, options = _VECTORS.get(flow, ({}, {}))
         if source.sizes["train"] <= _FEW_ROWS:
             run = {**run, **_OF_FEW_ROWS}
@@ -444,7 +442,9 @@ def _suiting_start(source: datasets.DataSource, settings: Settings) -> dict[str,
     """
     build, options = flows.READY.get(settings.flow), settings.flow_options
     if (
-        build is None
+        settings.recipe is not None
+        or not tables.is_table(source)
+        or build is None
         or not {"base", "normalize"} <= inspect.signature(build).parameters.keys()
         or {"base", "bounds"} & options.keys()
         or source.kinds is not None

@@ -2,9 +2,9 @@ r"""Estimates of $\log\det(I + J)$ for a contraction's Jacobian $J$.
 
 A network $g$ is given as a function `linearize(x, *tensors)`, which returns $g(x)$ and
 the function $u \mapsto J^\top u$; the tensors are the network's weights and contexts.
-For exact log-determinants it is a function `jacobian(x, weights, contexts)`, which
-returns $g(x)$ and all of $J$, `[batch, size, size]`. Only tensors that are arguments
-get gradients.
+For exact log-determinants it is a function `jacobian(x, *tensors)`, which returns
+$g(x)$ and all of $J$, `[batch, size, size]`. Only tensors that are arguments get
+gradients.
 """
 
 from __future__ import annotations
@@ -114,18 +114,23 @@ def _copies(x, count):
     return tf.ensure_shape(copies, [None, *x.shape[1:]])
 
 
-def jacobian_by_copies(linearize: Callable) -> Callable:
-    """Makes the `jacobian` of a network, of what can be said of any: its `linearize`.
+def jacobian_by_copies(linearize: Callable, contexts: int = 0) -> Callable:
+    """Makes the `jacobian` of any network of its `linearize`.
 
     One backward pass gives all rows, with a copy of the batch for each row.
+
+    Args:
+      linearize: the network, see above, from `size` entries to as many.
+      contexts: how many of its tensors, the last ones, are contexts `[batch, ...]`.
     """
 
-    def jacobian(x, weights, contexts):
+    def jacobian(x, *tensors):
         size, count = x.shape[1:].num_elements(), tf.shape(x)[0]
-        copies, *contexts = (_copies(part, size) for part in (x, *contexts))
-        out, pull_back = linearize(copies, *weights, *contexts)
+        weights = tensors[: len(tensors) - contexts]
+        copies = [_copies(part, size) for part in (x, *tensors[len(weights) :])]
+        out, pull_back = linearize(copies[0], *weights, *copies[1:])
         rows = tf.repeat(tf.eye(size, dtype=x.dtype), count, axis=0)
-        rows = pull_back(tf.reshape(rows, tf.shape(copies)))
+        rows = pull_back(tf.reshape(rows, tf.shape(out)))
         rows = tf.reshape(rows, tf.stack([size, count, size]))
         return out[:count], tf.transpose(rows, [1, 0, 2])
 
@@ -133,23 +138,19 @@ def jacobian_by_copies(linearize: Callable) -> Callable:
 
 
 def exact_log_det(
-    jacobian: Callable,
-    weights: Sequence[tf.Tensor],
-    contexts: Sequence[tf.Tensor],
-    x: tf.Tensor,
+    jacobian: Callable, x: tf.Tensor, *tensors: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     r"""$g(x)$ and $\log\det(I + J_g)$, by Cholesky decompositions.
 
     Args:
       jacobian: the network, see above.
-      weights: tensors that it takes.
-      contexts: tensors `[batch, ...]` that it takes.
       x: `[batch, ...]`, of a static event shape.
+      *tensors: the weights and contexts that `jacobian` takes after it.
 
     Returns:
       `(g(x), log_det)`, of the shape of `x` and `[batch]`; nats.
     """
-    out, rows = jacobian(x, weights, contexts)
+    out, rows = jacobian(x, *tensors)
     return out, _log_det_of_one_plus(rows)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number, check_shape
 from tfp_flows.core.keras_internals import set_direction
-from tfp_flows.core.log_det_estimates import linearize_by_tape
+from tfp_flows.core.log_det_estimates import jacobian_by_copies, linearize_by_tape
 from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import check_event_shape, reshape_event
 from tfp_flows.distributions import standard_normal
@@ -189,18 +189,11 @@ class FreeFormFlow(WithoutLabels):
             )
 
         def log_prob(x):
-            # One backward pass gives all rows of the Jacobian, with a copy of the
-            # batch for each row.
-            copies = tf.tile(x, [size] + [1] * len(self.event_shape))
-            z, pull_back = linearize_by_tape(self._code_of)(copies)
-            count = tf.shape(x)[0]
-            rows = tf.repeat(tf.eye(size, dtype=x.dtype), count, axis=0)
-            jacobian = pull_back(tf.reshape(rows, tf.shape(z)))
-            jacobian = tf.reshape(jacobian, tf.stack([size, count, size]))
+            z, jacobian = jacobian_by_copies(linearize_by_tape(self._code_of))(x)
             # LU decompositions do not compile under XLA on a CPU.
-            _, r = tf.linalg.qr(tf.transpose(jacobian, [1, 0, 2]))
+            _, r = tf.linalg.qr(jacobian)
             scales = tf.math.log(tf.abs(tf.linalg.diag_part(r)))
-            z = tf.reshape(z[:count], [-1, size])
+            z = tf.reshape(z, [-1, size])
             return self._base.log_prob(z) + tf.reduce_sum(scales, -1)
 
         return self._map(log_prob, x, "x", self.event_shape, ())

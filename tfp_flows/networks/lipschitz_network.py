@@ -380,14 +380,12 @@ class LipschitzNetwork(keras.layers.Layer):
           shape of `out`, to $J^\top u$, of the shape of `x`. The slopes of activations
           are computed once for all its calls.
         """
-        out, hidden = self._pass(weights, x, context)
-        *before, last = weights
-        slopes = self._slopes(hidden, before)
+        out, slopes = self._pass_with_slopes(weights, x, context)
 
         def pull_back(u):
-            u = _adjoint(last["kernel"], u)
-            for layer, slope in zip(before[::-1], slopes[::-1], strict=True):
-                u = _adjoint(layer["kernel"], slope * u)
+            u = _adjoint(weights[-1]["kernel"], u)
+            for kernel, slope in slopes:
+                u = _adjoint(kernel, slope * u)
             return tf.ensure_shape(u, x.shape)
 
         return out, pull_back
@@ -408,18 +406,16 @@ class LipschitzNetwork(keras.layers.Layer):
           `(out, jacobian)`: what `evaluate` returns, and a tensor `[batch, M, D]` of
           the derivatives of the $M$ entries of an output by the $D$ entries of an `x`.
         """
-        out, hidden = self._pass(weights, x, context)
-        *before, last = weights
+        out, slopes = self._pass_with_slopes(weights, x, context)
         size, count = out.shape[1:].num_elements(), tf.shape(x)[0]
         # The product with the last layer is the same for all examples.
         unit = tf.reshape(tf.eye(size, dtype=out.dtype), [size, *out.shape[1:]])
-        rows, image = _adjoint(last["kernel"], unit), x.shape[1:-1]
-        slopes = self._slopes(hidden, before)
-        for layer, slope in zip(before[::-1], slopes[::-1], strict=True):
-            inputs, outputs = layer["kernel"].shape[-2:]
+        rows, image = _adjoint(weights[-1]["kernel"], unit), x.shape[1:-1]
+        for kernel, slope in slopes:
+            inputs, outputs = kernel.shape[-2:]
             rows *= slope[:, tf.newaxis]
             rows = tf.reshape(rows, [count * size, *image, outputs])
-            rows = _adjoint(layer["kernel"], rows)
+            rows = _adjoint(kernel, rows)
             rows = tf.reshape(rows, [count, size, *image, inputs])
         return out, tf.reshape(rows, [count, size, x.shape[1:].num_elements()])
 
@@ -436,6 +432,12 @@ class LipschitzNetwork(keras.layers.Layer):
             hidden.append(h)
             x = self._activate(h, layer)
         return _apply(last["kernel"], x), hidden
+
+    def _pass_with_slopes(self, weights, x, context):
+        """The output, and kernels and slopes of the hidden layers, the last first."""
+        out, hidden = self._pass(weights, x, context)
+        layers = zip(weights[-2::-1], hidden[::-1], strict=True)
+        return out, [(layer["kernel"], self._slope(h, layer)) for layer, h in layers]
 
     def call(self, x: Any, context: Any = None, training: bool = False) -> tf.Tensor:
         weights = self.bounded_weights(bool(training))
@@ -460,11 +462,8 @@ class LipschitzNetwork(keras.layers.Layer):
         # The slope of x sigmoid(x) is at most 1.0998, whatever its argument's scale.
         return h * tf.sigmoid(tf.nn.softplus(layer["beta"]) * h) / 1.1
 
-    def _slopes(self, hidden, layers):
-        """The derivatives of `_activate` of all layers but the last."""
-        return [self._slope(h, layer) for h, layer in zip(hidden, layers, strict=True)]
-
     def _slope(self, h, layer):
+        """The derivative of `_activate`."""
         if self.activation == "elu":
             return tf.exp(tf.minimum(h, 0.0))
         if self.activation == "sine":
