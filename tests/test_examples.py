@@ -68,6 +68,18 @@ def test_guidance(capsys, tmp_path):
 
 
 @pytest.mark.slow
+def test_guidance_without_classes(capsys, tmp_path):
+    options = "--epochs 15 --width 32 --layers 2"
+    words = f"train digits --flow tarflow {options} --verbose 0 -o {tmp_path}"
+    assert cli.main(words.split()) == 0
+    example = runpy.run_path(str(EXAMPLES / "guidance.py"))
+    found = example["main"](tmp_path, n=200)
+    # Bolder strokes are what less attention pushes to.
+    assert found[0.0][1] < found[4.0][1]
+    assert "of which it is sure" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_hybrid_digits(capsys):
     example = runpy.run_path(str(EXAMPLES / "hybrid_digits.py"))
     found = example["main"](epochs=15, kinds=("coupling",))

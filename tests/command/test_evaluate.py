@@ -87,8 +87,24 @@ def test_sampling_with_guidance(model):
     expected = latent.guided_sample(flow, np.array([0, 1, 2, 0]), 1.0, **how)
     np.testing.assert_array_equal(x, expected)
     assert np.abs(x - sample(given, 4, **how)).max() > 0.01
-    with pytest.raises(ValueError, match=r"guidance=1\.0 needs a model of classes"):
+    softer = {"attention_temperature": 2.0}
+    x = sample(given, 4, guidance=1.0, **softer, seed=2)
+    expected = latent.guided_sample(flow, np.array([0, 1, 2, 0]), seed=2, **softer)
+    np.testing.assert_array_equal(x, expected)
+    with pytest.raises(ValueError, match=r"guidance=1\.0 needs a model of classes, or"):
         sample(model, 4, guidance=1.0)
+    with pytest.raises(ValueError, match="needs a guidance"):
+        sample(given, 4, **softer)
+
+
+def test_sampling_with_guidance_and_no_classes():
+    flow = flows.tarflow((2,), layers=2, width=4, depth=1, normalize=False, seed=0)
+    model = tfp_flows.FlowModel(perturb(flow, 0.5))
+    x = sample(model, 3, guidance=2.0, attention_temperature=2.0, seed=2)
+    expected = latent.guided_sample(
+        flow, weight=2.0, n=3, attention_temperature=2.0, seed=2
+    )
+    np.testing.assert_array_equal(x, expected)
 
 
 def test_many_samples_are_drawn_in_parts(monkeypatch):

@@ -171,7 +171,15 @@ def test_flows(says, monkeypatch):
         (["evaluate"], ["model", "--data", "--split", "--data-dir"]),
         (
             ["sample"],
-            ["-n", "--output", "--overwrite", "--temperature", "--label", "--guidance"],
+            [
+                "-n",
+                "--output",
+                "--overwrite",
+                "--temperature",
+                "--label",
+                "--guidance",
+                "--attention-temperature",
+            ],
         ),
         (["info"], ["model"]),
         (["flows"], ["FLOW"]),

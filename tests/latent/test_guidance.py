@@ -48,10 +48,16 @@ def test_without_weight_they_are_samples(name):
 def test_compiled(name):
     flow = BUILDS[name]()
 
-    def draw():
-        return latent.guided_sample(flow, LABELS, 2.0, seed=3)
+    for softer in (1.0, 2.0):
+        if softer != 1.0 and name == "maf":
+            break
 
-    close(tf.function(draw)(), draw(), 1e-4)
+        def draw(softer=softer):
+            return latent.guided_sample(
+                flow, LABELS, 2.0, attention_temperature=softer, seed=3
+            )
+
+        close(tf.function(draw)(), draw(), 1e-4)
 
 
 def test_the_formula():
@@ -74,6 +80,54 @@ def test_the_formula():
         shift, log_scale = np.split(c + weight * (c - u), 2, -1)
         x[:, i] = z[:, i] * np.exp(log_scale[:, i]) + shift[:, i]
     close(found, x, 1e-5)
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-7])
+def test_less_attention(tolerance):
+    """Token by token, by the parameters of a network whose queries are shorter."""
+    flow = flows.tarflow((6,), patch=2, scale="exp", jacobi_tolerance=tolerance, **TINY)
+    flow = perturb(flow, 0.2)
+    layer = next(b for b in flow.bijector.bijectors if "block" in b.name)
+    flow = flow.copy(bijector=layer)
+    network, weight, temperature = layer.conditioner, 1.5, 3.0
+    drawn = latent.guided_sample(
+        flow, weight=weight, n=5, attention_temperature=temperature, seed=1
+    )
+    z = flow.sample(5, seed=1)
+    z = layer.inverse(z).numpy()
+    softer = type(network).from_config(network.get_config())
+    softer(z)
+    softer.set_weights(network.get_weights())
+    attention = next(v for v in softer.weights if "attention_0/kernel" in v.path)
+    bias = next(v for v in softer.weights if "attention_0/bias" in v.path)
+    for part in (attention, bias):
+        # The first third makes queries.
+        scaled = part.numpy()
+        scaled[..., : network.width] /= temperature
+        part.assign(scaled)
+    x = np.zeros_like(z)
+    for i in network.fixed_order.reshape(3, 2):
+        c, u = (n(x).numpy() for n in (network, softer))
+        shift, log_scale = np.split(c + weight * (c - u), 2, -1)
+        x[:, i] = (z * np.exp(log_scale) + shift)[:, i]
+    assert np.abs(c - u).max() > 1e-2
+    close(drawn, x, 1e-4)
+
+
+def test_less_attention_and_less_context():
+    flow, softer = tarflow(), {"attention_temperature": 2.0, "seed": 3}
+    both = latent.guided_sample(flow, LABELS, 1.0, **softer)
+    ways = {
+        "context alone": latent.guided_sample(flow, LABELS, 1.0, seed=3),
+        "attention alone": latent.guided_sample(
+            flow, LABELS, 1.0, against=LABELS, **softer
+        ),
+        "neither": flow.sample(context=LABELS, seed=3),
+    }
+    for way, x in ways.items():
+        assert np.abs(both - x).max() > 1e-3, way
+    close(latent.guided_sample(flow, LABELS, 0.0, **softer), ways["neither"], 1e-5)
+    assert latent.guided_sample(tarflow((3,)), LABELS[:0], **softer).shape == (0, 3)
 
 
 def test_labels_are_left_out_in_training_alone():
@@ -106,6 +160,19 @@ def test_errors():
         latent.guided_sample(given, context, 1.0)
     drawn = latent.guided_sample(given, context, 1.0, against=[0.0, 0.0])
     assert drawn.shape == (4, 3)
+    softer = {"attention_temperature": 2.0}
+    with pytest.raises(ValueError, match=r"causal transformers.*maf has others"):
+        latent.guided_sample(flows.maf((3,), num_classes=3, **TINY), LABELS, **softer)
+    alone = flows.tarflow((3,), **TINY)
+    with pytest.raises(ValueError, match="takes an attention_temperature"):
+        latent.guided_sample(alone, n=4)
+    for wrong in ({}, {"context": LABELS}, {"context": LABELS, "n": 4}):
+        with pytest.raises(ValueError, match="tarflow takes no context: give n alone"):
+            latent.guided_sample(alone, **wrong, **softer)
+    with pytest.raises(ValueError, match="n is for flows without context"):
+        latent.guided_sample(tarflow(), LABELS, n=4)
+    with pytest.raises(ValueError, match="attention_temperature must be above 0"):
+        latent.guided_sample(tarflow(), LABELS, attention_temperature=0.0)
     with pytest.raises(ValueError, match="weight must be at least 0"):
         latent.guided_sample(tarflow(), LABELS, -1.0)
     with pytest.raises(ValueError, match="class_drop is for labels"):

@@ -238,6 +238,7 @@ def _sample(arguments: argparse.Namespace) -> None:
             temperature=arguments.temperature,
             label=arguments.label,
             guidance=arguments.guidance,
+            attention_temperature=arguments.attention_temperature,
             seed=arguments.seed,
         )
         finite = np.isfinite(x).reshape(len(x), -1).all(1)

@@ -217,6 +217,7 @@ def sample(
     temperature: float = 1.0,
     label: int | None = None,
     guidance: float | None = None,
+    attention_temperature: float = 1.0,
     seed: int = 0,
 ) -> np.ndarray:
     """Draws from a model; of a class-conditional one all classes in turn, or one.
@@ -228,7 +229,9 @@ def sample(
       n: number of samples.
       temperature: scale of the noise, see `tfp_flows.Flow.sample`.
       label: class of all samples, for a class-conditional model.
-      guidance: weight of `tfp_flows.latent.guided_sample`, for such a model.
+      guidance: weight of `tfp_flows.latent.guided_sample`, for such a model, or for one
+        that attends.
+      attention_temperature: see there.
       seed: natural number on which alone the samples depend.
 
     Returns:
@@ -236,8 +239,16 @@ def sample(
 
     Raises:
       ValueError: if a label is given to a model without classes or is not one of them,
-        or if the model takes a context that is no label.
+        if the model takes a context that is no label, or if it cannot be guided so.
     """
+    softer = {}
+    if attention_temperature != 1.0:
+        if guidance is None:
+            raise ValueError(
+                f"attention_temperature={attention_temperature} needs a guidance, the "
+                "weight with which samples are pushed."
+            )
+        softer["attention_temperature"] = attention_temperature
     classes = _num_classes(model)
     labels = None
     if classes is not None:
@@ -246,21 +257,26 @@ def sample(
         labels = np.arange(n) % classes if label is None else np.full(n, label)
     elif label is not None:
         raise ValueError(f"label {label} was given, but the model has no classes.")
-    elif guidance is not None:
-        raise ValueError(f"guidance={guidance} needs a model of classes.")
+    elif guidance is not None and not softer:
+        raise ValueError(
+            f"guidance={guidance} needs a model of classes, or an "
+            "attention_temperature other than 1."
+        )
     size = math.prod(model.flow.event_shape)
     part = max(1, min(_PART_SAMPLES, _PART_NUMBERS // size))
     parts = []
     for i, start in enumerate(range(0, n, part)):
         how: dict[str, Any] = {"seed": _seed_of(seed, i), "temperature": temperature}
-        if labels is None:
-            drawn = model.flow.sample(min(part, n - start), **how)
+        of: dict[str, Any] = {"n": min(part, n - start)}
+        if labels is not None:
+            of = {"context": labels[start : start + part].astype(np.int32)}
+        if guidance is not None:
+            pushed = {"weight": guidance, **softer}
+            drawn = latent.guided_sample(model.flow, **of, **pushed, **how)
+        elif labels is None:
+            drawn = model.flow.sample(of["n"], **how)
         else:
-            context = labels[start : start + part].astype(np.int32)
-            if guidance is None:
-                drawn = model.flow.sample(context=context, **how)
-            else:
-                drawn = latent.guided_sample(model.flow, context, guidance, **how)
+            drawn = model.flow.sample(**of, **how)
         parts.append(drawn.numpy())
     return np.concatenate(parts)
 

@@ -363,7 +363,15 @@ def _add_sample(commands):
         type=_not_negative,
         metavar="WEIGHT",
         help="draw more typical members of classes, from a model such as tarflow that "
-        "was trained with --conditional --class-drop 0.1",
+        "was trained with --conditional --class-drop 0.1; or, with "
+        "--attention-temperature, from any tarflow",
+    )
+    sample.add_argument(
+        "--attention-temperature",
+        type=_positive(float),
+        default=1.0,
+        metavar="TEMPERATURE",
+        help="with --guidance: push off what more even attention makes (above 1)",
     )
     sample.add_argument("--seed", type=_natural, default=0)
     return sample

@@ -1,4 +1,4 @@
-"""Samples that follow their context more than the flow does."""
+"""Samples that are pushed off what the flow makes of less."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import MaskedAutoregressive
 from tfp_flows.bijectors.chain import members
-from tfp_flows.core.arguments import check_number
+from tfp_flows.core.arguments import check_integer, check_number
 from tfp_flows.core.seeds import new_seed
 from tfp_flows.distributions import Flow
 from tfp_flows.distributions.contexts import nan_unless
+from tfp_flows.networks import CausalTransformer
 from tfp_flows.ready.contexts import OneHot
 from tfp_flows.transformers import Transformer
 
@@ -20,40 +21,55 @@ __all__ = ["guided_sample"]
 
 def guided_sample(
     flow: Flow,
-    context: Any,
-    weight: float,
+    context: Any = None,
+    weight: float = 1.0,
     *,
+    n: int | None = None,
     against: Any = None,
+    attention_temperature: float = 1.0,
     temperature: float = 1.0,
     seed: int | None = None,
 ) -> tf.Tensor:
-    r"""Draws from an autoregressive flow, pushed from no context towards one.
+    r"""Draws from an autoregressive flow, pushed off what it makes of less.
 
-    Each entry gets, in place of the parameters $\theta_c$ of its context,
+    Each entry gets, in place of the parameters $\theta_c$ that the flow has for it,
 
     $$ \theta_c + w\, (\theta_c - \theta_u) , $$
 
-    with those of another context $u$, which stands for none (classifier-free guidance,
-    Ho & Salimans 2022; of flows Zhai et al. 2024, section 3.4). A flow with
-    `scale="exp"` is guided in shifts and log-scales, as theirs is; others before the
-    bound of the scale. Of labels, $u$ is the mean of all classes, which a flow knows
-    that was trained with `class_drop`. What comes out has no known density, and for
-    $w = 0$ is `flow.sample`. It costs two samples.
+    with worse ones $\theta_u$ (classifier-free guidance, Ho & Salimans 2022; of flows
+    Zhai et al. 2024, section 3.4). There are two ways to get worse, alone or together:
+
+    - **Less context.** $\theta_u$ is of another context $u$, which stands for none. Of
+      labels it is the mean of all classes, which a flow knows that was trained with
+      `class_drop`. Samples are more like their class.
+    - **Less attention.** Where conditioners are causal transformers, the products of
+      queries and keys are divided by `attention_temperature`. Above 1, tokens attend
+      more evenly. This needs no context.
+
+    A flow with `scale="exp"` is guided in shifts and log-scales, as theirs is; others
+    before the bound of the scale. What comes out has no known density, and for $w = 0$
+    is `flow.sample`. It costs two samples.
 
     Example:
       >>> from tfp_flows import flows, latent
-      >>> flow = flows.tarflow(
-      ...     (4, 4, 1), layers=2, depth=1, width=8, num_classes=3, class_drop=0.1)
+      >>> size = {"layers": 2, "depth": 1, "width": 8}
+      >>> flow = flows.tarflow((4, 4, 1), num_classes=3, class_drop=0.1, **size)
       >>> latent.guided_sample(flow, [0, 1, 2, 2], weight=1.0, seed=0).shape
       TensorShape([4, 4, 4, 1])
+      >>> flow = flows.tarflow((4, 4, 1), **size)
+      >>> latent.guided_sample(flow, n=5, attention_temperature=2.0, seed=0).shape
+      TensorShape([5, 4, 4, 1])
 
     Args:
-      flow: a flow all of whose contexts go to `MaskedAutoregressive` layers, such as
-        `tarflow`, `maf` and `naf`.
-      context: labels `[n]`, or contexts `[n, *context_shape]`, one for each sample.
+      flow: a flow of `MaskedAutoregressive` layers that take all of its contexts, such
+        as `tarflow`, `maf` and `naf`.
+      context: labels `[n]`, or contexts `[n, *context_shape]`, one for each sample;
+        `None` for a flow without.
       weight: $w$, 0 or more.
+      n: number of samples, for a flow without context.
       against: the context $u$, `[*context_shape]`, or one for each sample; for a flow
         of `num_classes` the mean of all by default.
+      attention_temperature: above 0; other than 1 for a `tarflow` alone.
       temperature: scale of the noise, see `Flow.sample`.
       seed: integer seed.
 
@@ -61,33 +77,61 @@ def guided_sample(
       Tensor `[n, *event_shape]`.
 
     Raises:
-      TypeError: if `weight` is no number.
-      ValueError: if it is negative, other bijectors of the flow take the context, or
-        there is no `against` where it is needed.
+      TypeError: if a number is none.
+      ValueError: if a number is out of range, other bijectors of the flow take the
+        context, there is no `against` where it is needed, `n` is missing or not wanted,
+        or nothing would push: neither a context nor an `attention_temperature`.
     """
     weight = check_number("weight", weight, at_least=0.0)
+    softer = check_number("attention_temperature", attention_temperature, above=0.0)
     layers = list(members(flow.bijector))
+    guided = {id(b) for b in _guided_layers(flow, layers, softer)}
+    if flow.context_shape is None:
+        if n is None or context is not None:
+            raise ValueError(f"{flow.name} takes no context: give n alone.")
+        count, of_context = [check_integer("n", n, at_least=0)], {}
+    else:
+        if n is not None:
+            raise ValueError("n is for flows without context: give a context for each.")
+        count, of_context = [], {"context": context}
+    x, given = flow._sample_noise(
+        count, new_seed(seed), temperature=temperature, **of_context
+    )
+    x = tf.concat([x, x], 0)
+    if of_context:
+        c = given.bijector["context"]
+        u = tf.broadcast_to(_without(flow, against, c), tf.shape(c))
+        of_context = {"context": tf.concat([c, u], 0)}
+    for b in reversed(layers):
+        if id(b) not in guided:
+            x = b.forward(x)
+            continue
+        changes = {"transformer": _Guided(b.transformer, weight)}
+        if softer != 1.0:
+            changes["conditioner"] = _Softer(b.conditioner, softer)
+        x = b.copy(**changes).forward(x, **of_context)
+    return nan_unless(given.valid, tf.split(x, 2)[0], flow.event_shape.rank)
+
+
+def _guided_layers(flow, layers, softer):
+    """The layers that take the context, or that attend."""
+    autoregressive = [b for b in layers if isinstance(b, MaskedAutoregressive)]
+    attend = [b for b in autoregressive if isinstance(b.conditioner, CausalTransformer)]
     takers = [b for b in layers if "context" in getattr(b, "keywords", ())]
-    others = [b.name for b in takers if not isinstance(b, MaskedAutoregressive)]
-    if not takers or others:
+    if softer != 1.0 and (not attend or any(b not in attend for b in takers)):
+        raise ValueError(
+            f"attention_temperature={softer} is for a flow whose conditioners are "
+            f"causal transformers, such as tarflow; {flow.name} has others."
+        )
+    others = [b.name for b in takers if b not in autoregressive]
+    if others or not (takers or softer != 1.0):
         raise ValueError(
             "flow must take its context in MaskedAutoregressive layers alone, as a "
             f"conditional tarflow, maf or naf does; in {flow.name} "
             + (f"{others[0]} takes it." if others else "none does.")
+            + " A tarflow without context takes an attention_temperature."
         )
-    x, given = flow._sample_noise(
-        [], new_seed(seed), temperature=temperature, context=context
-    )
-    c = given.bijector["context"]
-    u = tf.broadcast_to(_without(flow, against, c), tf.shape(c))
-    x, both = tf.concat([x, x], 0), tf.concat([c, u], 0)
-    for b in reversed(layers):
-        if "context" in getattr(b, "keywords", ()):
-            b = b.copy(transformer=_Guided(b.transformer, weight))
-            x = b.forward(x, context=both)
-        else:
-            x = b.forward(x)
-    return nan_unless(given.valid, tf.split(x, 2)[0], flow.event_shape.rank)
+    return takers or attend
 
 
 def _without(flow, against, context):
@@ -128,3 +172,22 @@ class _Guided(Transformer):
 
     def __repr__(self):
         return f"Guided({self.transformer!r}, {self.weight})"
+
+
+class _Softer:
+    """A causal transformer that attends more evenly for the second half of a batch."""
+
+    def __init__(self, network: CausalTransformer, temperature: float):
+        self.network, self.temperature = network, temperature
+        self.event_shape, self.tokens = network.event_shape, network.tokens
+
+    def __call__(self, x, context=None):
+        return self.network(x, context, attention_temperature=self._of(x))
+
+    def generate(self, step, z, context=None, indexed=False):
+        return self.network.generate(step, z, context, indexed, self._of(z))
+
+    def _of(self, x):
+        half = tf.shape(x)[0] // 2
+        second = tf.range(tf.shape(x)[0]) >= half
+        return tf.where(second, tf.constant(self.temperature, x.dtype), 1.0)

@@ -38,7 +38,9 @@ class CausalTransformer(TokenNetwork):
     D]`: all of the first parameter, then all of the second, as of a `MADE`. One
     evaluation gives the parameters of all entries. `generate` computes one token after
     the other and keeps keys and values, so that all of it takes about the arithmetic
-    of one evaluation.
+    of one evaluation. Both take an `attention_temperature`, numbers `[batch]` by which
+    the products of queries and keys are divided: above 1, tokens attend more evenly
+    (see `tfp_flows.latent.guided_sample`).
 
     Example:
       >>> import tensorflow as tf
@@ -102,11 +104,14 @@ class CausalTransformer(TokenNetwork):
         entries = np.arange(*self.event_shape).reshape(self.tokens, self.token_size)
         return (entries[::-1] if self.order == "reverse" else entries).reshape(-1)
 
-    def call(self, x: Any, context: Any = None) -> Any:
+    def call(
+        self, x: Any, context: Any = None, attention_temperature: Any = None
+    ) -> Any:
         tokens = self._in_order(ops.reshape(x, (-1, self.tokens, self.token_size)))
         start = ops.zeros_like(tokens[:, :1])
         h = self._embed(ops.concatenate([start, tokens[:, :-1]], 1), context)
-        h = self._through_layers(h, np.tri(self.tokens, dtype=bool), context)
+        sees = np.tri(self.tokens, dtype=bool)
+        h = self._through_layers(h, sees, context, attention_temperature)
         return self._parameters(self._in_order(self._output(h)))
 
     def generate(
@@ -115,6 +120,7 @@ class CausalTransformer(TokenNetwork):
         z: tf.Tensor,
         context: tf.Tensor | None = None,
         indexed: bool = False,
+        attention_temperature: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes tokens one after the other, each from those before it.
 
@@ -124,6 +130,7 @@ class CausalTransformer(TokenNetwork):
           z: `[batch, D]`.
           context: `[batch, C]` or `None`.
           indexed: whether `step` is given the index of the entry, too, a tensor.
+          attention_temperature: `[batch]`, or `None` for 1.
 
         Returns:
           `(x [batch, D], log_det [batch])`, the log-determinants summed over entries.
@@ -151,7 +158,7 @@ class CausalTransformer(TokenNetwork):
             h = h + tf.cast(tf.convert_to_tensor(self._positions.value)[i], h.dtype)
             known = []
             for k in range(self.depth):
-                q, key, value = self._queries_keys_values(h, k)
+                q, key, value = self._queries_keys_values(h, k, attention_temperature)
                 here = tf.equal(tf.range(self.tokens), i)[:, None]
                 known += [
                     tf.where(here, new, old)

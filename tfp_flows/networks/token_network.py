@@ -115,10 +115,10 @@ class TokenNetwork(Network):
         h = self._first(self._join(tokens, context))
         return h + ops.cast(self._positions, h.dtype)
 
-    def _through_layers(self, h, sees, context):
+    def _through_layers(self, h, sees, context, temperature=None):
         """Vectors after all layers; `sees` tells which tokens each one sees."""
         for i in range(self.depth):
-            q, k, v = self._queries_keys_values(h, i)
+            q, k, v = self._queries_keys_values(h, i, temperature)
             h = self._layer(h, q, k, v, sees, context, i, self._drop)
         return h
 
@@ -133,13 +133,16 @@ class TokenNetwork(Network):
     def _norm(self, name):
         return LayerNorm(name=name, dtype=self.dtype_policy)
 
-    def _queries_keys_values(self, h, i):
-        """Three of `[batch, heads, token, width / heads]`."""
+    def _queries_keys_values(self, h, i, temperature=None):
+        """Three of `[batch, heads, token, width / heads]`; temperatures `[batch]`."""
         layer, count = self._stack[i], h.shape[1]
         qkv = layer["attention"](layer["attention_norm"](h))
         size = self.width // self.heads
         qkv = ops.reshape(qkv, (-1, count, 3, self.heads, size))
-        return ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
+        q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
+        if temperature is not None:
+            q = q / ops.reshape(ops.cast(temperature, q.dtype), (-1, 1, 1, 1))
+        return q, k, v
 
     def _layer(self, h, q, k, v, sees, context, i, drop=lambda h: h):
         """Adds what the queries read of the keys and values that they see, and more."""
