@@ -246,7 +246,10 @@ class Worker:
 
 def measure(workload: str, arguments: argparse.Namespace) -> dict[str, dict]:
     """A dictionary for each row of a workload's table."""
-    rows = {row: {} for row in arguments.libraries}
+    from libraries.workloads import WORKLOADS
+
+    offered = WORKLOADS[workload].libraries or LABELS
+    rows = {row: {} for row in arguments.libraries if row in offered}
     with contextlib.ExitStack() as stack:
         workers = {}
         for row in rows:

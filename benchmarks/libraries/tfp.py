@@ -25,16 +25,18 @@ def build(
     if workload.name == "residual":
         raise NotOffered(f"no {workload.flow}")
     x = tf.constant(data)
-    bijector, keep = (_glow if workload.name == "glow" else _chain)(workload)
+    make = {"glow": _glow, "continuous": _continuous}.get(workload.name, _chain)
+    bijector, keep = make(workload)
     size = workload.size
     base = tfd.MultivariateNormalDiag(tf.zeros(size))
     flow = tfd.TransformedDistribution(base, bijector)
     # Networks and ActNorm get their variables and their values at the first call.
     flow.log_prob(x)
     variables = list({id(v): v for v in keep()}.values())
-    note = (
-        "each triangular factor is half of a matrix" if workload.name == "glow" else ""
-    )
+    note = {
+        "glow": "each triangular factor is half of a matrix",
+        "continuous": "adaptive steps, with a tolerance of 1e-5",
+    }.get(workload.name, "")
     return contender(
         x,
         variables,
@@ -85,8 +87,19 @@ def _chain(workload):
     return tfb.Chain(layers), variables
 
 
-def _mlp(hidden, outputs):
-    layers = [tf_keras.layers.Dense(width, activation="relu") for width in hidden]
+def _continuous(workload):
+    network = _mlp(workload.hidden, workload.size, "tanh")
+
+    def velocity(t, x):
+        return network(tf.concat([x, tf.fill([*x.shape[:-1], 1], t)], -1))
+
+    exact = tfb.ffjord.trace_jacobian_exact
+    bijector = tfb.FFJORD(velocity, trace_augmentation_fn=exact)
+    return bijector, lambda: network.trainable_variables
+
+
+def _mlp(hidden, outputs, activation="relu"):
+    layers = [tf_keras.layers.Dense(width, activation=activation) for width in hidden]
     output = tf_keras.layers.Dense(outputs, kernel_initializer="zeros")
     return tf_keras.Sequential([*layers, output])
 

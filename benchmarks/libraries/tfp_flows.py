@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from libraries import Contender
 from libraries.on_tensorflow import contender, set_threads
-from libraries.workloads import BOUND, LEARNING_RATE, Workload
+from libraries.workloads import BOUND, DEGREES, LEARNING_RATE, Workload
 from tfp_flows import (
     Flow,
     FlowModel,
@@ -37,6 +37,8 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
     shape, count, hidden = workload.event_shape, workload.layers, workload.hidden
     if workload.name == "spline":
         return _spline(workload, **options)
+    if workload.name in DEGREES:
+        return _polynomials(workload, **options)
     # Workloads are as they come, for all libraries.
     options |= {"seed": 0, "normalize": False}
     if workload.name == "nice":
@@ -75,6 +77,12 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
             scale="exp",
             **options,
         )
+    if workload.name == "gaussianization":
+        return flows.gaussianization(
+            shape, layers=count, components=workload.bins, **options
+        )
+    if workload.name == "continuous":
+        return flows.ffjord(shape, width=hidden[0], depth=len(hidden), **options)
     return flows.residual_flow(
         shape,
         layers=count,
@@ -111,6 +119,35 @@ def _spline(workload, conditioner_dtype="float32", recompute_gradients=False):
     return Flow(distributions.standard_normal([size]), chain, name="spline")
 
 
+def _polynomials(workload, conditioner_dtype="float32", recompute_gradients=False):
+    """Autoregressions whose transformers are polynomials."""
+    degree = DEGREES[workload.name]
+    transformer = {
+        "sums_of_squares": lambda: transformers.SumOfSquares(degree=degree),
+        "bernstein": lambda: transformers.Bernstein(degree),
+    }[workload.name]()
+    policy = network_dtype("float32", conditioner_dtype)
+    chain = bijectors.Chain(
+        [
+            bijectors.MaskedAutoregressive(
+                networks.MADE(
+                    workload.size,
+                    transformer.num_parameters,
+                    workload.hidden,
+                    order=("natural", "reverse")[i % 2],
+                    seed=i,
+                    dtype=policy,
+                ),
+                transformer,
+            )
+            for i in range(workload.layers)
+        ],
+        recompute_gradients=recompute_gradients,
+    )
+    base = distributions.standard_normal(workload.event_shape)
+    return Flow(base, chain, name=workload.name)
+
+
 def build(
     workload: Workload,
     data: np.ndarray,
@@ -126,6 +163,8 @@ def build(
             "slopes of activations to learn, no biases of outputs; the roulette, as "
             "normflows has it (without `log_det` it would be exact for D=16)"
         )
+    if workload.name == "continuous":
+        made.note = "32 evaluations of the velocity in 8 steps of a fixed size"
     return made
 
 

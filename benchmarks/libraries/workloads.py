@@ -6,12 +6,14 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ["QUICK", "WORKLOADS", "Workload"]
+__all__ = ["DEGREES", "QUICK", "WORKLOADS", "Workload"]
 
 LEARNING_RATE = 1e-4
 # Added to every parameter before the round trip, since a new flow is the identity.
 SPREAD = 0.01
 BOUND = 3.0
+# Of polynomials.
+DEGREES = {"sums_of_squares": 3, "bernstein": 16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Workload:
       batch: examples in a batch.
       levels: levels of Glow.
       bins: bins of the splines.
+      libraries: rows of its table; none: all.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Workload:
     batch: int
     levels: int = 0
     bins: int = 0
+    libraries: tuple[str, ...] = ()
 
     @property
     def flow(self) -> str:
@@ -113,6 +117,44 @@ WORKLOADS = _workloads(
         layers=8,
         hidden=(128, 128),
         batch=512,
+    ),
+    # What few libraries have.
+    Workload(
+        "sums_of_squares",
+        "sums of squares of polynomials: D=16, three autoregressions, 2x128, batch 512",
+        (16,),
+        layers=3,
+        hidden=(128, 128),
+        batch=512,
+        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "zuko"),
+    ),
+    Workload(
+        "bernstein",
+        "Bernstein polynomials: D=16, three autoregressions, 2x128, batch 512",
+        (16,),
+        layers=3,
+        hidden=(128, 128),
+        batch=512,
+        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "zuko"),
+    ),
+    Workload(
+        "gaussianization",
+        "Gaussianization: D=16, six layers of 16 components, batch 512",
+        (16,),
+        layers=6,
+        hidden=(),
+        batch=512,
+        bins=16,
+        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "zuko"),
+    ),
+    Workload(
+        "continuous",
+        "continuous flow: D=8, 3x64, exact trace, batch 256",
+        (8,),
+        layers=1,
+        hidden=(64,) * 3,
+        batch=256,
+        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "tfp", "zuko"),
     ),
 )
 

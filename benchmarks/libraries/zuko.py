@@ -14,9 +14,14 @@ from zuko.transforms import (
 
 from libraries import Contender, NotOffered
 from libraries.on_torch import contender, set_threads
-from libraries.workloads import BOUND, Workload
+from libraries.workloads import BOUND, DEGREES, Workload
 
 PACKAGES = ("zuko", "torch")
+NOTES = {
+    "gaussianization": "components have equal weights",
+    "continuous": "adaptive steps, with tolerances of 1e-6 and 1e-5; waves of time as "
+    "inputs",
+}
 
 
 def build(workload: Workload, data: np.ndarray, threads: int) -> Contender:
@@ -37,6 +42,7 @@ def build(workload: Workload, data: np.ndarray, threads: int) -> Contender:
         lambda: flow().sample((workload.batch,)),
         lambda x: transform()(x),
         lambda z: transform().inv(z),
+        note=NOTES.get(workload.name, ""),
     )
 
 
@@ -46,6 +52,16 @@ def _flow(workload):
         "transforms": workload.layers,
         "hidden_features": workload.hidden,
     }
+    if workload.name == "sums_of_squares":
+        return zuko.flows.SOSPF(degree=DEGREES[workload.name], **options)
+    if workload.name == "bernstein":
+        return zuko.flows.BPF(degree=DEGREES[workload.name], **options)
+    if workload.name == "gaussianization":
+        del options["hidden_features"]
+        return zuko.flows.GF(components=workload.bins, **options)
+    if workload.name == "continuous":
+        del options["transforms"]
+        return zuko.flows.CNF(activation=torch.nn.Tanh, **options)
     if workload.name == "nice":
         return zuko.flows.NICE(univariate=AdditiveTransform, shapes=[()], **options)
     if workload.name == "real_nvp":

@@ -1,5 +1,7 @@
 """Steps that try XLA, and keep it where it is faster."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -88,6 +90,23 @@ def test_no_batch_is_lost_where_xla_fails(kind):
     assert not step.uses_xla
 
 
+def test_no_batch_is_lost_where_xla_fails_late():
+    """At a batch of another size, say, long after it was found to be faster."""
+    plain, compiled = Step(1.0), Step(0.5)
+    step = tried_at_once(plain, compiled)
+    batches = iter(range(50))
+    for _ in range(40):
+        step(batches)
+    assert step.uses_xla
+    compiled.error = tf.errors.InvalidArgumentError(None, None, "no constant shape")
+    with pytest.warns(UserWarning, match=r"goes on without it.*no constant shape$"):
+        step(batches)
+    for _ in range(9):
+        step(batches)
+    assert sorted(plain.batches + compiled.batches) == list(range(50))
+    assert plain.batches[-10:] == list(range(40, 50)) and not step.uses_xla
+
+
 def model_that_tries(flow, step="train", **options):
     """A model of which a step tries XLA at once."""
     model = FlowModel(flow)
@@ -162,6 +181,17 @@ def test_a_flow_that_xla_cannot_compile_trains_on():
         model.fit(X, batch_size=10, epochs=3, verbose=0)
     assert int(model.optimizer.iterations.numpy()) == 30
     assert not step.uses_xla
+
+
+@pytest.mark.slow
+def test_a_flow_of_loops_trains_with_xla():
+    """Also the last batch of an epoch, which is smaller."""
+    flow = flows.ffjord((2,), width=4, depth=1, steps=2, seed=0)
+    model, step = model_that_tries(flow)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X[:95], batch_size=10, epochs=3, verbose=0)
+    assert step._compiled is not None
 
 
 def test_who_tries(tmp_path):

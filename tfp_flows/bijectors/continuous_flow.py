@@ -318,7 +318,8 @@ class ContinuousFlow(JointBijector):
 
         def rates(t, state, *contexts):
             x, count = state[0], vectors.shape[0]
-            copies = [_broadcast(part, count, part) for part in (x, *contexts)]
+            # Its gradient needs no shape, which XLA would not know within the loop.
+            copies = [tf.stack([part] * count) for part in (x, *contexts)]
             linearize = linearize_by_tape(
                 lambda x, *contexts: self._velocity(x, t, *contexts)
             )

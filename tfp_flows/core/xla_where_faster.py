@@ -92,14 +92,15 @@ class XLAWhereFaster:
         return lambda: iter(held)
 
     def _with_xla(self, held):
-        if self._is_decided:
-            return self._compiled(held())
         if self._compiled is None:
             self._compiled = self._make_compiled()
         try:
+            if self._is_decided:
+                return self._compiled(held())
             results, seconds = self._timed(self._compiled, held())
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            # XLA knows fewer operations. Any other fault is one of the plain step, too.
+            # XLA knows fewer operations, and fewer shapes of a batch of another size,
+            # which may come late. Any other fault is one of the plain step, too.
             results = self._plain(held())
             self.uses_xla, self._is_decided = False, True
             message = str(error).splitlines()[0]
