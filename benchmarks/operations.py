@@ -205,7 +205,8 @@ def main() -> None:
     from libraries.machine import processor
     from libraries.workloads import WORKLOADS
 
-    names = options.workloads or list(WORKLOADS)
+    # Those that have bare networks beside them.
+    names = options.workloads or [n for n, w in WORKLOADS.items() if not w.libraries]
     interpreters = {"tensorflow": sys.executable}
     interpreters |= dict(entry.split("=", 1) for entry in options.interpreter)
     unknown = set(interpreters) - set(FRAMEWORKS) | (set(names) - set(WORKLOADS))

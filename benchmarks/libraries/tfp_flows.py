@@ -37,8 +37,6 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
     shape, count, hidden = workload.event_shape, workload.layers, workload.hidden
     if workload.name == "spline":
         return _spline(workload, **options)
-    if workload.name in DEGREES:
-        return _polynomials(workload, **options)
     # Workloads are as they come, for all libraries.
     options |= {"seed": 0, "normalize": False}
     if workload.name == "nice":
@@ -75,6 +73,16 @@ def flow_of(workload: Workload, **options: Any) -> Flow:
             width=hidden[0],
             depth=len(hidden),
             scale="exp",
+            **options,
+        )
+    if workload.name in DEGREES:
+        return flows.naf(
+            shape,
+            transformer=workload.name,
+            components=DEGREES[workload.name],
+            layers=count,
+            width=hidden[0],
+            depth=len(hidden),
             **options,
         )
     if workload.name == "gaussianization":
@@ -117,35 +125,6 @@ def _spline(workload, conditioner_dtype="float32", recompute_gradients=False):
         recompute_gradients=recompute_gradients,
     )
     return Flow(distributions.standard_normal([size]), chain, name="spline")
-
-
-def _polynomials(workload, conditioner_dtype="float32", recompute_gradients=False):
-    """Autoregressions whose transformers are polynomials."""
-    degree = DEGREES[workload.name]
-    transformer = {
-        "sums_of_squares": lambda: transformers.SumOfSquares(degree=degree),
-        "bernstein": lambda: transformers.Bernstein(degree),
-    }[workload.name]()
-    policy = network_dtype("float32", conditioner_dtype)
-    chain = bijectors.Chain(
-        [
-            bijectors.MaskedAutoregressive(
-                networks.MADE(
-                    workload.size,
-                    transformer.num_parameters,
-                    workload.hidden,
-                    order=("natural", "reverse")[i % 2],
-                    seed=i,
-                    dtype=policy,
-                ),
-                transformer,
-            )
-            for i in range(workload.layers)
-        ],
-        recompute_gradients=recompute_gradients,
-    )
-    base = distributions.standard_normal(workload.event_shape)
-    return Flow(base, chain, name=workload.name)
 
 
 def build(

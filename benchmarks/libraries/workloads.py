@@ -13,7 +13,7 @@ LEARNING_RATE = 1e-4
 SPREAD = 0.01
 BOUND = 3.0
 # Of polynomials.
-DEGREES = {"sums_of_squares": 3, "bernstein": 16}
+DEGREES = {"sum_of_squares": 3, "bernstein": 16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ WORKLOADS = _workloads(
     ),
     # What few libraries have.
     Workload(
-        "sums_of_squares",
+        "sum_of_squares",
         "sums of squares of polynomials: D=16, three autoregressions, 2x128, batch 512",
         (16,),
         layers=3,

@@ -52,7 +52,7 @@ def _flow(workload):
         "transforms": workload.layers,
         "hidden_features": workload.hidden,
     }
-    if workload.name == "sums_of_squares":
+    if workload.name == "sum_of_squares":
         return zuko.flows.SOSPF(degree=DEGREES[workload.name], **options)
     if workload.name == "bernstein":
         return zuko.flows.BPF(degree=DEGREES[workload.name], **options)
