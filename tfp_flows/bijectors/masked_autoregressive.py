@@ -14,6 +14,7 @@ from tfp_flows.core.arguments import check_number, check_vector_shape
 from tfp_flows.core.conditioner import Conditioner
 from tfp_flows.core.joint_bijector import JointBijector
 from tfp_flows.core.shapes import reshape_event
+from tfp_flows.core.tf_internals import NOT_INLINED
 from tfp_flows.transformers import Affine, Transformer
 from tfp_flows.transformers.transformer import (
     at_entry,
@@ -187,6 +188,12 @@ class MaskedAutoregressive(JointBijector):
                 transform = getattr(at_entry(self._transformer, entry), method)
                 return transform(z, parameters)
 
+        direct = attribute(self._transformer, "has_direct_inverse")
+        if not (direct or tf.executing_eagerly()):
+            # Traced once for all entries: a root takes hundreds of operations.
+            step = tf.function(
+                step, autograph=False, experimental_attributes=NOT_INLINED
+            )
         flat = tf.reshape(value, [-1, value.shape[-1]])
         if context is not None:
             context = tf.reshape(context, [-1, *self.context_shape])

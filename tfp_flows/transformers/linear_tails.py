@@ -1,9 +1,10 @@
-"""Functions on an interval, continued by straight lines."""
+"""Functions on an interval, continued by straight lines, and integrals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_number
@@ -11,7 +12,7 @@ from tfp_flows.core.roots import monotone_root
 from tfp_flows.transformers.spline import zero_or_nan
 from tfp_flows.transformers.transformer import Transformer
 
-__all__ = ["LinearTails"]
+__all__ = ["LinearTails", "integrate"]
 
 Function = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -58,3 +59,25 @@ class LinearTails(Transformer):
         x = monotone_root(function, near, -end, end)
         _, slope = function(x)
         return x + (y - near) / slope, zero_or_nan(y) - tf.math.log(slope)
+
+
+def integrate(
+    function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, points: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The integral of a function from 0 to `x` by Gauss-Legendre quadrature.
+
+    It is exact for polynomials up to the degree `2 * points - 1`.
+
+    Args:
+      function: elementwise, from `[..., m, n]` to the same shape.
+      x: `[..., n]`.
+      points: number of points of the quadrature.
+
+    Returns:
+      The integral, and the function at `x`, both `[..., n]`.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    nodes = tf.constant(np.append((nodes + 1) / 2, 1.0)[:, None], x.dtype)
+    values = function(tf.expand_dims(x, -2) * nodes)
+    weights = tf.constant(weights[:, None] / 2, x.dtype)
+    return x * tf.reduce_sum(values[..., :-1, :] * weights, -2), values[..., -1, :]

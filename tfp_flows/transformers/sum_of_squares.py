@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number
-from tfp_flows.transformers.linear_tails import LinearTails
+from tfp_flows.transformers.linear_tails import LinearTails, integrate
 from tfp_flows.transformers.transformer import spread
 
 __all__ = ["SumOfSquares"]
@@ -75,27 +75,20 @@ class SumOfSquares(LinearTails):
         sizes = [self.polynomials] * (self.degree + 1) + [1]
         *raw, shift = tf.split(parameters, sizes, -2)
         coefficients = [
-            a + tf.constant(start, a.dtype)
+            tf.expand_dims(a + tf.constant(start, a.dtype), -3)
             for a, start in zip(raw, self._start, strict=True)
         ]
-        nodes, weights = np.polynomial.legendre.leggauss(self.degree + 1)
-        # The points of the quadrature on [0, 1], and its end.
-        powers = np.vander([*((nodes + 1) / 2), 1.0], self.degree + 1, increasing=True)
-        powers = tf.constant(powers, parameters.dtype)
-        weights = tf.constant(weights / 2, parameters.dtype)
+
+        def slope(x):
+            u = tf.expand_dims(x, -2) / self.bound
+            p = coefficients[-1]
+            for a in coefficients[-2::-1]:
+                p = p * u + a
+            return self.min_slope + tf.reduce_sum(tf.square(p), -2)
 
         def function(x):
-            u = tf.expand_dims(x / self.bound, -2)
-            terms, power = [coefficients[0]], 1.0
-            for a in coefficients[1:]:
-                power *= u
-                terms.append(a * power)
-            # At all points at once: terms differ by powers of the point.
-            p = tf.tensordot(powers, tf.stack(terms), 1)
-            squares = tf.reduce_sum(tf.square(p), -2)
-            mean = tf.tensordot(weights, squares[:-1], 1)
-            value = x * (self.min_slope + mean) + tf.squeeze(shift, -2)
-            return value, self.min_slope + squares[-1]
+            integral, here = integrate(slope, x, self.degree + 1)
+            return integral + tf.squeeze(shift, -2), here
 
         return function
 
