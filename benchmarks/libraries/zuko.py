@@ -18,6 +18,7 @@ from libraries.workloads import BOUND, DEGREES, Workload
 
 PACKAGES = ("zuko", "torch")
 NOTES = {
+    "sum_of_squares": "three polynomials for each entry, where there are two here",
     "gaussianization": "components have equal weights",
     "continuous": "adaptive steps, with tolerances of 1e-6 and 1e-5; waves of time as "
     "inputs",

@@ -241,7 +241,7 @@ def sample(
       ValueError: if a label is given to a model without classes or is not one of them,
         if the model takes a context that is no label, or if it cannot be guided so.
     """
-    softer = {}
+    softer: dict[str, Any] = {}
     if attention_temperature != 1.0:
         if guidance is None:
             raise ValueError(
@@ -271,8 +271,8 @@ def sample(
         if labels is not None:
             of = {"context": labels[start : start + part].astype(np.int32)}
         if guidance is not None:
-            pushed = {"weight": guidance, **softer}
-            drawn = latent.guided_sample(model.flow, **of, **pushed, **how)
+            of |= {"weight": guidance, **softer}
+            drawn = latent.guided_sample(model.flow, **of, **how)
         elif labels is None:
             drawn = model.flow.sample(of["n"], **how)
         else:

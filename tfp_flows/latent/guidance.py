@@ -106,7 +106,7 @@ def guided_sample(
         if id(b) not in guided:
             x = b.forward(x)
             continue
-        changes = {"transformer": _Guided(b.transformer, weight)}
+        changes: dict[str, Any] = {"transformer": _Guided(b.transformer, weight)}
         if softer != 1.0:
             changes["conditioner"] = _Softer(b.conditioner, softer)
         x = b.copy(**changes).forward(x, **of_context)
