@@ -63,6 +63,22 @@ class Workload:
         return draw.normal(size=(self.batch, *self.event_shape)).astype(np.float32)
 
 
+# Rows of the tables of what few libraries have.
+OURS = ("tfp_flows", "tfp_flows-xla", "tfp_flows-fit")
+
+
+def _polynomials(name, flow):
+    return Workload(
+        name,
+        f"{flow}: D=16, three autoregressions, 2x128, batch 512",
+        (16,),
+        layers=3,
+        hidden=(128, 128),
+        batch=512,
+        libraries=(*OURS, "zuko"),
+    )
+
+
 def _workloads(*entries):
     return {w.name: w for w in entries}
 
@@ -118,25 +134,8 @@ WORKLOADS = _workloads(
         hidden=(128, 128),
         batch=512,
     ),
-    # What few libraries have.
-    Workload(
-        "sum_of_squares",
-        "sums of squares of polynomials: D=16, three autoregressions, 2x128, batch 512",
-        (16,),
-        layers=3,
-        hidden=(128, 128),
-        batch=512,
-        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "zuko"),
-    ),
-    Workload(
-        "bernstein",
-        "Bernstein polynomials: D=16, three autoregressions, 2x128, batch 512",
-        (16,),
-        layers=3,
-        hidden=(128, 128),
-        batch=512,
-        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "zuko"),
-    ),
+    _polynomials("sum_of_squares", "sums of squares of polynomials"),
+    _polynomials("bernstein", "Bernstein polynomials"),
     Workload(
         "gaussianization",
         "Gaussianization: D=16, six layers of 16 components, batch 512",
@@ -145,7 +144,7 @@ WORKLOADS = _workloads(
         hidden=(),
         batch=512,
         bins=16,
-        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "zuko"),
+        libraries=(*OURS, "zuko"),
     ),
     Workload(
         "continuous",
@@ -154,7 +153,7 @@ WORKLOADS = _workloads(
         layers=1,
         hidden=(64,) * 3,
         batch=256,
-        libraries=("tfp_flows", "tfp_flows-xla", "tfp_flows-fit", "tfp", "zuko"),
+        libraries=(*OURS, "tfp", "zuko"),
     ),
 )
 

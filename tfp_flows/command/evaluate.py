@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -241,14 +242,11 @@ def sample(
       ValueError: if a label is given to a model without classes or is not one of them,
         if the model takes a context that is no label, or if it cannot be guided so.
     """
-    softer: dict[str, Any] = {}
-    if attention_temperature != 1.0:
-        if guidance is None:
-            raise ValueError(
-                f"attention_temperature={attention_temperature} needs a guidance, the "
-                "weight with which samples are pushed."
-            )
-        softer["attention_temperature"] = attention_temperature
+    if attention_temperature != 1.0 and guidance is None:
+        raise ValueError(
+            f"attention_temperature={attention_temperature} needs a guidance, the "
+            "weight with which samples are pushed."
+        )
     classes = _num_classes(model)
     labels = None
     if classes is not None:
@@ -257,26 +255,29 @@ def sample(
         labels = np.arange(n) % classes if label is None else np.full(n, label)
     elif label is not None:
         raise ValueError(f"label {label} was given, but the model has no classes.")
-    elif guidance is not None and not softer:
+    elif guidance is not None and attention_temperature == 1.0:
         raise ValueError(
             f"guidance={guidance} needs a model of classes, or an "
             "attention_temperature other than 1."
         )
     size = math.prod(model.flow.event_shape)
     part = max(1, min(_PART_SAMPLES, _PART_NUMBERS // size))
+    draw: Callable[..., Any] = model.flow.sample
+    count = "sample_shape"
+    if guidance is not None:
+        count = "n"
+        draw = functools.partial(
+            latent.guided_sample,
+            model.flow,
+            weight=guidance,
+            attention_temperature=attention_temperature,
+        )
     parts = []
     for i, start in enumerate(range(0, n, part)):
-        how: dict[str, Any] = {"seed": _seed_of(seed, i), "temperature": temperature}
-        of: dict[str, Any] = {"n": min(part, n - start)}
+        of: dict[str, Any] = {count: min(part, n - start)}
         if labels is not None:
             of = {"context": labels[start : start + part].astype(np.int32)}
-        if guidance is not None:
-            of |= {"weight": guidance, **softer}
-            drawn = latent.guided_sample(model.flow, **of, **how)
-        elif labels is None:
-            drawn = model.flow.sample(of["n"], **how)
-        else:
-            drawn = model.flow.sample(**of, **how)
+        drawn = draw(**of, seed=_seed_of(seed, i), temperature=temperature)
         parts.append(drawn.numpy())
     return np.concatenate(parts)
 

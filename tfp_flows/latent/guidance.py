@@ -85,53 +85,62 @@ def guided_sample(
     weight = check_number("weight", weight, at_least=0.0)
     softer = check_number("attention_temperature", attention_temperature, above=0.0)
     layers = list(members(flow.bijector))
-    guided = {id(b) for b in _guided_layers(flow, layers, softer)}
+    is_guided = _which_are_guided(flow, layers, softer)
     if flow.context_shape is None:
         if n is None or context is not None:
             raise ValueError(f"{flow.name} takes no context: give n alone.")
-        count, of_context = [check_integer("n", n, at_least=0)], {}
+        count, given_context = [check_integer("n", n, at_least=0)], {}
     else:
         if n is not None:
             raise ValueError("n is for flows without context: give a context for each.")
-        count, of_context = [], {"context": context}
+        count, given_context = [], {"context": context}
     x, given = flow._sample_noise(
-        count, new_seed(seed), temperature=temperature, **of_context
+        count, new_seed(seed), temperature=temperature, **given_context
     )
-    x = tf.concat([x, x], 0)
-    if of_context:
-        c = given.bijector["context"]
+    x, both = tf.concat([x, x], 0), {}
+    # A context may be of the base alone.
+    c = given.bijector.get("context")
+    if c is not None:
         u = tf.broadcast_to(_without(flow, against, c), tf.shape(c))
-        of_context = {"context": tf.concat([c, u], 0)}
+        both["context"] = tf.concat([c, u], 0)
     for b in reversed(layers):
-        if id(b) not in guided:
+        if not is_guided(b):
             x = b.forward(x)
             continue
         changes: dict[str, Any] = {"transformer": _Guided(b.transformer, weight)}
         if softer != 1.0:
             changes["conditioner"] = _Softer(b.conditioner, softer)
-        x = b.copy(**changes).forward(x, **of_context)
+        x = b.copy(**changes).forward(x, **both)
     return nan_unless(given.valid, tf.split(x, 2)[0], flow.event_shape.rank)
 
 
-def _guided_layers(flow, layers, softer):
-    """The layers that take the context, or that attend."""
-    autoregressive = [b for b in layers if isinstance(b, MaskedAutoregressive)]
-    attend = [b for b in autoregressive if isinstance(b.conditioner, CausalTransformer)]
-    takers = [b for b in layers if "context" in getattr(b, "keywords", ())]
-    if softer != 1.0 and (not attend or any(b not in attend for b in takers)):
+def _takes_context(b):
+    return "context" in getattr(b, "keywords", ())
+
+
+def _attends(b):
+    of_entries = isinstance(b, MaskedAutoregressive)
+    return of_entries and isinstance(b.conditioner, CausalTransformer)
+
+
+def _which_are_guided(flow, layers, softer):
+    """Whether a layer is: those that take the context, or without one that attend."""
+    takers = [b for b in layers if _takes_context(b)]
+    softens = softer != 1.0
+    if softens and not (any(map(_attends, layers)) and all(map(_attends, takers))):
         raise ValueError(
             f"attention_temperature={softer} is for a flow whose conditioners are "
             f"causal transformers, such as tarflow; {flow.name} has others."
         )
-    others = [b.name for b in takers if b not in autoregressive]
-    if others or not (takers or softer != 1.0):
+    others = [b.name for b in takers if not isinstance(b, MaskedAutoregressive)]
+    if others or not (takers or softens):
         raise ValueError(
             "flow must take its context in MaskedAutoregressive layers alone, as a "
             f"conditional tarflow, maf or naf does; in {flow.name} "
             + (f"{others[0]} takes it." if others else "none does.")
             + " A tarflow without context takes an attention_temperature."
         )
-    return takers or attend
+    return _takes_context if takers else _attends
 
 
 def _without(flow, against, context):
