@@ -139,12 +139,99 @@ def test_shapes():
         assert (z.shape, model.decode(z).shape) == (x.shape, x.shape)
         assert model.log_prob(x).shape == batch
     assert model.sample(0).shape == (0, 2, 2, 1)
+    assert free().sample(0).shape == (0, 3)
+    assert free().log_prob(X[:0]).shape == (0,)
     sample = model.sample(5, seed=3)
     np.testing.assert_array_equal(sample, model.sample(5, seed=3))
     traced = tf.function(model.log_prob)(sample)
     np.testing.assert_allclose(traced, model.log_prob(sample), rtol=1e-5)
     compiled = tf.function(model.log_prob, jit_compile=True)(sample)
     np.testing.assert_allclose(compiled, traced, rtol=1e-4)
+
+
+# Contexts.
+
+
+def with_context(shape=(2,), dtype="float64", seed=0, classes=None):
+    """The input and a small network of it and of a context, or of a label."""
+    x = keras.Input((3,), dtype=dtype)
+    context = given = keras.Input(shape, dtype="int32" if classes else dtype)
+    if classes:
+        given = keras.layers.Embedding(classes, 2, dtype=dtype)(context)
+    draw = keras.initializers.RandomNormal(0, 0.3, seed)
+    h = keras.layers.Concatenate(dtype=dtype)([x, given])
+    h = keras.layers.Dense(16, "tanh", dtype=dtype, kernel_initializer=draw)(h)
+    h = keras.layers.Dense(3, dtype=dtype, kernel_initializer=draw)(h)
+    return keras.Model([x, context], keras.layers.Add(dtype=dtype)([x, h]))
+
+
+def conditional(shape=(2,), **options):
+    networks = [with_context(shape, seed=seed, **options) for seed in (0, 1)]
+    return FreeFormFlow(*networks, (3,), context_shape=shape)
+
+
+CONTEXT = DRAW.normal(size=(16, 2)).astype("float32")
+
+
+def test_the_density_given_a_context():
+    """That of the model without one whose networks know the context."""
+    model = conditional()
+
+    def known(network, c):
+        x = keras.Input((3,), dtype="float64")
+        row = keras.layers.Lambda(
+            lambda x: tf.broadcast_to(tf.constant(c, x.dtype), [tf.shape(x)[0], 2]),
+            dtype="float64",
+        )
+        return keras.Model(x, network([x, row(x)]))
+
+    found = model.log_prob(X, CONTEXT)
+    for i in (0, 5):
+        networks = [known(n, CONTEXT[i]) for n in (model.encoder, model.decoder)]
+        one = FreeFormFlow(*networks, (3,))
+        np.testing.assert_allclose(one.log_prob(X[i]), found[i], rtol=1e-12)
+        z = one.encode(X[i])
+        np.testing.assert_allclose(model.encode(X[i], CONTEXT[i]), z, rtol=1e-12)
+        y = one.decode(z)
+        np.testing.assert_allclose(model.decode(z, CONTEXT[i]), y, rtol=1e-12)
+        sample = one.sample(4, seed=0)
+        np.testing.assert_allclose(
+            model.sample(4, seed=0, context=CONTEXT[i]), sample, rtol=1e-12
+        )
+    assert np.abs(found - model.log_prob(X, CONTEXT[::-1])).max() > 0.01
+
+
+def test_shapes_given_a_context():
+    model = conditional()
+    assert model.log_prob(X[:, None], CONTEXT[:3]).shape == (16, 3)
+    assert model.encode(X[0], CONTEXT).shape == (16, 3)
+    assert model.sample(5, seed=0, context=CONTEXT).shape == (5, 16, 3)
+    assert model.sample(0, context=CONTEXT[0]).shape == (0, 3)
+    assert model.log_prob(X[:0], CONTEXT[:0]).shape == (0,)
+    traced = tf.function(model.log_prob)(X, CONTEXT)
+    np.testing.assert_allclose(traced, model.log_prob(X, CONTEXT), rtol=1e-10)
+
+
+def test_training_given_labels(tmp_path):
+    model, context = conditional((), classes=4), np.arange(16) % 4
+    model.compile(keras.optimizers.Adam(0.01))
+    before = [v.numpy() for v in model.trainable_variables]
+    model.fit(X, context, validation_data=(X, context), epochs=2, verbose=0)
+    for v, old in zip(model.trainable_variables, before, strict=True):
+        assert not np.array_equal(v, old)
+    expected = model.log_prob(X, context)
+    pairs = tf.data.Dataset.from_tensor_slices((X, context)).batch(8)
+    for data in ((X, context), (pairs,)):
+        scores = model.evaluate(*data, verbose=0, return_dict=True)
+        assert scores["nll"] == pytest.approx(-np.mean(expected), rel=1e-5)
+    for data in ((X, context), pairs):
+        np.testing.assert_allclose(model.predict(data, verbose=0), expected, rtol=1e-5)
+    model.fit(pairs, verbose=0)
+    expected = model.log_prob(X, context)
+    model.save(tmp_path / "a.keras")
+    same = keras.models.load_model(tmp_path / "a.keras")
+    np.testing.assert_allclose(same.log_prob(X, context), expected, rtol=1e-6)
+    assert same.context_shape == model.context_shape
 
 
 def test_codes_of_another_shape():
@@ -263,6 +350,35 @@ def test_citation():
             "sample_weight must be left out",
         ),
         (lambda: free().fit(X[:, :2]), ValueError, r"shape \[batch, 3\], got"),
+        (lambda: free().log_prob(X, X), ValueError, "context must be left out"),
+        (lambda: free().fit(X, X), ValueError, "y must be left out: the model was"),
+        (
+            lambda: free().fit(X, validation_data=(X, X)),
+            ValueError,
+            "y must be left out",
+        ),
+        (lambda: conditional().sample(2), ValueError, "context is required"),
+        (
+            lambda: conditional().fit(X),
+            ValueError,
+            r"y is required, contexts \[\*batch, 2\]",
+        ),
+        (
+            lambda: conditional().fit(X, CONTEXT, validation_data=X),
+            ValueError,
+            "y is required",
+        ),
+        (lambda: conditional().predict(X), ValueError, "context is required"),
+        (
+            lambda: conditional().evaluate(X, X),
+            ValueError,
+            r"y must have shape \(16, 2\), got \(16, 3\)",
+        ),
+        (
+            lambda: conditional().fit(X, CONTEXT * np.nan),
+            ValueError,
+            "y holds NaN",
+        ),
         (
             lambda: free().compute_loss(y=X, y_pred={"objective": X}),
             ValueError,
