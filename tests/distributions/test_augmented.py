@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 
 from tests.support import perturb
 from tfp_flows import Flow, bijectors, distributions, flows
@@ -130,3 +131,17 @@ def test_errors():
     ):
         with pytest.raises(error, match=words):
             Augmented(*arguments)
+
+
+def test_as_the_base_of_a_flow_it_takes_its_keywords():
+    augmented = Augmented(
+        flow(3, "float32"), distributions.standard_normal((1,)), samples=1
+    )
+    shifted = Flow(augmented, tfb.Shift([1.0, 2.0]))
+    assert shifted.exactness == "bound" and {"seed", "samples"} <= shifted.keywords
+    x = np.random.default_rng(0).normal(size=(5, 2)).astype("float32")
+    for given in ({"seed": 3}, {"seed": 3, "samples": 7}):
+        expected = augmented.log_prob(x - [1.0, 2.0], **given)
+        np.testing.assert_allclose(shifted.log_prob(x, **given), expected, rtol=1e-5)
+    other = shifted.log_prob(x, seed=4)
+    assert np.abs(other - shifted.log_prob(x, seed=3)).max() > 1e-4

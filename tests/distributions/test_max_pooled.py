@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows import Flow, bijectors, distributions, flows
@@ -67,6 +68,24 @@ def test_samples_have_the_density():
     gaps = np.sort(maxima[..., None] - patches, -1)[..., 1:]
     expected = np.exp(0.3 * maxima).mean() * (2 + 1 + 0.5)
     assert gaps.sum(-1).mean() == pytest.approx(expected, rel=0.1)
+
+
+def test_a_flow_of_the_gaps_starts_from_data_and_trains():
+    shape = (2, 2, 1, 3)
+    chain = bijectors.Chain([bijectors.ActNorm(shape), bijectors.BatchNorm(shape)])
+    gaps = Flow(distributions.standard_normal(shape), chain)
+    images = MaxPooled(distributions.standard_normal(shape[:-1]), gaps)
+    flow = Flow(images, tfb.Shift(1.0))
+    x = np.random.default_rng(0).normal(3.0, 2.0, (64, 4, 4, 1)).astype("float32")
+    assert flow.needs_initialization
+    flow.initialize(x)
+    assert not flow.needs_initialization
+    assert flow.keywords == images.keywords == {"training"}
+    # Averages of the start, of which the first batch in training takes the place.
+    before, of_batch = (flow.log_prob(x[:8], training=t) for t in (False, True))
+    assert np.abs(of_batch - before).max() > 1e-3
+    with pytest.raises(TypeError, match="samples"):
+        images.log_prob(x, samples=3)
 
 
 def test_among_bijectors_with_gradients_and_graphs():

@@ -802,7 +802,7 @@ def _base_keywords(distribution: tfd.Distribution) -> set[str]:
     """Keywords that a base distribution takes; TFP's take none."""
     takes_context = getattr(distribution, "context_shape", None) is not None
     context = {"context"} if takes_context else set()
-    return context | ({"training"} & set(getattr(distribution, "keywords", ())))
+    return context | set(getattr(distribution, "keywords", ()))
 
 
 def _common_context_shape(distribution, bijector):

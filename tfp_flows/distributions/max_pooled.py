@@ -115,30 +115,40 @@ class MaxPooled(StaticShape):
         return getattr(self._flow, "context_dtype", None)
 
     @property
+    def keywords(self) -> frozenset[str]:
+        """Names of the keywords that `log_prob` takes beside the value."""
+        return frozenset(_keywords(self._flow) | (_keywords(self._gaps) - {"context"}))
+
+    @property
     def needs_initialization(self) -> bool:
-        """Whether parts of the flow are still to be set by `initialize`."""
-        return bool(getattr(self._flow, "needs_initialization", False))
+        """Whether parts of either are still to be set by `initialize`."""
+        return _waits(self._flow) or _waits(self._gaps)
 
     def initialize(self, x: Any, context: Any = None) -> tf.Tensor:
-        """Initialises the flow by the maxima of images, see `Flow.initialize`.
+        """Initialises both by the maxima and gaps of images, see `Flow.initialize`.
 
         Args:
           x: images `[*batch, 2 H, 2 W, C]`.
           context: `[*batch, *context_shape]`, for a flow with a context.
 
         Returns:
-          The flow's noise of the batch; the maxima, if it needs no initialisation.
+          The flow's noise of the batch; the maxima, if the flow needs none.
         """
-        z, _ = _split(tf.cast(x, self.dtype))
-        if not self.needs_initialization:
-            return z
-        return self._flow.initialize(z, context)
+        z, gaps = _split(tf.cast(x, self.dtype))
+        if _waits(self._gaps):
+            self._gaps.initialize(gaps, z if self._conditional else None)
+        return self._flow.initialize(z, context) if _waits(self._flow) else z
 
     def _log_prob(self, value, **keywords):
         z, gaps = _split(value)
+        # The context is the flow's; that of the gaps are the maxima.
+        known, known_of_gaps = _keywords(self._flow), _keywords(self._gaps)
+        known_of_gaps -= {"context"}
+        of_gaps = {k: v for k, v in keywords.items() if k in known_of_gaps}
+        of_flow = {k: v for k, v in keywords.items() if k in known or k not in of_gaps}
         given = {"context": z} if self._conditional else {}
-        log_prob = self._flow.log_prob(z, **keywords)
-        log_prob += self._gaps.log_prob(gaps, **given)
+        log_prob = self._flow.log_prob(z, **of_flow)
+        log_prob += self._gaps.log_prob(gaps, **of_gaps, **given)
         return log_prob - np.prod(self._pooled) * np.log(4.0)
 
     def _call_sample_n(self, sample_shape, seed, **keywords):
@@ -159,6 +169,15 @@ class MaxPooled(StaticShape):
         pixels = tf.reshape(pixels, [-1, height, width, channels, 2, 2])
         pixels = tf.transpose(pixels, [0, 1, 4, 2, 5, 3])
         return tf.reshape(pixels, tf.concat([batch, self.event_shape], 0))
+
+
+def _keywords(distribution):
+    return set(getattr(distribution, "keywords", ()))
+
+
+def _waits(distribution):
+    """Whether parts of a distribution are still to be set from data."""
+    return bool(getattr(distribution, "needs_initialization", False))
 
 
 def _split(x):
