@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flows import flows
+from tests.support import perturb
+from tfp_flows import FlowModel, flows
 from tfp_flows.core.repeat import unrolled
 from tfp_flows.training import FusedAdam
 
@@ -332,3 +333,40 @@ def test_at_work(module, tmp_path, capsys):
     with pytest.raises(SystemExit):
         at_work.main(["scoring"])
     assert "got 'scoring'" in capsys.readouterr().err
+
+
+def test_bayes_by_a_tarflow(module):
+    """Densities of images that got noise once, the same for all classes."""
+    script = module("tarflow_mnist")
+    size = {"layers": 1, "depth": 1, "width": 8, "num_classes": 10}
+    flow = flows.tarflow((4, 4, 1), normalize=False, seed=0, **size)
+    perturb(flow, 0.3)
+    model = FlowModel(flow, noise=script.NOISE)
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(300, 4, 4, 1)).astype("float32")
+    y = draw.integers(0, 10, 300).astype("int32")
+    nats, error, right = script.bayes(model, x, y)
+    noise = np.random.default_rng(0).normal(size=x.shape).astype("float32")
+    noisy = x + script.NOISE * noise
+    each = np.stack([flow.log_prob(noisy, context=[k] * 300) for k in range(10)], -1)
+    own = each[np.arange(300), y]
+    np.testing.assert_allclose([nats, error], [own.mean(), own.std() / 300**0.5], 1e-4)
+    assert right == pytest.approx(np.mean(each.argmax(-1) == y), abs=0.01)
+    assert each.std(-1).min() > 1e-3
+
+
+@pytest.mark.slow
+def test_surjections(module, monkeypatch):
+    script = module("surjections")
+    monkeypatch.setattr(script, "TEST", 500)
+    monkeypatch.setattr(script, "DRAWS", 2)
+    rows = [cells(script.toys(1, 8, ["moons"]), str(k)) for k in (0, 1, 2)]
+    kl = [float(row[1].split()[0]) for row in rows]
+    # A flow that has seen 40 batches is above the truth, and not far.
+    assert all(0.2 < value < 3 for value in kl), kl
+    x = tf.fill([2, 8, 8, 1], 3.0) + tf.random.stateless_uniform([2, 8, 8, 1], [0, 1])
+    for name, make in script.DIGITS.items():
+        flow = make({"width": 4, "depth": 0})
+        assert np.isfinite(flow.log_prob(x)).all(), name
+        is_bound = name == "a further channel of noise"
+        assert flow.exactness == ("bound" if is_bound else "exact"), name

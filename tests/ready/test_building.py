@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 
 from tests.flows.support import ONE_OF_EACH, SURFACES
 from tests.support import fast_and_slow, perturb
-from tfp_flows import FlowModel, bijectors, flows
+from tfp_flows import FlowModel, bijectors, citation, flows
 
 # New flows are looked at, which no data have initialised.
 pytestmark = pytest.mark.filterwarnings("ignore:.*seen none yet:UserWarning")
@@ -273,6 +273,7 @@ def test_arrays_and_zeros_are_no_numbers_of_layers():
 
 _SMALL = {"width": 4, "depth": 1, "layers": 2, "steps": 2, "heads": 2, "components": 2}
 _OTHER = {
+    "wavelets": True,
     "heads": 0,
     "columns": 3,
     "reflections": 1,
@@ -369,6 +370,21 @@ def test_every_option_means_something(name, given):
             assert after != before, f"{option} means nothing"
 
 
+def test_wavelets_take_the_place_of_squeezes():
+    options = {"layers": 1, "width": 4, "depth": 1, "seed": 0}
+    kinds = {}
+    for wavelets in (False, True):
+        flow = flows.real_nvp((8, 8, 1), wavelets=wavelets, **options)
+        names = [type(part).__name__ for part in flow.submodules]
+        kinds[wavelets] = names.count("Squeeze"), names.count("Haar")
+    assert kinds == {False: (2, 0), True: (0, 2)}
+    assert "ardizzone2019guided" in citation(flow)
+    again = flows.from_config(flow.config)
+    x = tf.random.stateless_normal([3, 8, 8, 1], [0, 1])
+    np.testing.assert_array_equal(again.log_prob(x), flow.log_prob(x))
+    assert flows.real_nvp((2,), wavelets=False, **options).config["wavelets"] is False
+
+
 def test_options_that_are_for_something_else_are_refused():
     for build, options, words in (
         (flows.real_nvp, {"order": "nonsense"}, "order is for vectors"),
@@ -388,6 +404,7 @@ def test_options_that_are_for_something_else_are_refused():
         (flows.flow_plus_plus, {"heads": 2}, "heads is for"),
         (flows.real_nvp, {"levels": 2}, "levels is for images"),
         (flows.residual_flow, {"levels": 2}, "levels is for images"),
+        (flows.residual_flow, {"wavelets": True}, "wavelets is for images"),
         (
             flows.neural_spline_flow,
             {"autoregressive": True, "linear": "plu"},

@@ -16,7 +16,7 @@ __all__ = ["flow_plus_plus"]
 
 
 @ready(
-    takes=("dropout", "context_mode", "conditioner_dtype"),
+    takes=("wavelets", "dropout", "context_mode", "conditioner_dtype"),
     at_least={"depth": 0, "heads": 0},
     vectors={"layers": 8, "width": 256, "depth": 2},
     images={"layers": [4, 2, 3], "width": 96, "depth": 10, "heads": 4},
@@ -91,7 +91,7 @@ def flow_plus_plus(
 
     yield from coupling_layers(plan, coupling, counts[0], shape, name="coupling_0")
     if plan.is_image:
-        squeeze, shape = squeezed(shape)
+        squeeze, shape = squeezed(plan, shape)
         yield squeeze
         for i, order in ((1, "channel"), (2, "alternating")):
             name = f"coupling_{i}"

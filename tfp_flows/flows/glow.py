@@ -16,7 +16,14 @@ __all__ = ["glow"]
 
 @ready(
     shapes=(3,),
-    takes=("levels", "scale", "max_log_scale", "context_mode", "conditioner_dtype"),
+    takes=(
+        "levels",
+        "wavelets",
+        "scale",
+        "max_log_scale",
+        "context_mode",
+        "conditioner_dtype",
+    ),
     scale="sigmoid",
     max_log_scale=1.0,
 )
@@ -77,7 +84,7 @@ def glow(
         )
 
     def level(shape, _):
-        squeeze, shape = squeezed(shape)
+        squeeze, shape = squeezed(plan, shape)
         return [squeeze, *repeat(lambda: list(step(shape)), steps, "steps")]
 
     def prior(shape):

@@ -12,7 +12,14 @@ __all__ = ["real_nvp"]
 
 
 @ready(
-    takes=("levels", "scale", "max_log_scale", "context_mode", "conditioner_dtype"),
+    takes=(
+        "levels",
+        "wavelets",
+        "scale",
+        "max_log_scale",
+        "context_mode",
+        "conditioner_dtype",
+    ),
     at_least={"depth": 0},
     vectors={
         "layers": 8,
@@ -87,7 +94,7 @@ def real_nvp(
     def level(shape, is_last):
         yield from coupling_layers(plan, coupling, layers + is_last, shape)
         if not is_last:
-            squeeze, shape = squeezed(shape)
+            squeeze, shape = squeezed(plan, shape)
             yield squeeze
             yield from coupling_layers(plan, coupling, layers, shape, "channel")
 

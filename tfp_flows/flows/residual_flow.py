@@ -15,7 +15,10 @@ __all__ = ["residual_flow"]
 
 
 @ready(
-    takes=("levels",),
+    takes=(
+        "levels",
+        "wavelets",
+    ),
     vectors={"layers": 10, "width": 128, "depth": 3},
     images={"layers": 16, "width": 512, "depth": 2},
 )
@@ -92,7 +95,7 @@ def residual_flow(
 
     for level in range(count_levels(plan) if plan.is_image else 1):
         if level > 0:
-            squeeze, shape = squeezed(shape)
+            squeeze, shape = squeezed(plan, shape)
             yield squeeze
         yield from repeat(lambda: list(block()), layers, "blocks")
     if actnorm:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import MultiScale, Squeeze
+from tfp_flows.bijectors import Haar, MultiScale, Squeeze
 from tfp_flows.ready.plan import Plan
 from tfp_flows.ready.stacks import for_a_single_number
 
@@ -41,13 +41,16 @@ def multi_scale(
     return MultiScale(stages, plan.event_shape, priors, **plan.layer)
 
 
-def squeezed(
-    shape: Sequence[int], factor: int = 2
-) -> tuple[tfb.Bijector, tuple[int, ...]]:
-    """The bijector that trades sides of an image for channels; the shape behind it."""
+def squeezed(plan: Plan, shape: Sequence[int]) -> tuple[tfb.Bijector, tuple[int, ...]]:
+    """The bijector that trades sides of an image for channels; the shape behind it.
+
+    Args:
+      plan: the `Plan` of the flow, which says whether by wavelets.
+      shape: of the image.
+    """
     height, width, channels = shape
-    behind = height // factor, width // factor, factor**2 * channels
-    return tfb.Invert(Squeeze(factor)), behind
+    squeeze = Haar() if plan.wavelets else Squeeze(2)
+    return tfb.Invert(squeeze), (height // 2, width // 2, 4 * channels)
 
 
 def patches(plan: Plan, side: int) -> tuple[list[tfb.Bijector], tuple[int, ...]]:
@@ -61,10 +64,9 @@ def patches(plan: Plan, side: int) -> tuple[list[tfb.Bijector], tuple[int, ...]]
       The bijectors, as data meet them, and the shape before the numbers are in a row:
       rows and columns of patches, and numbers of each.
     """
-    squeezes, shape = [], plan.event_shape
-    if side > 1:
-        squeeze, shape = squeezed(shape, side)
-        squeezes.append(squeeze)
+    height, width, channels = plan.event_shape
+    shape = height // side, width // side, side**2 * channels
+    squeezes = [tfb.Invert(Squeeze(side))] if side > 1 else []
     return [*squeezes, tfb.Reshape(shape, [plan.size])], shape
 
 

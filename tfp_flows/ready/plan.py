@@ -52,6 +52,7 @@ class Plan:
       layer: arguments that a bijector with a network takes: `context_shape`, `dtype`.
       affine: the pair `scale`, `max_log_scale`, for flows that take these.
       levels: the option, for flows that take it.
+      wavelets: the option, for flows that take it.
       noise: base distribution of a flow that has its own and takes no `base`, which its
         generator sets; else `None`.
 
@@ -62,6 +63,9 @@ class Plan:
         `(H, W, C)` for images.
       levels: int, images only: number of levels, between which the sides of images,
         which must be even there, halve. By default as many as they allow, at most 3.
+      wavelets: bool, images only: whether pixels become channels as averages and
+        differences of 2x2, see `tfp_flows.bijectors.Haar`, instead of as they are. By
+        default, not.
       scale: string, map from a network's output to a factor: `"exp"`, `"tanh"` or
         `"sigmoid"`, see `tfp_flows.bijectors.AffineCoupling`.
       max_log_scale: float, bound on the log-scale in nats, see there.
@@ -127,6 +131,7 @@ class Plan:
         event_shape: Sequence[int],
         *,
         levels: int | None = None,
+        wavelets: bool | None = None,
         scale: str = "tanh",
         max_log_scale: float | None = None,
         dropout: float = 0.0,
@@ -158,7 +163,8 @@ class Plan:
         self.size, self.is_image = flat[0], len(self.event_shape) == 3
         self.noise: tfd.Distribution | None = None
         if not self.is_image:
-            check_unused("for images", levels=levels)
+            check_unused("for images", levels=levels, wavelets=wavelets or None)
+        self.wavelets = bool(wavelets)
         self.levels, self.affine = levels, (scale, max_log_scale)
         self.dtype, self.name = dtype, kind.name if name is None else name
         self._is_named = self.name != kind.name
