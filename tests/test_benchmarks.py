@@ -365,8 +365,8 @@ def test_surjections(module, monkeypatch):
     # A flow that has seen 40 batches is above the truth, and not far.
     assert all(0.2 < value < 3 for value in kl), kl
     x = tf.fill([2, 8, 8, 1], 3.0) + tf.random.stateless_uniform([2, 8, 8, 1], [0, 1])
-    for name, make in script.DIGITS.items():
-        flow = make({"width": 4, "depth": 0})
+    for name in ("a further channel of noise", "of maxima, and of gaps given these"):
+        flow = script.DIGITS[name]({"width": 4, "depth": 0})
         assert np.isfinite(flow.log_prob(x)).all(), name
         is_bound = name == "a further channel of noise"
         assert flow.exactness == ("bound" if is_bound else "exact"), name

@@ -31,6 +31,7 @@ __all__ = ["ready"]
 
 _OPTIONAL = (
     "levels",
+    "wavelets",
     "scale",
     "max_log_scale",
     "dropout",
@@ -180,8 +181,8 @@ def ready(
       shapes: ranks of the events that the flow takes: 1 for vectors, 3 for images.
       center: data in `bounds` are scaled to `[-center, 1 - center]`.
       takes: which of the shared options that not every flow has this one takes:
-        `"levels"`, `"scale"`, `"max_log_scale"`, `"dropout"`, `"context_mode"`,
-        `"class_drop"`, `"conditioner_dtype"`.
+        `"levels"`, `"wavelets"`, `"scale"`, `"max_log_scale"`, `"dropout"`,
+        `"context_mode"`, `"class_drop"`, `"conditioner_dtype"`.
       without: which of the shared options this flow does not take, although others do;
         they have their defaults.
       at_least: lowest value of options that are whole numbers, where it is not 1.
