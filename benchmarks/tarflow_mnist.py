@@ -6,8 +6,8 @@ trains the flow of the notebook beside Zhai et al. 2024, "Normalizing Flows are 
 Generative Models": patches of 4, width 128, four blocks of four layers, 3.2 million
 parameters, given the class. Pixels in [-1, 1] get Gaussian noise of 0.1, and the rate
 of AdamW rises and falls to 0 along a cosine. Theirs takes 100 epochs of batches of 256
-at a rate of up to 2e-3. Two cores see one epoch in twenty minutes, which is spent on batches
-of 64 at 1e-3: four such steps take two thirds of the time of one of 256.
+at a rate of up to 2e-3. Two cores see one epoch in 25 minutes, which are spent on
+batches of 64 at 1e-3: four such steps take two thirds of the time of one of 256.
 `benchmarks/results/tarflow_mnist.md` says the log-density of noisy test images and, as
 theirs does, how often the class with the highest density is the right one;
 `tarflow_mnist.png` shows samples, and below them the same without their noise. The
