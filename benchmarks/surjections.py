@@ -4,8 +4,8 @@
 
 trains couplings of the two coordinates of each toy, and of these with one and two
 further numbers (`distributions.Augmented`), for 1,600 steps of 256; and a RealNVP of
-digits as it is, with Haar wavelets in place of squeezes, with a further channel, and of
-the maxima of 2x2 pixels (`distributions.MaxPooled`), for 30 epochs. The tables go to
+digits as it is, with a further channel, behind a squeeze and behind Haar wavelets, and
+of the maxima of 2x2 pixels (`distributions.MaxPooled`), for 30 epochs. The tables go to
 `benchmarks/results/surjections.md`.
 """
 
@@ -82,61 +82,45 @@ def toys(epochs: int, width: int, names: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def logit(shape: tuple[int, ...]) -> tfb.Bijector:
-    """The first bijector of digits, whose noisy pixels are between 0 and 17."""
-    return bijectors.Logit(1e-6, 0.0, 17.0)
+# The first bijector of digits, whose noisy pixels are between 0 and 17.
+LOGIT = bijectors.Logit(1e-6, 0.0, 17.0)
 
 
-def image_flow(shape: tuple[int, ...], size: dict, **options):
-    return flows.real_nvp(shape, normalize=False, seed=0, **size, **options)
+def image_flow(shape: tuple[int, ...], size: dict, seed: int = 0, **options):
+    return flows.real_nvp(shape, normalize=False, seed=seed, **size, **options)
 
 
 def as_it_is(size: dict):
-    return distributions.Flow(image_flow((8, 8, 1), size), logit((8, 8, 1)))
+    return distributions.Flow(image_flow((8, 8, 1), size), LOGIT)
 
 
 def further_channel(size: dict):
-    flow = image_flow((8, 8, 2), size)
     noise = distributions.standard_normal((8, 8, 1))
-    return distributions.Flow(distributions.Augmented(flow, noise), logit((8, 8, 1)))
+    augmented = distributions.Augmented(image_flow((8, 8, 2), size), noise)
+    return distributions.Flow(augmented, LOGIT)
 
 
-def wavelets(size: dict):
-    """Behind the wavelets, couplings see averages and details as channels."""
-    flow = image_flow((4, 4, 4), size)
-    first = bijectors.Chain([logit((8, 8, 1)), tfb.Invert(bijectors.Haar())])
-    return distributions.Flow(flow, first)
-
-
-def squeezed(size: dict):
-    """The same with a squeeze, for comparison."""
-    flow = image_flow((4, 4, 4), size)
-    first = bijectors.Chain([logit((8, 8, 1)), tfb.Invert(bijectors.Squeeze(2))])
-    return distributions.Flow(flow, first)
+def behind(squeeze: tfb.Bijector, size: dict):
+    """Couplings of images of 4x4, which see the pixels of each 2x2 as channels."""
+    first = bijectors.Chain([LOGIT, tfb.Invert(squeeze)])
+    return distributions.Flow(image_flow((4, 4, 4), size), first)
 
 
 def max_pooled(size: dict):
     """A flow of the maxima, and one of the gaps below them given the maxima."""
     maxima = image_flow((4, 4, 1), size)
-    gaps = flows.real_nvp(
-        (4, 4, 3),
-        normalize=False,
-        context_shape=(4, 4, 1),
-        normalize_context=False,
-        seed=1,
-        **size,
-    )
+    given = {"context_shape": (4, 4, 1), "normalize_context": False}
+    gaps = image_flow((4, 4, 3), size, seed=1, **given)
     shape = tfb.Reshape((4, 4, 1, 3), (4, 4, 3))
     gaps = distributions.Flow(gaps, bijectors.Chain([tfb.Exp(), shape]))
-    pooled = distributions.MaxPooled(maxima, gaps)
-    return distributions.Flow(pooled, logit((8, 8, 1)))
+    return distributions.Flow(distributions.MaxPooled(maxima, gaps), LOGIT)
 
 
 DIGITS: dict[str, Callable] = {
     "as it is": as_it_is,
     "a further channel of noise": further_channel,
-    "behind a squeeze": squeezed,
-    "behind Haar wavelets": wavelets,
+    "behind a squeeze": lambda size: behind(bijectors.Squeeze(2), size),
+    "behind Haar wavelets": lambda size: behind(bijectors.Haar(), size),
     "of maxima, and of gaps given these": max_pooled,
 }
 

@@ -40,6 +40,7 @@ from tfp_flows.distributions.inputs import (
     check_sample_shape,
     check_temperature,
 )
+from tfp_flows.distributions.keywords import keywords_of
 from tfp_flows.distributions.tracked import Tracked
 from tfp_flows.networks.token_network import TokenNetwork
 
@@ -291,7 +292,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
     def keywords(self) -> frozenset[str]:
         """Names of the keywords that `log_prob` takes beside the value."""
         context = set() if self._context_shape is None else {"context"}
-        of_base = _base_keywords(self.distribution)
+        of_base = keywords_of(self.distribution)
         return frozenset(context | self.bijector.keywords | of_base)
 
     @property
@@ -713,7 +714,7 @@ class Flow(Tracked, TRANSFORMED_DISTRIBUTION):
             keywords = {**keywords, "context": context}
         of_bijector, of_base = (
             {k: v for k, v in keywords.items() if k in names}
-            for names in (self.bijector.keywords, _base_keywords(self.distribution))
+            for names in (self.bijector.keywords, keywords_of(self.distribution))
         )
         return _Given(of_bijector, of_base, valid)
 
@@ -796,13 +797,6 @@ def _as_floats(context, dtype):
     if isinstance(context, dict):
         return {k: _as_floats(part, dtype[k]) for k, part in context.items()}
     return tf.cast(context, dtype) if dtype.is_floating else context
-
-
-def _base_keywords(distribution: tfd.Distribution) -> set[str]:
-    """Keywords that a base distribution takes; TFP's take none."""
-    takes_context = getattr(distribution, "context_shape", None) is not None
-    context = {"context"} if takes_context else set()
-    return context | set(getattr(distribution, "keywords", ()))
 
 
 def _common_context_shape(distribution, bijector):

@@ -12,6 +12,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.core.seeds import ALGORITHM, stateless_seed
 from tfp_flows.distributions.contexts import ContextShape
+from tfp_flows.distributions.keywords import keywords_of
 from tfp_flows.distributions.lower_bound import check_noise
 from tfp_flows.distributions.static_shape import StaticShape
 from tfp_flows.distributions.tracked import Independent
@@ -117,7 +118,12 @@ class MaxPooled(StaticShape):
     @property
     def keywords(self) -> frozenset[str]:
         """Names of the keywords that `log_prob` takes beside the value."""
-        return frozenset(_keywords(self._flow) | (_keywords(self._gaps) - {"context"}))
+        return frozenset(keywords_of(self._flow) | self._keywords_of_gaps)
+
+    @property
+    def _keywords_of_gaps(self):
+        """The context is the flow's; that of the gaps are the maxima."""
+        return keywords_of(self._gaps) - {"context"}
 
     @property
     def needs_initialization(self) -> bool:
@@ -141,10 +147,9 @@ class MaxPooled(StaticShape):
 
     def _log_prob(self, value, **keywords):
         z, gaps = _split(value)
-        # The context is the flow's; that of the gaps are the maxima.
-        known, known_of_gaps = _keywords(self._flow), _keywords(self._gaps)
-        known_of_gaps -= {"context"}
-        of_gaps = {k: v for k, v in keywords.items() if k in known_of_gaps}
+        known = keywords_of(self._flow)
+        of_gaps = {k: v for k, v in keywords.items() if k in self._keywords_of_gaps}
+        # What neither knows is an error of the flow.
         of_flow = {k: v for k, v in keywords.items() if k in known or k not in of_gaps}
         given = {"context": z} if self._conditional else {}
         log_prob = self._flow.log_prob(z, **of_flow)
@@ -169,10 +174,6 @@ class MaxPooled(StaticShape):
         pixels = tf.reshape(pixels, [-1, height, width, channels, 2, 2])
         pixels = tf.transpose(pixels, [0, 1, 4, 2, 5, 3])
         return tf.reshape(pixels, tf.concat([batch, self.event_shape], 0))
-
-
-def _keywords(distribution):
-    return set(getattr(distribution, "keywords", ()))
 
 
 def _waits(distribution):

@@ -15,10 +15,7 @@ __all__ = ["residual_flow"]
 
 
 @ready(
-    takes=(
-        "levels",
-        "wavelets",
-    ),
+    takes=("levels", "wavelets"),
     vectors={"layers": 10, "width": 128, "depth": 3},
     images={"layers": 16, "width": 512, "depth": 2},
 )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfp_flows.core.arguments import check_integer, check_number, check_shape
@@ -17,7 +16,7 @@ from tfp_flows.core.seeds import stateless_seed
 from tfp_flows.core.shapes import broadcast_context, check_event_shape, reshape_event
 from tfp_flows.distributions import standard_normal
 from tfp_flows.distributions.inputs import as_data
-from tfp_flows.models.without_labels import WithoutLabels, check_layers
+from tfp_flows.models.without_labels import WithoutLabels, check_finite, check_layers
 from tfp_flows.networks.never_empty import never_empty
 from tfp_flows.training import data_checks
 
@@ -381,8 +380,7 @@ class FreeFormFlow(WithoutLabels):
                 raise ValueError(
                     f"{name} must have shape {expected}, got {context.shape}."
                 )
-            if not np.isfinite(context).all():
-                raise ValueError(f"{name} holds NaN or infinity.")
+            check_finite(name, context)
         return context
 
     def train_step(self, data: Any) -> Any:

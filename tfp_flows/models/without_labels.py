@@ -13,7 +13,7 @@ from tfp_flows.training.divergence import WatchDivergence
 from tfp_flows.training.flow_model import negative_log_likelihood
 from tfp_flows.training.fused_adam import FusedAdam
 
-__all__ = ["WithoutLabels", "check_layers"]
+__all__ = ["WithoutLabels", "check_finite", "check_layers"]
 
 
 def check_layers(**layers: Any) -> None:
@@ -24,6 +24,12 @@ def check_layers(**layers: Any) -> None:
                 f"{argument} must be a Keras layer or model, got "
                 f"{type(layer).__name__}."
             )
+
+
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raises a ValueError that names an argument which holds NaN or infinity."""
+    if not np.isfinite([array.min(initial=0.0), array.max(initial=0.0)]).all():
+        raise ValueError(f"{name} holds NaN or infinity.")
 
 
 class WithoutLabels(keras.Model):
@@ -110,8 +116,7 @@ class WithoutLabels(keras.Model):
                 f"x must have shape [batch, {', '.join(map(str, self._data_shape))}], "
                 f"got {x.shape}."
             )
-        if not np.isfinite([x.min(initial=0.0), x.max(initial=0.0)]).all():
-            raise ValueError("x holds NaN or infinity.")
+        check_finite("x", x)
         return x
 
     def compute_loss(
