@@ -73,7 +73,7 @@ def test_a_warning_above_the_tolerance():
 
 @pytest.mark.slow
 def test_fit_learns_the_same():
-    x = data((64, 4))
+    x = data((48, 4))
     losses = []
     for recompute in (False, True):
         flow = flow_of(
