@@ -116,7 +116,7 @@ def test_eight_schools(capsys):
 def test_logistic_regression(capsys):
     example = runpy.run_path(str(EXAMPLES / "logistic_regression.py"))
     found = example["main"](steps=800, features=4)
-    # The others need more steps, and do not get there with ten features.
+    # The other two need more steps to be in order.
     bounds = [found[name].bound for name in ("mean field", "normal", "flow")]
     assert max(bounds) == bounds[2]
     assert found["flow"].pareto_k < 0.7
@@ -304,8 +304,8 @@ def test_epidemic_inference(capsys):
     )
     # The contact rate of these data is 0.4328.
     assert exact[0, 1] < 0.4328 < exact[0, 3]
-    # Few simulations: the medians of both lie within intervals of 90 % of the exact
-    # one, twice as wide.
+    # By few simulations, medians are not further off than the exact quantiles of one in
+    # a thousand are apart.
     width = (exact[:, -1] - exact[:, 0])[:, None]
     for found in (posterior, likelihood):
         assert np.abs((found - exact) / width)[:, 2].max() < 1.0
