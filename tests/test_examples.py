@@ -115,11 +115,12 @@ def test_eight_schools(capsys):
 @pytest.mark.slow
 def test_logistic_regression(capsys):
     example = runpy.run_path(str(EXAMPLES / "logistic_regression.py"))
-    found = example["main"](steps=800, features=4)
-    # The other two need more steps to be in order.
+    found = example["main"](steps=1500, features=5)
     bounds = [found[name].bound for name in ("mean field", "normal", "flow")]
-    assert max(bounds) == bounds[2]
-    assert found["flow"].pareto_k < 0.7
+    assert bounds == sorted(bounds)
+    # One number, by two surrogates.
+    evidence = [found[name].log_evidence for name in ("normal", "flow")]
+    assert evidence[0] == pytest.approx(evidence[1], abs=0.2)
     assert "test accuracy 0." in capsys.readouterr().out
 
 
@@ -298,17 +299,18 @@ def test_two_moons_inference(capsys):
 def test_epidemic_inference(capsys):
     example = runpy.run_path(str(EXAMPLES / "epidemic_inference.py"))
     keras.utils.set_random_seed(0)
-    found = example["main"](1500, 10, observations=1, pairs=100)
+    found = example["main"](observations=2, pairs=500)
     exact, posterior, likelihood = (
         found[name] for name in ("exact", "posterior", "likelihood")
     )
-    # The contact rate of these data is 0.4328.
-    assert exact[0, 1] < 0.4328 < exact[0, 3]
-    # By few simulations, medians are not further off than the exact quantiles of one in
-    # a thousand are apart.
-    width = (exact[:, -1] - exact[:, 0])[:, None]
-    for found in (posterior, likelihood):
-        assert np.abs((found - exact) / width)[:, 2].max() < 1.0
+    # The contact rates of these data are 0.4328 and 0.2533.
+    assert np.all((exact[:, 1] < [0.4328, 0.2533]) & (exact[:, 3] > [0.4328, 0.2533]))
+    width = (exact[:, 3] - exact[:, 1])[:, None]
+    # Quantiles of 5, 50 and 95 %, in units of the interval between the outer two.
+    assert np.abs((posterior - exact) / width)[:, 1:4].max() < 0.5
+    # So are one in a thousand: rare samples as wide as the prior would lie 50 away.
+    assert np.abs((posterior - exact) / width).max() < 2.0
+    assert np.abs((likelihood - exact) / width)[:, 2].max() < 1.0
     assert "L-C2ST 0." in capsys.readouterr().out
 
 
